@@ -1,0 +1,202 @@
+"""Every way to say no.
+
+    CerberoError
+    ├── caller: BadInput, BotTagMissing, NotAuthenticated, ScopeMissing, …
+    ├── gate: TicketStateConflict, IdempotencyConflict, RiskRefused, TradingHalted, …
+    └── broker: BrokerError
+        ├── BrokerUnavailable   certainly not sent
+        ├── OutcomeUnknown      perhaps sent
+        ├── BrokerRejected      the broker said no
+        └── SessionExpired      certainly not processed, the session must be brought up again
+
+The docstring is the message; what the caller needs to act stands in `details`.
+"""
+
+from typing import Any, ClassVar
+
+
+class CerberoError(Exception):
+    """Something was refused."""
+
+    code: ClassVar[str] = "refused"
+    status: ClassVar[int] = 400
+    retryable: ClassVar[bool] = False
+    # True where the caller must look before it acts again: the thing may have happened.
+    verify_first: ClassVar[bool] = False
+
+    def __init__(self, message: str | None = None, **details: Any) -> None:
+        self.message = message or (self.__doc__ or "").strip()
+        self.details = details
+        super().__init__(self.message)
+
+    def as_json(self) -> dict[str, Any]:
+        """The `error` object of every door's answer."""
+        return {
+            "code": self.code,
+            "message": self.message,
+            "retryable": self.retryable,
+            "verify_first": self.verify_first,
+            "details": self.details,
+        }
+
+
+class BadInput(CerberoError):
+    """The request is not of the tool's form; the details say which field and why."""
+
+    code, status = "bad_input", 422
+
+
+class MalformedRequest(CerberoError):
+    """The body is not valid JSON; send one JSON object."""
+
+    code, status = "malformed_request", 400
+
+
+class NotFound(CerberoError):
+    """There is no such thing, or it is not yours to see."""
+
+    code, status = "not_found", 404
+
+
+class MethodNotAllowed(CerberoError):
+    """This address does not take that method; the API reference at /apidocs lists what it takes."""
+
+    code, status = "method_not_allowed", 405
+
+
+class InternalError(CerberoError):
+    """Cerbero failed; nothing was sent unless an order says so. Quote the request id when you report it."""
+
+    code, status, verify_first = "internal_error", 500, True
+
+
+class NotAuthenticated(CerberoError):
+    """The bearer token is missing, unknown, expired or revoked."""
+
+    code, status = "not_authenticated", 401
+
+
+class BotTagMissing(CerberoError):
+    """Send an X-Bot-Tag header of 1 to 64 visible characters that names the running instance."""
+
+    code, status = "bot_tag_missing", 400
+
+
+class ScopeMissing(CerberoError):
+    """The token lacks the scope that this tool needs; ask the bot's owner for one that has it."""
+
+    code, status = "scope_missing", 403
+
+
+class EnvironmentMismatch(CerberoError):
+    """The token is for another environment than the account; paper tokens reach paper accounts only."""
+
+    code, status = "environment_mismatch", 403
+
+
+class PermissionMissing(CerberoError):
+    """You may not do this; an Administrator can grant the group that may."""
+
+    code, status = "permission_missing", 403
+
+
+class StateConflict(CerberoError):
+    """It is no longer in the state that this needs; look again before you act."""
+
+    code, status = "state_conflict", 409
+
+
+class IdempotencyConflict(CerberoError):
+    """This idempotency key was used for a different order; the details name the fields that differ."""
+
+    code, status = "idempotency_conflict", 409
+
+
+class DigestMismatch(CerberoError):
+    """What you decided on is not what stands there now; reload and look again."""
+
+    code, status = "digest_mismatch", 409
+
+
+class SelfApproval(CerberoError):
+    """Whoever asked, and the owner of the bot that asked, cannot decide; another approver must."""
+
+    code, status = "self_approval", 403
+
+
+class AlreadyDecided(CerberoError):
+    """This was decided, withdrawn or has expired; nothing was changed."""
+
+    code, status = "already_decided", 409
+
+
+class ReasonRequired(CerberoError):
+    """A rejection needs a reason; the bot reads it."""
+
+    code, status = "reason_required", 422
+
+
+class RiskRefused(CerberoError):
+    """A limit refuses this order; the details name each limit with its value and what was asked."""
+
+    code, status = "risk_refused", 409
+
+
+class TradingHalted(CerberoError):
+    """Trading is halted here; only cancels pass, and people's closes."""
+
+    code, status = "trading_halted", 409
+
+
+class LiveTradingDenied(CerberoError):
+    """This live account is not cleared for trading; the details name what is missing."""
+
+    code, status = "live_trading_denied", 403
+
+
+class QuoteMissing(CerberoError):
+    """There is no fresh quote for this instrument; wait for one and ask again."""
+
+    code, status, retryable = "quote_missing", 409, True
+
+
+class PositionUnknown(CerberoError):
+    """The broker's position cannot be read now, so a close cannot be sized; cancels still work."""
+
+    code, status, retryable = "position_unknown", 503, True
+
+
+class LeaseLost(CerberoError):
+    """Another process holds this lease; nothing was done."""
+
+    code, status, retryable = "lease_lost", 409, True
+
+
+class BrokerError(CerberoError):
+    """The broker did not do what was asked."""
+
+    code, status = "broker_error", 502
+
+
+class BrokerUnavailable(BrokerError):
+    """The broker could not be reached; certainly nothing was sent."""
+
+    code, status, retryable = "broker_unavailable", 503, True
+
+
+class OutcomeUnknown(BrokerError):
+    """The request may have reached the broker and its outcome is not known; never resend it."""
+
+    code, status, verify_first = "outcome_unknown", 504, True
+
+
+class BrokerRejected(BrokerError):
+    """The broker refused this; its own words are in the details."""
+
+    code, status = "broker_rejected", 422
+
+
+class SessionExpired(BrokerError):
+    """The broker session is not up; it is being brought up again."""
+
+    code, status, retryable = "session_expired", 503, True

@@ -1,0 +1,231 @@
+"""Settings: the only file that reads the environment, and it starts nothing.
+
+Every secret is `NAME` or `NAME_FILE`; `make up` writes the files under `var/secrets` (mode 0600).
+"""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+def text(name: str, default: str | None = None) -> str:
+    """A setting's text. Raises ImproperlyConfigured when it has neither a value nor a default."""
+    value = os.environ.get(name, default)
+    if value is None:
+        raise ImproperlyConfigured(f"{name} is not set; see the configuration table in README.md")
+    return value
+
+
+def flag(name: str, default: bool = False) -> bool:
+    value = os.environ.get(name, "1" if default else "0").strip().lower()
+    if value in {"1", "true", "yes", "on"}:
+        return True
+    if value in {"0", "false", "no", "off", ""}:
+        return False
+    raise ImproperlyConfigured(f"{name} must be true or false, not {value!r}")
+
+
+def whole(name: str, default: int) -> int:
+    value = os.environ.get(name, str(default))
+    try:
+        return int(value)
+    except ValueError:
+        raise ImproperlyConfigured(f"{name} must be a whole number, not {value!r}") from None
+
+
+def secret(name: str, default: str | None = None) -> str:
+    """A secret from `NAME`, from the file named by `NAME_FILE`, or from `var/secrets/name`."""
+    if os.environ.get(name):
+        return os.environ[name]
+    path = Path(os.environ.get(f"{name}_FILE") or VAR_DIR / "secrets" / name.lower())
+    try:
+        return path.read_text().strip()
+    except OSError:
+        if default is not None:
+            return default
+        raise ImproperlyConfigured(
+            f"{name} is missing: set {name} or {name}_FILE, or run `make up`, which makes {path.name}. "
+            "If data exists already, bring back the old key: a new one cannot read it."
+        ) from None
+
+
+def database(url: str) -> dict:
+    """Django's connection settings for a `postgresql://` URL; a socket folder goes in `?host=`."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"postgres", "postgresql"}:
+        raise ImproperlyConfigured("DATABASE_URL must begin with postgresql://; Postgres is the only database")
+    query = dict(pair.split("=", 1) for pair in parts.query.split("&") if "=" in pair)
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": unquote(parts.path.lstrip("/")),
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        "HOST": unquote(query.pop("host", parts.hostname or "")),
+        "PORT": str(query.pop("port", parts.port or "")),
+        "CONN_MAX_AGE": 0,
+        "OPTIONS": {
+            "pool": {"min_size": 1, "max_size": whole("DATABASE_POOL_SIZE", 8), "timeout": 10},
+            "connect_timeout": 5,
+            "application_name": "cerbero",
+        }
+        | {key: unquote(value) for key, value in query.items()},
+    }
+
+
+VAR_DIR = Path(os.environ.get("VAR_DIR", BASE_DIR / "var")).resolve()
+
+SECRET_KEY = secret("SECRET_KEY")
+ENCRYPTION_KEY = secret("ENCRYPTION_KEY")
+QUOTE_FRAME_KEY = secret("QUOTE_FRAME_KEY")
+# Only the sealer's process needs the signing half; everybody may know the public one.
+SEAL_KEY = secret("SEAL_KEY", default="")
+ANCHOR_PATH = Path(os.environ.get("ANCHOR_PATH", VAR_DIR / "anchors" / "checkpoints.log"))
+
+DEBUG = flag("DEBUG")
+PUBLIC_URL = text("PUBLIC_URL", "http://localhost:8000").rstrip("/")
+EMBEDDED_SERVERS = flag("EMBEDDED_SERVERS")
+READY_FAILS_ON_DEGRADED = flag("READY_FAILS_ON_DEGRADED")
+LIVE_TRADING = text("LIVE_TRADING", "disabled")
+APPROVAL_SECONDS = whole("APPROVAL_SECONDS", 900)
+TRUST_PROXY = flag("TRUST_PROXY")
+
+_public = urlsplit(PUBLIC_URL)
+_secure = _public.scheme == "https"
+ALLOWED_HOSTS = sorted({_public.hostname or "localhost", "localhost", "127.0.0.1", "[::1]"})
+if _secure:
+    ALLOWED_HOSTS = [_public.hostname or "", *text("EXTRA_HOSTS", "").split()]
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
+
+ROOT_URLCONF = "cerbero.urls"
+ASGI_APPLICATION = "cerbero.asgi.application"
+WSGI_APPLICATION = "cerbero.wsgi.application"
+AUTH_USER_MODEL = "cerbero.User"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+INSTALLED_APPS = [
+    "daphne",
+    "cerbero.apps.CerberoAdminConfig",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "ninja",
+    "cerbero.apps.CerberoConfig",
+    "audit",
+    "brokers",
+    "orders",
+    "keyrotation",
+]
+
+MIDDLEWARE = [
+    "cerbero.middleware.request_context",
+    "django.middleware.security.SecurityMiddleware",
+    "cerbero.middleware.content_security_policy",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    }
+]
+
+DATABASES = {"default": database(secret("DATABASE_URL"))}
+REDIS_URL = secret("REDIS_URL")
+
+# Redis is not trusted: no cache and no session lives there (a forged pickle runs code).
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+SESSION_ENGINE = "django.contrib.sessions.backends.db"
+SESSION_COOKIE_NAME = "cerbero_session"
+SESSION_COOKIE_AGE = int(timedelta(hours=12).total_seconds())
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _secure
+CSRF_COOKIE_HTTPONLY = True
+SECURE_SSL_REDIRECT = _secure and not TRUST_PROXY
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUST_PROXY else None
+SECURE_HSTS_SECONDS = int(timedelta(days=365).total_seconds()) if _secure else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _secure
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": 12},
+    },
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = False
+USE_THOUSAND_SEPARATOR = True
+
+STATIC_URL = "/static/"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+WHITENOISE_USE_FINDERS = True
+
+CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1)
+CELERY_TASK_SERIALIZER = CELERY_RESULT_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
+CELERY_WORKER_SEND_TASK_EVENTS = False
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_timeout": 5, "socket_connect_timeout": 2}
+CELERY_TASK_TIME_LIMIT = 120
+CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULE = {
+    "keep_sessions": {"task": "brokers.tasks.keep_sessions", "schedule": 5.0, "options": {"expires": 5}},
+    "refresh_tokens": {"task": "brokers.tasks.refresh_tokens", "schedule": 60.0, "options": {"expires": 60}},
+    "reconcile_accounts": {"task": "orders.tasks.reconcile_accounts", "schedule": 5.0, "options": {"expires": 5}},
+}
+
+LOG_LEVEL = text("LOG_LEVEL", "INFO")
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"json": {"()": "cerbero.logs.formatter"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "json"}},
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
+    "loggers": {
+        "httpx": {"level": "WARNING"},
+        "httpcore": {"level": "WARNING"},
+        "daphne": {"level": "WARNING"},
+        "django": {"level": "INFO"},
+    },
+}
