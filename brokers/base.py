@@ -1,0 +1,266 @@
+"""What crosses the line between Cerbero and a broker: two protocols and the records that pass through them.
+
+Adapters translate the wire into these records and raise exactly four errors (`cerbero.errors`):
+BrokerUnavailable (certainly not sent), OutcomeUnknown (perhaps sent), BrokerRejected, SessionExpired.
+Quantities and prices are Decimal in the instrument's own units; times are aware UTC.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, Protocol
+
+
+class Side(StrEnum):
+    BUY = "buy"
+    SELL = "sell"
+
+
+class OrderType(StrEnum):
+    MARKET = "market"
+    LIMIT = "limit"
+    STOP = "stop"
+    STOP_LIMIT = "stop_limit"
+
+
+class TimeInForce(StrEnum):
+    DAY = "day"
+    GTC = "gtc"
+    IOC = "ioc"
+
+
+class Availability(StrEnum):
+    """What the broker calls its own data (ibkr-web-api.md §4.1, field 6509)."""
+
+    LIVE = "live"
+    DELAYED = "delayed"
+    FROZEN = "frozen"
+    NONE = "none"
+
+
+class BrokerOrderState(StrEnum):
+    """The states that a broker may prove; `orders.lifecycle.REPORTS` says where each leads."""
+
+    ACCEPTED = "accepted"
+    PENDING_CANCEL = "pending_cancel"
+    FILLED = "filled"
+    CANCELED = "canceled"
+    EXPIRED = "expired"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True)
+class InstrumentRecord:
+    """One tradable thing as the broker names it. `multiplier` is 1 for stocks; None is unknown."""
+
+    broker_instrument_id: str
+    symbol: str
+    name: str
+    asset_class: str
+    currency: str
+    exchange: str
+    multiplier: Decimal | None
+    price_increment: Decimal | None
+
+
+@dataclass(frozen=True)
+class QuoteRecord:
+    """The newest known prices; a field that the broker did not send is None."""
+
+    broker_instrument_id: str
+    received_at: datetime
+    bid: Decimal | None = None
+    ask: Decimal | None = None
+    last: Decimal | None = None
+    bid_size: Decimal | None = None
+    ask_size: Decimal | None = None
+    volume: Decimal | None = None
+    prior_close: Decimal | None = None
+    availability: Availability = Availability.NONE
+    is_halted: bool = False
+
+
+@dataclass(frozen=True)
+class OrderTerms:
+    """One leg, as it goes to the wire. `client_order_id` is None for a bracket's children."""
+
+    broker_instrument_id: str
+    side: Side
+    quantity: Decimal
+    order_type: OrderType
+    time_in_force: TimeInForce
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    client_order_id: str | None = None
+    outside_hours: bool = False
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the broker asks before it takes an order; stale once anything else is sent (§6.4)."""
+
+    reply_id: str
+    message_ids: tuple[str, ...]
+    messages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class OrderReport:
+    """What the broker says of one order, from a reply, a stream or a poll.
+
+    `state` is None where the wire's word proves nothing (a full row that only carries sizes).
+    """
+
+    broker_order_id: str
+    state: BrokerOrderState | None
+    client_order_id: str | None = None
+    broker_account_id: str | None = None
+    broker_instrument_id: str | None = None
+    side: Side | None = None
+    order_type: str | None = None
+    total_quantity: Decimal | None = None
+    filled_quantity: Decimal | None = None
+    average_price: Decimal | None = None
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    parent_order_id: str | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back from a placement or a reply: a question, or a row for each leg."""
+
+    question: Question | None = None
+    orders: tuple[OrderReport, ...] = ()
+
+
+@dataclass(frozen=True)
+class ExecutionReport:
+    """One fill. `commission` arrives later than the fill itself (§7.3 str)."""
+
+    execution_id: str
+    broker_account_id: str
+    broker_instrument_id: str
+    side: Side
+    quantity: Decimal
+    price: Decimal
+    executed_at: datetime
+    broker_order_id: str | None = None
+    client_order_id: str | None = None
+    commission: Decimal | None = None
+    is_liquidation: bool = False
+
+
+@dataclass(frozen=True)
+class PositionRecord:
+    """A holding; negative is short. `average_price` is per unit, without the multiplier."""
+
+    broker_account_id: str
+    broker_instrument_id: str
+    symbol: str
+    quantity: Decimal
+    average_price: Decimal | None
+    market_price: Decimal | None
+    currency: str
+    asset_class: str
+
+
+@dataclass(frozen=True)
+class AccountSummary:
+    """Money in the account's base currency."""
+
+    broker_account_id: str
+    currency: str
+    net_liquidation: Decimal | None
+    available_funds: Decimal | None
+    buying_power: Decimal | None
+    initial_margin: Decimal | None
+    maintenance_margin: Decimal | None
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A what-if (§6.5). Money in `currency`; None where the broker says nothing or NA."""
+
+    commission: Decimal | None
+    commission_currency: str
+    initial_margin_after: Decimal | None
+    initial_margin_change: Decimal | None
+    maintenance_margin_after: Decimal | None
+    equity_after: Decimal | None
+    position_after: Decimal | None
+    warnings: tuple[str, ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class SessionStatus:
+    """Whether the brokerage session is usable: authenticated, connected and not competing (§2.2)."""
+
+    authenticated: bool
+    connected: bool
+    competing: bool
+    established: bool | None = None
+    message: str = ""
+
+    @property
+    def is_up(self) -> bool:
+        return self.authenticated and self.connected and not self.competing and self.established is not False
+
+
+@dataclass(frozen=True)
+class ListedAccounts:
+    """What `/iserver/accounts` lists, and whether the broker calls it paper. None: it did not say."""
+
+    broker_account_ids: tuple[str, ...]
+    is_paper: bool | None
+
+
+@dataclass(frozen=True)
+class SessionToken:
+    """A live session token. `secret` is the raw key: encrypt it at once, never log it."""
+
+    secret: bytes = field(repr=False)
+    expires_at: datetime
+
+
+class Broker(Protocol):
+    """One login at one broker, synchronous: the order path and everything that polls."""
+
+    def mint(self) -> SessionToken: ...
+    def open_session(self, *, compete: bool = False) -> SessionStatus: ...
+    def session_status(self) -> SessionStatus: ...
+    def tickle(self) -> tuple[str, SessionStatus]:
+        """Keep the session alive; returns the socket's session id and the status."""
+        ...
+
+    def logout(self) -> None: ...
+    def listed_accounts(self) -> ListedAccounts: ...
+
+    def find_instruments(self, symbol: str, asset_class: str) -> list[InstrumentRecord]: ...
+    def snapshot(self, broker_instrument_ids: Sequence[str]) -> list[QuoteRecord]: ...
+
+    def preview(self, broker_account_id: str, legs: Sequence[OrderTerms]) -> Preview: ...
+    def place(self, broker_account_id: str, legs: Sequence[OrderTerms]) -> Answer: ...
+    def answer(self, question: Question, *, confirmed: bool) -> Answer: ...
+    def cancel(self, broker_account_id: str, broker_order_id: str) -> None: ...
+
+    def open_orders(self) -> list[OrderReport]: ...
+    def order(self, broker_order_id: str) -> OrderReport | None: ...
+    def executions(self, days: int = 1) -> list[ExecutionReport]: ...
+    def positions(self, broker_account_id: str) -> list[PositionRecord]: ...
+    def summary(self, broker_account_id: str) -> AccountSummary: ...
+
+
+StreamEvent = QuoteRecord | OrderReport | ExecutionReport | SessionStatus | ListedAccounts
+Raw = dict[str, Any]
+
+
+class QuoteSource(Protocol):
+    """One login's websocket, asynchronous: events as they come, with the raw frame beside each."""
+
+    async def subscribe(self, broker_instrument_ids: Sequence[str]) -> None: ...
+    def events(self) -> AsyncIterator[tuple[StreamEvent, Raw]]: ...
