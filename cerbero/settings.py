@@ -58,7 +58,9 @@ def database(url: str) -> dict:
     """Django's connection settings for a `postgresql://` URL; a socket folder goes in `?host=`."""
     parts = urlsplit(url)
     if parts.scheme not in {"postgres", "postgresql"}:
-        raise ImproperlyConfigured("DATABASE_URL must begin with postgresql://; Postgres is the only database")
+        raise ImproperlyConfigured(
+            "DATABASE_URL must begin with postgresql://; Postgres is the only database"
+        )
     query = dict(pair.split("=", 1) for pair in parts.query.split("&") if "=" in pair)
     return {
         "ENGINE": "django.db.backends.postgresql",
@@ -212,7 +214,11 @@ CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
     "keep_sessions": {"task": "brokers.tasks.keep_sessions", "schedule": 5.0, "options": {"expires": 5}},
     "refresh_tokens": {"task": "brokers.tasks.refresh_tokens", "schedule": 60.0, "options": {"expires": 60}},
-    "reconcile_accounts": {"task": "orders.tasks.reconcile_accounts", "schedule": 5.0, "options": {"expires": 5}},
+    "reconcile_accounts": {
+        "task": "orders.tasks.reconcile_accounts",
+        "schedule": 5.0,
+        "options": {"expires": 5},
+    },
 }
 
 LOG_LEVEL = text("LOG_LEVEL", "INFO")

@@ -1,0 +1,123 @@
+"""Who acts, and with which scopes: bearer token → Actor, signed-in person → Actor."""
+
+import hashlib
+import re
+import secrets
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import UUID
+
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from cerbero.errors import BotTagMissing, NotAuthenticated, ScopeMissing
+from cerbero.models import AccessToken, Bot, User
+
+# Every scope that a bot's token may carry, with what it opens. Deciding is not among them: only people decide.
+SCOPES = {
+    "orders:read": "read its own orders and tickets",
+    "orders:write": "propose, cancel and close",
+    "trading:halt": "halt trading for itself",
+    "rotation:admin": "start and abort key rotations; never given by default",
+}
+DEFAULT_SCOPES = ("orders:read", "orders:write", "trading:halt")
+
+_TAG = re.compile(r"[\x21-\x7e]{1,64}")
+_TOUCH_EVERY = timedelta(minutes=1)
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who acts: a bot, a person or the system; passed explicitly to every service, always first."""
+
+    kind: str
+    id: UUID | None
+    name: str
+    scopes: frozenset[str] = frozenset()
+    environment: str = ""
+    owner_id: UUID | None = None
+    tag: str = ""
+    request_id: str = ""
+    door: str = field(default="", compare=False)
+
+    @property
+    def is_bot(self) -> bool:
+        return self.kind == "bot"
+
+    @property
+    def is_person(self) -> bool:
+        return self.kind == "person"
+
+    def require(self, scope: str) -> None:
+        """Raises ScopeMissing unless this actor may use `scope`; people are held by permissions instead."""
+        if self.is_bot and scope not in self.scopes:
+            raise ScopeMissing(scope=scope)
+
+
+def system(name: str) -> Actor:
+    """The actor of a process of ours, such as `orders` or `beat`."""
+    return Actor(kind="system", id=None, name=name, door="process")
+
+
+def person(user: User, *, request_id: str = "", door: str = "admin") -> Actor:
+    return Actor(kind="person", id=user.pk, name=user.get_username(), request_id=request_id, door=door)
+
+
+def issue_token(
+    bot: Bot, *, scopes: tuple[str, ...] = DEFAULT_SCOPES, days: int = 90, label: str = ""
+) -> str:
+    """Make a token and return it, once; only its digest is stored. Raises ValueError for an unknown scope."""
+    unknown = set(scopes) - SCOPES.keys()
+    if unknown:
+        raise ValueError(f"unknown scopes: {', '.join(sorted(unknown))}")
+    prefix, rest = secrets.token_hex(4), secrets.token_urlsafe(32)
+    token = f"cbr_{prefix}_{rest}"
+    AccessToken.objects.create(
+        bot=bot,
+        prefix=prefix,
+        digest=_digest(token),
+        environment=bot.environment,
+        scopes=sorted(scopes),
+        label=label,
+        expires_at=timezone.now() + timedelta(days=days),
+    )
+    return token
+
+
+def authenticate(authorization: str, bot_tag: str, *, request_id: str = "", door: str = "http") -> Actor:
+    """The bot behind an Authorization header. Raises NotAuthenticated or BotTagMissing."""
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise NotAuthenticated
+    row = (
+        AccessToken.objects.usable()
+        .filter(digest=_digest(token.strip()))
+        .select_related("bot")
+        .only("scopes", "environment", "last_used_at", "bot__name", "bot__owner_id", "bot__environment")
+        .first()
+    )
+    if row is None:
+        raise NotAuthenticated
+    if not _TAG.fullmatch(bot_tag):
+        raise BotTagMissing
+    _touch(row)
+    return Actor(
+        kind="bot",
+        id=row.bot.pk,
+        name=row.bot.name,
+        scopes=frozenset(row.scopes),
+        environment=row.environment,
+        owner_id=row.bot.owner_id,
+        tag=bot_tag,
+        request_id=request_id,
+        door=door,
+    )
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _touch(row: AccessToken) -> None:
+    if row.last_used_at is None or timezone.now() - row.last_used_at > _TOUCH_EVERY:
+        AccessToken.objects.filter(pk=row.pk).update(last_used_at=Now())
