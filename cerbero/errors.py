@@ -200,3 +200,9 @@ class SessionExpired(BrokerError):
     """The broker session is not up; it is being brought up again."""
 
     code, status, retryable = "session_expired", 503, True
+
+
+class CannotStart(CerberoError):
+    """The processes cannot be started; the message says what to do."""
+
+    code, status = "cannot_start", 503

@@ -1,0 +1,280 @@
+"""Logins and what hangs below them: credentials, the session, accounts, instruments, quotes, raw reports."""
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import F, Func, Q
+from django.db.models.functions import Now
+from uuid_utils.compat import uuid7
+
+from brokers.base import Availability
+from cerbero.models import Environment, User
+
+MONEY = {"max_digits": 38, "decimal_places": 18}
+
+
+class SessionState(models.TextChoices):
+    """The ways to be alive or dead at the broker, as the operator reads them (gates.md §5)."""
+
+    DOWN = "down"
+    MINTING = "minting"
+    AUTHENTICATED = "authenticated"
+    UP = "up", "brokerage up"
+    COMPETING = "competing"
+    NOT_ESTABLISHED = "not_established", "connected but not established"
+    EXPIRED = "expired"
+    UNREACHABLE = "unreachable"
+    MISMATCHED = "mismatched", "environment mismatch"
+
+
+class Login(models.Model):
+    """One username at a broker. It owns the session, the turn to place, the pacing budget and the socket."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    name = models.SlugField(max_length=64, unique=True)
+    broker = models.CharField(max_length=16, default="ibkr")
+    # What the person who entered the credentials says; the broker's own word is `is_paper`.
+    environment = models.CharField(max_length=5, choices=Environment)
+    is_paper = models.BooleanField(null=True, editable=False)
+    base_url = models.URLField(default="https://api.ibkr.com/v1/api")
+    ws_url = models.CharField(max_length=200, default="wss://api.ibkr.com/v1/api/ws")
+    is_enabled = models.BooleanField(default=True)
+
+    state = models.CharField(max_length=16, choices=SessionState, default=SessionState.DOWN, editable=False)
+    state_detail = models.CharField(max_length=300, blank=True, editable=False)
+    state_changed_at = models.DateTimeField(db_default=Now(), editable=False)
+    # Ciphertexts (brokers.encryption); empty means none.
+    session_token = models.BinaryField(default=b"", editable=False)
+    session_token_expires_at = models.DateTimeField(null=True, editable=False)
+    socket_session = models.BinaryField(default=b"", editable=False)
+    tickled_at = models.DateTimeField(null=True, editable=False)
+    feed_alive_at = models.DateTimeField(null=True, editable=False)
+    paced_until = models.DateTimeField(db_default=Now(), editable=False)
+    cooling_until = models.DateTimeField(null=True, editable=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Credential(models.Model):
+    """One set of keys of a login. Secret halves are AES-GCM, bound to (login, environment, consumer key)."""
+
+    class Status(models.TextChoices):
+        STAGED = "staged"
+        ACTIVE = "active"
+        RETIRED = "retired"
+        DESTROYED = "destroyed"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    login = models.ForeignKey(Login, models.PROTECT, related_name="credentials")
+    status = models.CharField(max_length=9, choices=Status, default=Status.STAGED)
+    consumer_key = models.CharField(max_length=32, blank=True)
+    access_token = models.CharField(max_length=64, blank=True)
+    access_token_secret = models.BinaryField(default=b"", editable=False)
+    signature_key = models.BinaryField(default=b"", editable=False)
+    encryption_key = models.BinaryField(default=b"", editable=False)
+    dh_prime = models.BinaryField(default=b"", editable=False)
+    signature_fingerprint = models.CharField(max_length=64, blank=True)
+    encryption_fingerprint = models.CharField(max_length=64, blank=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    activated_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["login"], condition=Q(status="active"), name="credential_one_active_a_login"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.login} {self.consumer_key or 'unregistered'} ({self.status})"
+
+
+class Account(models.Model):
+    """A trading account under a login. `environment` is the broker's word; unknown means no orders."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    login = models.ForeignKey(Login, models.PROTECT, related_name="accounts")
+    broker_account_id = models.CharField(max_length=32)
+    alias = models.CharField(max_length=64, blank=True)
+    currency = models.CharField(max_length=3, default="USD")
+    environment = models.CharField(max_length=5, choices=Environment, blank=True, editable=False)
+    listed_at = models.DateTimeField(null=True, editable=False)
+    # Ids of broker questions that are answered yes unasked (gates.md §4); empty by default.
+    allowed_question_ids = ArrayField(models.CharField(max_length=16), default=list, blank=True)
+    trading_zone = models.CharField(max_length=64, default="America/New_York")
+    roll_over_time = models.TimeField(default="17:00")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["login", "broker_account_id"], name="account_once_a_login")
+        ]
+
+    def __str__(self) -> str:
+        return self.broker_account_id
+
+
+class LiveClearance(models.Model):
+    """An Administrator makes an account live and goes through the checklist; a second one confirms it."""
+
+    CHECKLIST = (
+        "paper_flow_run",
+        "approvals_reviewed",
+        "limits_reviewed",
+        "kill_switch_tested",
+        "runbook_read",
+    )
+
+    account = models.OneToOneField(Account, models.PROTECT, primary_key=True, related_name="clearance")
+    enabled_by = models.ForeignKey(User, models.PROTECT, related_name="+")
+    enabled_at = models.DateTimeField(db_default=Now(), editable=False)
+    paper_flow_run = models.BooleanField(default=False)
+    approvals_reviewed = models.BooleanField(default=False)
+    limits_reviewed = models.BooleanField(default=False)
+    kill_switch_tested = models.BooleanField(default=False)
+    runbook_read = models.BooleanField(default=False)
+    confirmed_by = models.ForeignKey(User, models.PROTECT, null=True, blank=True, related_name="+")
+    confirmed_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(confirmed_by=None) | ~Q(confirmed_by=F("enabled_by")),
+                name="clearance_by_two_people",
+            ),
+            models.CheckConstraint(
+                condition=Q(confirmed_by=None)
+                | Q(
+                    paper_flow_run=True,
+                    approvals_reviewed=True,
+                    limits_reviewed=True,
+                    kill_switch_tested=True,
+                    runbook_read=True,
+                ),
+                name="clearance_confirmed_is_complete",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"live clearance of {self.account}"
+
+    def missing(self) -> list[str]:
+        """What stands between this account and live orders, by name."""
+        items = [name for name in self.CHECKLIST if not getattr(self, name)]
+        return items if self.confirmed_by_id else [*items, "confirmed_by"]
+
+
+class Instrument(models.Model):
+    """One tradable thing, by our own id. Only allow-listed ones may be ordered."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    symbol = models.CharField(max_length=32)
+    name = models.CharField(max_length=128, blank=True)
+    asset_class = models.CharField(max_length=8, default="STK")
+    currency = models.CharField(max_length=3, default="USD")
+    exchange = models.CharField(max_length=16, blank=True)
+    multiplier = models.DecimalField(**MONEY, null=True, blank=True)
+    price_increment = models.DecimalField(**MONEY, null=True, blank=True)
+    is_allowed = models.BooleanField(default=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["symbol", "asset_class", "currency"], name="instrument_once")
+        ]
+
+    def __str__(self) -> str:
+        return self.symbol
+
+
+class BrokerInstrument(models.Model):
+    """A broker's id for one of our instruments (IBKR: the conid)."""
+
+    instrument = models.ForeignKey(Instrument, models.PROTECT, related_name="broker_ids")
+    broker = models.CharField(max_length=16)
+    broker_instrument_id = models.CharField(max_length=32)
+    resolved_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["broker", "broker_instrument_id"], name="broker_instrument_once"),
+            models.UniqueConstraint(fields=["broker", "instrument"], name="broker_instrument_one_each"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.broker}:{self.broker_instrument_id}"
+
+
+class Subscription(models.Model):
+    """An instrument whose quotes a login's relay shall stream."""
+
+    login = models.ForeignKey(Login, models.CASCADE, related_name="subscriptions")
+    instrument = models.ForeignKey(Instrument, models.CASCADE, related_name="subscriptions")
+    wanted_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["login", "instrument"], name="subscription_once")]
+
+    def __str__(self) -> str:
+        return f"{self.login}: {self.instrument}"
+
+
+class Quote(models.Model):
+    """The newest prices that the relay stored, at most one write a second for each instrument."""
+
+    instrument = models.OneToOneField(Instrument, models.CASCADE, primary_key=True, related_name="quote")
+    bid = models.DecimalField(**MONEY, null=True)
+    ask = models.DecimalField(**MONEY, null=True)
+    last = models.DecimalField(**MONEY, null=True)
+    bid_size = models.DecimalField(**MONEY, null=True)
+    ask_size = models.DecimalField(**MONEY, null=True)
+    prior_close = models.DecimalField(**MONEY, null=True)
+    availability = models.CharField(max_length=7, choices=[(a.value, a.value) for a in Availability])
+    is_halted = models.BooleanField(default=False)
+    # Three clocks: the feed was heard, the price last changed, and what the broker calls it (availability).
+    received_at = models.DateTimeField()
+    changed_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.instrument} {self.bid} / {self.ask}"
+
+
+class ReportQuerySet(models.QuerySet["Report"]):
+    def waiting(self) -> "ReportQuerySet":
+        return self.filter(applied_at=None).order_by("id")
+
+
+class Report(models.Model):
+    """The inbox: one fact from the broker, kept as it came (`raw`) and as we read it (`record`)."""
+
+    class Kind(models.TextChoices):
+        ORDER = "order"
+        EXECUTION = "execution"
+
+    class Source(models.TextChoices):
+        REPLY = "reply"
+        STREAM = "stream"
+        POLL = "poll"
+
+    id = models.BigAutoField(primary_key=True)
+    login = models.ForeignKey(Login, models.PROTECT, related_name="reports")
+    kind = models.CharField(max_length=9, choices=Kind)
+    source = models.CharField(max_length=6, choices=Source)
+    # The broker's id of the order or execution that this speaks of.
+    subject = models.CharField(max_length=64)
+    record = models.JSONField()
+    raw = models.JSONField(null=True)
+    digest = models.CharField(max_length=64)
+    # Until when the fact is surely no older: for a poll the moment that we asked.
+    as_of = models.DateTimeField(db_default=Func(function="clock_timestamp"))
+    applied_at = models.DateTimeField(null=True)
+    problem = models.CharField(max_length=300, blank=True)
+
+    objects = ReportQuerySet.as_manager()
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["id"], condition=Q(applied_at=None), name="report_waiting"),
+            models.Index(fields=["login", "kind", "subject", "-id"], name="report_newest"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.subject} by {self.source}"

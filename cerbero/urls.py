@@ -1,0 +1,6 @@
+"""The web port: console, admin, tools, health."""
+
+from django.contrib import admin
+from django.urls import path
+
+urlpatterns = [path("admin/", admin.site.urls)]

@@ -1,0 +1,82 @@
+"""The state machines, all of them: what we may decide (COMMANDS) and what the broker may prove (REPORTS).
+
+The same tables stand in the database as triggers (orders/migrations); a test holds the two equal.
+"""
+
+from django.db.models import TextChoices
+
+
+class TicketStatus(TextChoices):
+    PROPOSED = "proposed"
+    ALLOWED = "allowed"
+    SENT = "sent"
+    DONE = "done"
+    DENIED = "denied"
+    WITHDRAWN = "withdrawn"
+
+
+class OrderStatus(TextChoices):
+    PENDING = "pending"
+    SUBMITTED = "submitted"
+    ACCEPTED = "accepted"
+    PARTIALLY_FILLED = "partially_filled"
+    FILLED = "filled"
+    REJECTED = "rejected"
+    PENDING_CANCEL = "pending_cancel"
+    CANCELED = "canceled"
+    EXPIRED = "expired"
+
+
+class AttemptStatus(TextChoices):
+    PREPARED = "prepared"
+    SENT = "sent"
+    ANSWERED = "answered"
+    IN_DOUBT = "in_doubt"
+    SETTLED = "settled"
+
+
+Moves = dict[str, frozenset[str]]
+
+TICKET: Moves = {
+    TicketStatus.PROPOSED: frozenset({TicketStatus.ALLOWED, TicketStatus.DENIED, TicketStatus.WITHDRAWN}),
+    # Back to PROPOSED when the market moved away from what was approved.
+    TicketStatus.ALLOWED: frozenset(
+        {TicketStatus.SENT, TicketStatus.DENIED, TicketStatus.WITHDRAWN, TicketStatus.PROPOSED}
+    ),
+    # Back to PROPOSED after a "no" to a broker's question, DENIED when it never arrived.
+    TicketStatus.SENT: frozenset({TicketStatus.DONE, TicketStatus.DENIED, TicketStatus.PROPOSED}),
+    # A stale reply can go live after the end was proven.
+    TicketStatus.DONE: frozenset({TicketStatus.SENT}),
+    TicketStatus.DENIED: frozenset({TicketStatus.SENT}),
+    TicketStatus.WITHDRAWN: frozenset(),
+}
+
+WORKING = frozenset({OrderStatus.ACCEPTED, OrderStatus.PARTIALLY_FILLED, OrderStatus.PENDING_CANCEL})
+ENDED = frozenset({OrderStatus.FILLED, OrderStatus.REJECTED, OrderStatus.CANCELED, OrderStatus.EXPIRED})
+
+# What the broker may prove of any order that ever had an attempt: real-world orders do all of these.
+BROKER_STATES = WORKING | ENDED
+
+COMMANDS: Moves = {
+    OrderStatus.PENDING: frozenset({OrderStatus.SUBMITTED, OrderStatus.CANCELED}),
+    # Back to PENDING when it is certain that nothing left or arrived.
+    OrderStatus.SUBMITTED: frozenset({OrderStatus.PENDING, OrderStatus.CANCELED}),
+    OrderStatus.ACCEPTED: frozenset({OrderStatus.PENDING_CANCEL}),
+    OrderStatus.PARTIALLY_FILLED: frozenset({OrderStatus.PENDING_CANCEL}),
+}
+
+REPORTS: Moves = {
+    status: BROKER_STATES - {status} for status in OrderStatus if status not in {OrderStatus.PENDING}
+}
+
+ORDER: Moves = {
+    status: COMMANDS.get(status, frozenset()) | REPORTS.get(status, frozenset()) for status in OrderStatus
+}
+
+ATTEMPT: Moves = {
+    AttemptStatus.PREPARED: frozenset({AttemptStatus.SENT, AttemptStatus.SETTLED, AttemptStatus.IN_DOUBT}),
+    AttemptStatus.SENT: frozenset({AttemptStatus.ANSWERED, AttemptStatus.IN_DOUBT, AttemptStatus.SETTLED}),
+    AttemptStatus.IN_DOUBT: frozenset({AttemptStatus.SETTLED}),
+    AttemptStatus.ANSWERED: frozenset(),
+    AttemptStatus.SETTLED: frozenset(),
+}

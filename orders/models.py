@@ -1,0 +1,297 @@
+"""Tickets and their legs, attempts, executions, and what the broker says that we hold."""
+
+from django.db import models
+from django.db.models import Func, Q
+from django.db.models.functions import Now
+from uuid_utils.compat import uuid7
+
+from brokers.base import OrderType, Side, TimeInForce
+from brokers.models import MONEY, Account, Instrument
+from cerbero.models import Bot, DecisionRequest, User
+from orders.lifecycle import AttemptStatus, OrderStatus, TicketStatus
+
+
+def _choices(kind: type) -> list[tuple[str, str]]:
+    return [(word.value, word.value.replace("_", " ")) for word in kind]
+
+
+class TradingState(models.Model):
+    """Active, reducing or halted, in one scope. Rows exist before they are needed; a missing one refuses."""
+
+    class Scope(models.TextChoices):
+        # In the order in which a submission locks them.
+        EVERYTHING = "1-everything", "everything"
+        BROKER = "2-broker", "broker"
+        ACCOUNT = "3-account", "account"
+        BOT = "4-bot", "bot"
+
+    class State(models.TextChoices):
+        ACTIVE = "active"
+        REDUCING = "reducing"
+        HALTED = "halted"
+
+    scope = models.CharField(max_length=12, choices=Scope)
+    scope_id = models.CharField(max_length=64, blank=True)
+    state = models.CharField(max_length=8, choices=State, default=State.ACTIVE)
+    changed_by = models.CharField(max_length=150, blank=True)
+    reason = models.CharField(max_length=300, blank=True)
+    changed_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["scope", "scope_id"], name="trading_state_once")]
+
+    def __str__(self) -> str:
+        return f"{self.get_scope_display()} {self.scope_id}: {self.state}"
+
+
+class Limits(models.Model):
+    """An account's limits. Every one has a value: nothing is unlimited by accident."""
+
+    account = models.OneToOneField(Account, models.CASCADE, primary_key=True, related_name="limits")
+    notional_max = models.DecimalField(
+        **MONEY, default=100_000, help_text="per order, in the account's currency"
+    )
+    quantity_max = models.DecimalField(**MONEY, default=10_000, help_text="units per order")
+    collar_percent = models.DecimalField(
+        max_digits=9, decimal_places=4, default=5, help_text="limit price against the quote's mid"
+    )
+    drift_percent = models.DecimalField(
+        max_digits=9, decimal_places=4, default=2, help_text="move of the mid between approval and sending"
+    )
+    quote_age_max_seconds = models.PositiveIntegerField(default=15)
+
+    class Meta:
+        verbose_name_plural = "limits"
+
+    def __str__(self) -> str:
+        return f"limits of {self.account}"
+
+
+class TicketQuerySet(models.QuerySet["Ticket"]):
+    def sendable(self) -> "TicketQuerySet":
+        return self.filter(status=TicketStatus.ALLOWED).order_by("allowed_at", "id")
+
+
+class Ticket(models.Model):
+    """What is proposed and decided as one. Its digest covers every term; nothing else is ever sent."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    account = models.ForeignKey(Account, models.PROTECT, related_name="tickets")
+    bot = models.ForeignKey(Bot, models.PROTECT, null=True, related_name="tickets")
+    person = models.ForeignKey(User, models.PROTECT, null=True, related_name="tickets")
+    idempotency_key = models.CharField(max_length=64)
+    digest = models.CharField(max_length=64)
+    # True for a close sized from the broker's own position: it needs no approval (gates.md G6).
+    reduce_only = models.BooleanField(default=False)
+    status = models.CharField(max_length=9, choices=TicketStatus, default=TicketStatus.PROPOSED)
+    refusal_code = models.CharField(max_length=48, blank=True)
+    refusal = models.JSONField(default=dict)
+    reason = models.CharField(max_length=500, blank=True, help_text="the bot's own words, untrusted")
+    tag = models.CharField(max_length=64, blank=True)
+    notional = models.DecimalField(**MONEY, null=True)
+    notional_currency = models.CharField(max_length=3, blank=True)
+    request = models.OneToOneField(DecisionRequest, models.PROTECT, null=True, related_name="ticket")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    allowed_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+
+    objects = TicketQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["bot", "account", "idempotency_key"],
+                condition=Q(bot__isnull=False),
+                name="ticket_once_a_bot_key",
+            ),
+            models.UniqueConstraint(
+                fields=["person", "account", "idempotency_key"],
+                condition=Q(person__isnull=False),
+                name="ticket_once_a_person_key",
+            ),
+            models.CheckConstraint(
+                condition=Q(bot=None, person__isnull=False) | Q(bot__isnull=False, person=None),
+                name="ticket_has_one_proposer",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["allowed_at"], condition=Q(status="allowed"), name="ticket_sendable"),
+            models.Index(fields=["status", "created_at"]),
+        ]
+        permissions = [
+            ("decide_ticket", "Can approve and reject tickets"),
+            ("cancel_order", "Can cancel orders"),
+            ("close_position", "Can close positions"),
+            ("halt_trading", "Can halt trading"),
+            ("resume_trading", "Can resume trading"),
+        ]
+
+    def __str__(self) -> str:
+        return f"ticket {self.pk}"
+
+    @property
+    def proposer(self) -> str:
+        return self.bot.name if self.bot else str(self.person)
+
+
+class OrderQuerySet(models.QuerySet["Order"]):
+    def to_cancel(self) -> "OrderQuerySet":
+        """Asked to be canceled while the broker's id was not known; known by now."""
+        return self.exclude(cancel_requested_at=None).filter(
+            status__in=[OrderStatus.ACCEPTED, OrderStatus.PARTIALLY_FILLED]
+        )
+
+
+class Order(models.Model):
+    """One leg of a ticket. Prices and quantity are in the instrument's own units and are never rounded."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    ticket = models.ForeignKey(Ticket, models.PROTECT, related_name="orders")
+    number = models.PositiveSmallIntegerField(default=1)
+    instrument = models.ForeignKey(Instrument, models.PROTECT, related_name="orders")
+    side = models.CharField(max_length=4, choices=_choices(Side))
+    quantity = models.DecimalField(**MONEY)
+    order_type = models.CharField(max_length=16, choices=_choices(OrderType))
+    limit_price = models.DecimalField(**MONEY, null=True)
+    stop_price = models.DecimalField(**MONEY, null=True)
+    time_in_force = models.CharField(max_length=4, choices=_choices(TimeInForce))
+    status = models.CharField(max_length=16, choices=OrderStatus, default=OrderStatus.PENDING)
+    broker_order_id = models.CharField(max_length=32, blank=True, db_index=True)
+    filled_quantity = models.DecimalField(**MONEY, default=0)
+    average_price = models.DecimalField(**MONEY, null=True)
+    text = models.CharField(max_length=300, blank=True, help_text="the broker's own words")
+    cancel_requested_at = models.DateTimeField(null=True)
+    reported_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    objects = OrderQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["ticket", "number"], name="order_number_once_a_ticket"),
+            models.CheckConstraint(condition=Q(quantity__gt=0), name="order_quantity_positive"),
+            models.CheckConstraint(condition=Q(filled_quantity__gte=0), name="order_filled_not_negative"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.side} {self.quantity.normalize():f} {self.instrument}"
+
+
+class Attempt(models.Model):
+    """One sending of one ticket. The row is committed before the wire; the outcome after."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    ticket = models.ForeignKey(Ticket, models.PROTECT, related_name="attempts")
+    number = models.PositiveSmallIntegerField()
+    client_order_id = models.CharField(max_length=32, unique=True)
+    digest = models.CharField(max_length=64, help_text="of the terms that were sent; equals the ticket's")
+    status = models.CharField(max_length=8, choices=AttemptStatus, default=AttemptStatus.PREPARED)
+    fence = models.BigIntegerField()
+    outcome = models.JSONField(default=dict)
+    prepared_at = models.DateTimeField(db_default=Now(), editable=False)
+    sent_at = models.DateTimeField(null=True)
+    answered_at = models.DateTimeField(null=True)
+    # When the broker, with a live session, was last asked in vain, and how often.
+    absent_at = models.DateTimeField(null=True)
+    absent_count = models.PositiveSmallIntegerField(default=0)
+    settled_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["ticket", "number"], name="attempt_number_once_a_ticket"),
+            models.UniqueConstraint(
+                fields=["ticket"],
+                condition=Q(status__in=["prepared", "sent", "in_doubt"]),
+                name="attempt_one_unsettled_a_ticket",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.client_order_id
+
+
+class Execution(models.Model):
+    """One fill, once. `order` is empty for a fill that no order of ours explains (drift)."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    account = models.ForeignKey(Account, models.PROTECT, related_name="executions")
+    execution_id = models.CharField(max_length=64)
+    order = models.ForeignKey(Order, models.PROTECT, null=True, related_name="executions")
+    instrument = models.ForeignKey(Instrument, models.PROTECT, null=True, related_name="executions")
+    broker_instrument_id = models.CharField(max_length=32)
+    side = models.CharField(max_length=4, choices=_choices(Side))
+    quantity = models.DecimalField(**MONEY)
+    price = models.DecimalField(**MONEY)
+    commission = models.DecimalField(**MONEY, null=True)
+    executed_at = models.DateTimeField()
+    recorded_at = models.DateTimeField(db_default=Func(function="clock_timestamp"), editable=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["account", "execution_id"], name="execution_once_an_account")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.side} {self.quantity.normalize():f} at {self.price.normalize():f}"
+
+
+class Position(models.Model):
+    """What the broker says that an account holds, as of its last answer. Negative is short."""
+
+    account = models.ForeignKey(Account, models.CASCADE, related_name="positions")
+    broker_instrument_id = models.CharField(max_length=32)
+    symbol = models.CharField(max_length=64)
+    instrument = models.ForeignKey(Instrument, models.PROTECT, null=True, related_name="positions")
+    quantity = models.DecimalField(**MONEY)
+    average_price = models.DecimalField(**MONEY, null=True)
+    market_price = models.DecimalField(**MONEY, null=True)
+    currency = models.CharField(max_length=3)
+    as_of = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["account", "broker_instrument_id"], name="position_once_an_account"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.quantity.normalize():f} {self.symbol}"
+
+
+class Balance(models.Model):
+    """An account's money as of the broker's last answer, in the account's currency."""
+
+    account = models.OneToOneField(Account, models.CASCADE, primary_key=True, related_name="balance")
+    net_liquidation = models.DecimalField(**MONEY, null=True)
+    available_funds = models.DecimalField(**MONEY, null=True)
+    initial_margin = models.DecimalField(**MONEY, null=True)
+    as_of = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"balance of {self.account}"
+
+
+class Drift(models.Model):
+    """A difference between the broker and us that a person must see."""
+
+    class Kind(models.TextChoices):
+        UNKNOWN_ORDER = "unknown_order"
+        UNKNOWN_EXECUTION = "unknown_execution"
+        TERMS_DIFFER = "terms_differ"
+        IMPOSSIBLE_REPORT = "impossible_report"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    account = models.ForeignKey(Account, models.PROTECT, null=True, related_name="drifts")
+    order = models.ForeignKey(Order, models.PROTECT, null=True, related_name="drifts")
+    kind = models.CharField(max_length=24, choices=Kind)
+    subject = models.CharField(max_length=64)
+    evidence = models.JSONField(default=dict)
+    seen_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        verbose_name_plural = "drift"
+        constraints = [models.UniqueConstraint(fields=["kind", "subject"], name="drift_once_a_subject")]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} {self.subject}"
