@@ -53,7 +53,10 @@ class BrokerOrderState(StrEnum):
 
 @dataclass(frozen=True)
 class InstrumentRecord:
-    """One tradable thing as the broker names it. `multiplier` is 1 for stocks; None is unknown."""
+    """One tradable thing as the broker names it. `multiplier` is 1 for stocks; None is unknown.
+
+    `is_us` says that the listing is in the United States: one symbol is listed in many places.
+    """
 
     broker_instrument_id: str
     symbol: str
@@ -63,11 +66,15 @@ class InstrumentRecord:
     exchange: str
     multiplier: Decimal | None
     price_increment: Decimal | None
+    is_us: bool = False
 
 
 @dataclass(frozen=True)
 class QuoteRecord:
-    """The newest known prices; a field that the broker did not send is None."""
+    """The newest known prices; a field that the broker did not send is None.
+
+    `received_at` is our clock; `changed_at` is the broker's stamp of its newest change.
+    """
 
     broker_instrument_id: str
     received_at: datetime
@@ -80,11 +87,16 @@ class QuoteRecord:
     prior_close: Decimal | None = None
     availability: Availability = Availability.NONE
     is_halted: bool = False
+    changed_at: datetime | None = None
 
 
 @dataclass(frozen=True)
 class OrderTerms:
-    """One leg, as it goes to the wire. `client_order_id` is None for a bracket's children."""
+    """One leg, as it goes to the wire.
+
+    A bracket's children carry `parent_client_order_id` and no id of their own. US futures need
+    `manual_indicator` and `ext_operator` (CME rule 536-B, ibkr-web-api.md §6.1).
+    """
 
     broker_instrument_id: str
     side: Side
@@ -95,6 +107,9 @@ class OrderTerms:
     stop_price: Decimal | None = None
     client_order_id: str | None = None
     outside_hours: bool = False
+    parent_client_order_id: str | None = None
+    manual_indicator: bool | None = None
+    ext_operator: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,317 @@
+"""IBKR's Web API as a `Broker` (ibkr-web-api.md §2 to §6). No retries, and no write is ever sent twice."""
+
+import logging
+import re
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+
+from brokers import base
+from brokers.ibkr import contracts, messages
+from brokers.ibkr.auth import IbkrCredentials, TokenExchange
+from brokers.ibkr.values import Row, moment, rows, text
+from brokers.ibkr.wire import Pace, Wire
+from cerbero.errors import BrokerRejected, BrokerUnavailable, OutcomeUnknown, SessionExpired
+
+logger = logging.getLogger(__name__)
+
+BRING_UP_TRIES = 20
+BRING_UP_WAIT_SECONDS = 0.5
+SNAPSHOT_TRIES = 6
+SNAPSHOT_WAIT_SECONDS = 0.2
+ORDERS_TRIES = 3
+ORDERS_WAIT_SECONDS = 0.3
+POSITIONS_PER_PAGE = 100
+POSITION_PAGES_MAX = 50
+ORDER_ID = re.compile(r"[1-9]\d*")
+ACCOUNT_ID = re.compile(r"[A-Za-z0-9]{1,20}")
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class IbkrClient:
+    """One login. `session_token` is the raw live session token; None until `mint`.
+
+    `pace(method, path)` is called before each request and raises BrokerUnavailable to refuse it.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        credentials: IbkrCredentials,
+        session_token: bytes | None = None,
+        *,
+        pace: Pace | None = None,
+        transport: httpx.BaseTransport | None = None,
+        wait: Callable[[float], None] = time.sleep,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._credentials = credentials
+        self._wire = Wire(base_url, credentials, session_token, pace, transport)
+        self._wait, self._now = wait, now
+
+    def __enter__(self) -> "IbkrClient":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; the broker's session goes on."""
+        self._wire.close()
+
+    # Session
+
+    def mint(self) -> base.SessionToken:
+        """A validated live session token, used by this client from now on (§1.2).
+
+        Raises SessionExpired when the keys cannot be used or the broker's proof does not hold.
+        """
+        path = "/oauth/live_session_token"
+        try:
+            exchange = TokenExchange.begin(self._credentials, self._wire.base_url + path)
+        except (ValueError, TypeError) as error:
+            raise SessionExpired("The login's keys cannot be used.", reason="unusable_keys") from error
+        data = self._wire.exchange_token(path, exchange.header)
+        said = data if isinstance(data, dict) else {}
+        expires_at = moment(said.get("live_session_token_expiration"))
+        if expires_at is None:
+            raise SessionExpired("The broker's token has no expiry.", reason="no_expiry")
+        token = exchange.finish(
+            str(said.get("diffie_hellman_response") or ""),
+            str(said.get("live_session_token_signature") or ""),
+        )
+        self._wire.auth.live_session_token = token
+        return base.SessionToken(secret=token, expires_at=expires_at)
+
+    def open_session(self, *, compete: bool = False) -> base.SessionStatus:
+        """Bring the brokerage session up, in the order of §2.3, and prime what answers empty at first.
+
+        Returns a status that is not up when another platform holds the session or the link stays down.
+        `compete` evicts the other platform: a person's decision. Questions are never suppressed.
+        """
+        body = {"publish": True, "compete": compete}
+        self._wire.read("POST", "/iserver/auth/ssodh/init", body=body)
+        status = self.session_status()
+        for _ in range(BRING_UP_TRIES):
+            if status.is_up or status.competing:
+                break
+            self._wait(BRING_UP_WAIT_SECONDS)
+            status = self.session_status()
+        if status.is_up:
+            self.listed_accounts()
+            self._wire.read("GET", "/portfolio/accounts")
+            self.prime()
+        return status
+
+    def prime(self) -> None:
+        """The first orders and trades of a session are empty, whatever there is (§6.8, §6.10)."""
+        self._wire.read("GET", "/iserver/account/orders")
+        self._wire.read("GET", "/iserver/account/trades", params={"days": "1"})
+
+    def session_status(self) -> base.SessionStatus:
+        return messages.session_status(self._wire.read("POST", "/iserver/auth/status"))
+
+    def tickle(self) -> tuple[str, base.SessionStatus]:
+        """Keep the session alive; the socket's session id ("" when not given) and the status."""
+        data = self._object("POST", "/tickle")
+        iserver = data.get("iserver")
+        status = messages.session_status(iserver.get("authStatus") if isinstance(iserver, dict) else None)
+        return text(data.get("session")) or "", status
+
+    def logout(self) -> None:
+        """End the outer session; the live session token is of no use afterwards."""
+        self._wire.read("POST", "/logout")
+
+    def listed_accounts(self) -> base.ListedAccounts:
+        return messages.listed_accounts(self._object("GET", "/iserver/accounts"))
+
+    # Instruments and quotes
+
+    def find_instruments(self, symbol: str, asset_class: str) -> list[base.InstrumentRecord]:
+        """Every listing of a symbol, in the United States first; `asset_class` as in messages.ASSET_CLASSES."""
+        return contracts.find(self._wire, symbol.strip().upper(), asset_class)
+
+    def snapshot(self, broker_instrument_ids: Sequence[str]) -> list[base.QuoteRecord]:
+        """Quotes now. The first answers are empty or partial (§4.1), so ask a few times, then return
+        what there is; an instrument without any field is left out."""
+        conids = list(dict.fromkeys(broker_instrument_ids))
+        params = {"conids": ",".join(conids), "fields": ",".join(messages.QUOTE_FIELDS)}
+        found: dict[str, base.QuoteRecord] = {}
+        for tries_left in reversed(range(SNAPSHOT_TRIES)):
+            for row in rows(self._wire.read("GET", "/iserver/marketdata/snapshot", params=params)):
+                quote = messages.quote_record(row, self._now())
+                if quote and not row.keys().isdisjoint(messages.QUOTE_FIELDS):
+                    found[quote.broker_instrument_id] = quote
+            if not tries_left or all(conid in found and _two_sided(found[conid]) for conid in conids):
+                break
+            self._wait(SNAPSHOT_WAIT_SECONDS)
+        return [found[conid] for conid in conids if conid in found]
+
+    # Orders
+
+    def preview(self, broker_account_id: str, legs: Sequence[base.OrderTerms]) -> base.Preview:
+        """The what-if of the first leg; a bracket's children only close what it opens."""
+        ticket = messages.ticket(broker_account_id, legs[0])
+        # The what-if must not use up the client order id of the order that may follow.
+        ticket.pop("cOID", None)
+        self.snapshot([legs[0].broker_instrument_id])
+        path = f"/iserver/account/{_account(broker_account_id)}/orders/whatif"
+        data = self._wire.read("POST", path, body={"orders": [ticket]})
+        if not isinstance(data, dict):
+            raise BrokerUnavailable("The broker's answer cannot be read.", path=path)
+        return messages.preview(data)
+
+    def place(self, broker_account_id: str, legs: Sequence[base.OrderTerms]) -> base.Answer:
+        """One request for one order or one bracket; never more than once (§6.1, §6.2).
+
+        Raises ValueError, before anything is sent, for legs that cannot be one request.
+        """
+        _check_group(legs)
+        path = f"/iserver/account/{_account(broker_account_id)}/orders"
+        body = {"orders": [messages.ticket(broker_account_id, leg) for leg in legs]}
+        return self._placed(self._wire.write("POST", path, body=body), path)
+
+    def answer(self, question: base.Question, *, confirmed: bool) -> base.Answer:
+        """Answer a question. After a "no" that the broker takes, the Answer is empty: it proves no absence."""
+        path = f"/iserver/reply/{_reply(question.reply_id)}"
+        try:
+            data = self._wire.write("POST", path, body={"confirmed": confirmed}, is_gated=False)
+        except BrokerRejected as refusal:
+            if confirmed or "not confirmed" not in str(refusal.details["broker_says"]).lower():
+                raise
+            return base.Answer()
+        return self._placed(data, path)
+
+    def cancel(
+        self,
+        broker_account_id: str,
+        broker_order_id: str,
+        *,
+        manual_indicator: bool | None = None,
+        ext_operator: str | None = None,
+    ) -> None:
+        """Ask for a cancel; only a later report proves it (§6.7). The last two are for US futures.
+
+        Raises ValueError for anything but one order's id: "-1" would cancel everything.
+        """
+        path = f"/iserver/account/{_account(broker_account_id)}/order/{_order(broker_order_id)}"
+        wanted = {
+            "manualIndicator": None if manual_indicator is None else str(manual_indicator).lower(),
+            "extOperator": ext_operator,
+        }
+        params = {name: value for name, value in wanted.items() if value is not None}
+        data = self._wire.write("DELETE", path, params=params or None)
+        if not isinstance(data, dict) or "msg" not in data:
+            raise OutcomeUnknown("The broker's answer is of no known form.", path=path)
+
+    def open_orders(self) -> list[base.OrderReport]:
+        """Today's orders, done ones too (§6.8). Never empty for want of an answer: that is BrokerUnavailable."""
+        for tries_left in reversed(range(ORDERS_TRIES)):
+            data = self._object("GET", "/iserver/account/orders")
+            found = rows(data.get("orders"))
+            if data.get("snapshot") is True or (found and "snapshot" not in data):
+                return [messages.order_report(row, read_at=self._now()) for row in found]
+            if tries_left:
+                self._wait(ORDERS_WAIT_SECONDS)
+        raise BrokerUnavailable("The broker has not loaded its orders yet.", path="/iserver/account/orders")
+
+    def order(self, broker_order_id: str) -> base.OrderReport | None:
+        """One order; None only where the broker says that it does not know the id (400, §6.9)."""
+        path = f"/iserver/account/order/status/{_order(broker_order_id)}"
+        try:
+            return messages.order_report(self._object("GET", path), read_at=self._now())
+        except BrokerRejected as refusal:
+            if refusal.details.get("http_status") != 400:
+                raise
+            return None
+
+    def executions(self, days: int = 1) -> list[base.ExecutionReport]:
+        """Fills of the last trading days, 1 to 7 (§6.10); a row that is no fill is logged and left out."""
+        data = self._wire.read("GET", "/iserver/account/trades", params={"days": str(days)})
+        if not isinstance(data, list):
+            raise BrokerUnavailable("The broker's answer cannot be read.", path="/iserver/account/trades")
+        found = [messages.execution_report(row) for row in rows(data)]
+        if None in found:
+            logger.warning("executions: %d of %d rows are no fills", found.count(None), len(found))
+        return [execution for execution in found if execution is not None]
+
+    # Portfolio
+
+    def positions(self, broker_account_id: str) -> list[base.PositionRecord]:
+        """Every holding, read afresh: the broker caches pages until it is told otherwise (§5)."""
+        path = f"/portfolio/{_account(broker_account_id)}/positions"
+        self._wire.read("POST", f"{path}/invalidate")
+        found: dict[str, base.PositionRecord] = {}
+        for page in range(POSITION_PAGES_MAX):
+            # Paging is only reliable with a sort.
+            params = {"sort": "position", "direction": "a"}
+            data = self._wire.read("GET", f"{path}/{page}", params=params)
+            if not isinstance(data, list):
+                raise BrokerUnavailable("The broker's answer cannot be read.", path=path)
+            found |= {p.broker_instrument_id: p for p in _positions(data, broker_account_id)}
+            if len(data) < POSITIONS_PER_PAGE:
+                return list(found.values())
+        raise BrokerUnavailable("There are more positions than can be read.", path=path)
+
+    def summary(self, broker_account_id: str) -> base.AccountSummary:
+        path = f"/portfolio/{_account(broker_account_id)}/summary"
+        return messages.account_summary(self._object("GET", path), broker_account_id)
+
+    def _object(self, method: str, path: str) -> dict[str, Any]:
+        data = self._wire.read(method, path)
+        if not isinstance(data, dict):
+            raise BrokerUnavailable("The broker's answer cannot be read.", path=path)
+        return data
+
+    def _placed(self, data: Any, path: str) -> base.Answer:
+        answer = messages.placement_answer(data)
+        if answer is None:
+            raise OutcomeUnknown("The broker's answer is of no known form.", path=path)
+        return answer
+
+
+def _positions(data: list[Row], broker_account_id: str) -> list[base.PositionRecord]:
+    """An unreadable holding must not look like none at all."""
+    found = [messages.position_record(row, broker_account_id) for row in rows(data)]
+    readable = [position for position in found if position is not None]
+    if len(readable) != len(data):
+        raise BrokerUnavailable("A position cannot be read.", unreadable=len(data) - len(readable))
+    return readable
+
+
+def _two_sided(quote: base.QuoteRecord) -> bool:
+    return quote.bid is not None and quote.ask is not None
+
+
+def _check_group(legs: Sequence[base.OrderTerms]) -> None:
+    """A parent with our id, and children that name it and carry none (§6.2)."""
+    parent_id = legs[0].client_order_id if legs else None
+    if not parent_id or legs[0].parent_client_order_id is not None:
+        raise ValueError("The first leg carries the client order id.")
+    for child in legs[1:]:
+        if child.client_order_id is not None or child.parent_client_order_id != parent_id:
+            raise ValueError("A child names its parent's client order id and carries none.")
+
+
+def _account(broker_account_id: str) -> str:
+    return _checked(ACCOUNT_ID, broker_account_id)
+
+
+def _order(broker_order_id: str) -> str:
+    return _checked(ORDER_ID, broker_order_id)
+
+
+def _reply(reply_id: str) -> str:
+    return _checked(re.compile(r"[A-Za-z0-9-]{1,64}"), reply_id)
+
+
+def _checked(pattern: re.Pattern[str], value: str) -> str:
+    if not pattern.fullmatch(value):
+        raise ValueError("This is not an id that may stand in a path.")
+    return value

@@ -1,0 +1,204 @@
+"""One HTTP exchange with IBKR, and what each way to fail means (ibkr-web-api.md §6.3, §8; gates.md §3).
+
+A read that fails is BrokerUnavailable: nothing changed by asking. A write that fails is OutcomeUnknown
+unless it certainly did not leave (BrokerUnavailable) or the broker's own words prove that it was refused.
+Nothing is ever sent twice.
+"""
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+import httpx
+
+from brokers.ibkr.auth import IbkrCredentials, OAuth1a
+from brokers.ibkr.values import dump_json, load_json
+from cerbero.errors import BrokerError, BrokerRejected, BrokerUnavailable, OutcomeUnknown, SessionExpired
+
+TIMEOUT = httpx.Timeout(connect=2.0, read=10.0, write=10.0, pool=2.0)
+ANSWER_SECONDS_MAX = 20
+ANSWER_BYTES_MAX = 16 * 1024 * 1024
+WORDS_MAX = 400
+USER_AGENT = "Cerbero/0.1"
+
+NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+# Recorded bodies of a request that met the gate and went no further (§2.3); exact, or they prove nothing.
+GATES = frozenset({"Bad Request: no bridge", "Bad Request: Please query /accounts first"})
+# A placement that is refused before it is looked at (§2.3).
+BAD_ACCOUNT = "Bad Request: accountId is not valid: "
+DUPLICATE = "Order couldn't be submitted: Local order ID="
+NO_SUCH_ORDER = re.compile(r"OrderID \S+ doesn't exist")
+# These answer an account that they do not know with 401 and no body (§5).
+PORTFOLIO_OF_ACCOUNT = re.compile(r"^/portfolio2?/(?!accounts$|subaccounts2?$|positions/)([^/]+)")
+
+Pace = Callable[[str, str], None]
+Params = Mapping[str, str]
+
+
+class Wire:
+    """The connection of one login. `pace` is asked before each request and raises to refuse it."""
+
+    def __init__(
+        self,
+        base_url: str,
+        credentials: IbkrCredentials,
+        session_token: bytes | None,
+        pace: Pace | None,
+        transport: httpx.BaseTransport | None,
+    ) -> None:
+        self.base_url = base_url.rstrip("/")
+        self.auth = OAuth1a(credentials, session_token)
+        self._credentials = credentials
+        self._pace = pace
+        self._http = httpx.Client(
+            auth=self.auth,
+            timeout=TIMEOUT,
+            headers={"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "gzip,deflate"},
+            transport=transport,
+            trust_env=False,
+            follow_redirects=False,
+        )
+
+    def close(self) -> None:
+        self._http.close()
+
+    def read(self, method: str, path: str, *, params: Params | None = None, body: Any = None) -> Any:
+        """Ask; anything that is no answer raises BrokerUnavailable, SessionExpired or BrokerRejected."""
+        try:
+            response = self._exchange(method, path, params, body)
+        except (httpx.HTTPError, AnswerTooLong) as error:
+            raise BrokerUnavailable("The broker did not answer.", **_cause(path, error)) from error
+        return self._read_answer(path, response)
+
+    def exchange_token(self, path: str, header: str) -> Any:
+        """The live session token request: signed by the caller, no body (§1.2)."""
+        request = self._http.build_request("POST", self.base_url + path, headers={"Authorization": header})
+        self._ask_pace("POST", path)
+        try:
+            response = self._collect(request, auth=None)
+        except (httpx.HTTPError, AnswerTooLong) as error:
+            raise BrokerUnavailable("The broker did not answer.", **_cause(path, error)) from error
+        return self._read_answer(path, response)
+
+    def write(
+        self, method: str, path: str, *, params: Params | None = None, body: Any = None, is_gated: bool = True
+    ) -> Any:
+        """Send once. `is_gated` False where a refusal at the gate leaves an earlier request in the air."""
+        try:
+            response = self._exchange(method, path, params, body)
+        except NOT_SENT as error:
+            raise BrokerUnavailable(**_cause(path, error)) from error
+        except (httpx.HTTPError, AnswerTooLong) as error:
+            raise OutcomeUnknown(**_cause(path, error)) from error
+        return self._write_answer(path, response, is_gated)
+
+    def _exchange(self, method: str, path: str, params: Params | None, body: Any) -> httpx.Response:
+        content = None if body is None else dump_json(body).encode()
+        headers = {} if content is None else {"Content-Type": "application/json"}
+        url = self.base_url + path
+        request = self._http.build_request(method, url, params=params, content=content, headers=headers)
+        self._ask_pace(method, path)
+        return self._collect(request, auth=self.auth)
+
+    def _ask_pace(self, method: str, path: str) -> None:
+        if self._pace is not None:
+            self._pace(method, path)
+
+    def _collect(self, request: httpx.Request, auth: httpx.Auth | None) -> httpx.Response:
+        """The whole answer within a time and a size; a body that drips is no answer."""
+        deadline = time.monotonic() + ANSWER_SECONDS_MAX
+        response = self._http.send(request, auth=auth, stream=True)
+        try:
+            chunks, size = [], 0
+            for chunk in response.iter_bytes():
+                size += len(chunk)
+                chunks.append(chunk)
+                if size > ANSWER_BYTES_MAX or time.monotonic() > deadline:
+                    raise AnswerTooLong(f"{size} bytes")
+        finally:
+            response.close()
+        return httpx.Response(response.status_code, content=b"".join(chunks))
+
+    def _read_answer(self, path: str, response: httpx.Response) -> Any:
+        status = response.status_code
+        if status != 200:
+            self._refuse_read(path, response)
+        try:
+            data = load_json(response.content)
+        except ValueError as error:
+            raise BrokerUnavailable("The broker's answer cannot be read.", path=path, status=200) from error
+        words = self.error_words(data)
+        if words is None:
+            return data
+        if "no bridge" in words or words in GATES:
+            raise SessionExpired(path=path, broker_says=words)
+        raise BrokerRejected(path=path, broker_says=words)
+
+    def _refuse_read(self, path: str, response: httpx.Response) -> NoReturn:
+        status = response.status_code
+        words = self._words(response)
+        details = {"path": path, "http_status": status, "broker_says": words}
+        account = PORTFOLIO_OF_ACCOUNT.match(path)
+        if status == 401 and account and not response.content.strip():
+            raise BrokerRejected("The broker does not know this account.", **details)
+        if status in (401, 410) or (status == 400 and words in GATES):
+            raise SessionExpired(**details)
+        if status == 429:
+            raise BrokerUnavailable("The broker limits our rate; stop asking.", rate_limited=True, **details)
+        if status in (400, 404):
+            raise BrokerRejected(**details)
+        raise BrokerUnavailable("The broker cannot answer now.", **details)
+
+    def _write_answer(self, path: str, response: httpx.Response, is_gated: bool) -> Any:
+        status = response.status_code
+        words = self._words(response)
+        details: dict[str, Any] = {"path": path, "http_status": status, "broker_says": words}
+        if words.startswith(DUPLICATE):
+            raise OutcomeUnknown("The broker has this order id already.", duplicate=True, **details)
+        if status == 200:
+            return self._accepted(response, details)
+        if status == 400 and is_gated:
+            raise _gate_error(words, details)
+        raise OutcomeUnknown(rate_limited=status == 429, **details)
+
+    def _accepted(self, response: httpx.Response, details: dict[str, Any]) -> Any:
+        try:
+            data = load_json(response.content)
+        except ValueError as error:
+            raise OutcomeUnknown("The broker's answer cannot be read.", **details) from error
+        if self.error_words(data) is not None:
+            raise BrokerRejected(**details)
+        return data
+
+    def error_words(self, data: Any) -> str | None:
+        """The text of `{"error": …}`, without what identifies us; None where there is no error."""
+        if not isinstance(data, dict) or not data.get("error"):
+            return None
+        words = str(data["error"])
+        for own in (self._credentials.access_token, self._credentials.consumer_key):
+            words = words.replace(own, "…") if own else words
+        return words[:WORDS_MAX]
+
+    def _words(self, response: httpx.Response) -> str:
+        try:
+            return self.error_words(load_json(response.content)) or ""
+        except ValueError:
+            return ""
+
+
+class AnswerTooLong(Exception):
+    """The answer went on beyond ANSWER_SECONDS_MAX or ANSWER_BYTES_MAX."""
+
+
+def _gate_error(words: str, details: dict[str, Any]) -> BrokerError:
+    """What a 400 on a write proves: certainly not processed, refused, or nothing."""
+    if words in GATES:
+        return SessionExpired(**details)
+    if words.startswith(BAD_ACCOUNT) or NO_SUCH_ORDER.fullmatch(words):
+        return BrokerRejected(**details)
+    return OutcomeUnknown(**details)
+
+
+def _cause(path: str, error: Exception) -> dict[str, str]:
+    return {"path": path, "cause": type(error).__name__}
