@@ -261,7 +261,9 @@ def _server_uid(root: Path) -> int:
     users = {user.pw_name: user.pw_uid for user in pwd.getpwall()}
     uid = users.get("postgres", users.get("nobody", 0))
     if uid == 0:
-        raise CannotStart("Postgres refuses to run as root and there is no user nobody; run as an ordinary user.")
+        raise CannotStart(
+            "Postgres refuses to run as root and there is no user nobody; run as an ordinary user."
+        )
     return uid
 
 
@@ -288,7 +290,9 @@ def _socket_path(root: Path) -> Path:
     return Path("/tmp") / f"cerbero-{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:12]}"  # noqa: S108
 
 
-def _spawn(command: list, uid: int, log: Path, reads: list[Path], stdin: int = subprocess.DEVNULL) -> subprocess.Popen:
+def _spawn(
+    command: list, uid: int, log: Path, reads: list[Path], stdin: int = subprocess.DEVNULL
+) -> subprocess.Popen:
     words = [str(word) for word in (*_as_user(uid, tuple(reads)), *command)]
     environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
     with log.open("ab") as out:
@@ -304,7 +308,9 @@ def _as_user(uid: int, reads: tuple[Path, ...]) -> tuple[str, ...]:
     if os.geteuid() != 0:
         return (setpriv, "--pdeathsig", "INT") if setpriv else ()
     if setpriv is None:
-        raise CannotStart("As root, `setpriv` (package util-linux) is needed to run Postgres as another user.")
+        raise CannotStart(
+            "As root, `setpriv` (package util-linux) is needed to run Postgres as another user."
+        )
     words = (setpriv, f"--reuid={uid}", f"--regid={pwd.getpwuid(uid).pw_gid}", "--clear-groups")
     closed = next(filter(_is_closed, (each for path in reads for each in (path, *path.parents))), None)
     if closed is None:
@@ -360,5 +366,7 @@ def _end_leftover(pid_file: Path, name: str, how: signal.Signals) -> None:
     deadline = time.monotonic() + STOP_SECONDS
     while Path(f"/proc/{pid}").exists():
         if time.monotonic() > deadline:
-            raise CannotStart(f"A {name} of an earlier run (process {pid}) does not end; end it and start again.")
+            raise CannotStart(
+                f"A {name} of an earlier run (process {pid}) does not end; end it and start again."
+            )
         time.sleep(0.02)

@@ -1,0 +1,86 @@
+"""Every test runs against real Postgres and Redis, started once for the run.
+
+- `db` (or `django_db`): a rolled-back transaction, as the application's role.
+- `fresh_database`: a database of its own, for tests that commit, race or run processes.
+- `redis_url`, `servers`: the run's Redis and both servers.
+- `simulator`, `fresh_simulator`: the broker simulator, shared or of the test's own.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from cerbero.errors import CannotStart
+from tests.rig import FOREIGN, Database, Servers, django_uses
+
+SERVERS = pytest.StashKey[Servers]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the servers before pytest-django loads the settings, which need them."""
+    if config.option.help or config.option.version:
+        return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        config.stash[SERVERS] = servers = Servers.start()
+    except CannotStart as refusal:
+        pytest.exit(str(refusal), returncode=3)
+    for name in FOREIGN:
+        os.environ.pop(name, None)
+    os.environ.update(servers.environment("cerbero"))
+    from django.conf import settings
+
+    settings.DATABASES  # noqa: B018  (loads the settings; pytest-django sets Django up next)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if servers := config.stash.get(SERVERS, None):
+        servers.stop()
+
+
+@pytest.fixture(scope="session")
+def servers(pytestconfig: pytest.Config) -> Servers:
+    return pytestconfig.stash[SERVERS]
+
+
+@pytest.fixture(scope="session")
+def migrated(servers: Servers) -> Servers:
+    """The servers, with the migrated template in place."""
+    servers.migrate_template()
+    return servers
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(migrated: Servers, django_test_environment: None, django_db_blocker) -> Iterator[None]:
+    """Instead of pytest-django's: the tests' database is a clone of the template, and the role owns nothing."""
+    with django_db_blocker.unblock(), django_uses(migrated.create_database()), django_db_blocker.block():
+        yield
+
+
+@pytest.fixture
+def fresh_database(
+    request: pytest.FixtureRequest, migrated: Servers, django_db_blocker, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Database]:
+    """A database of the test's own, Django's connection included; for commits, threads and other processes."""
+    if "db" in request.fixturenames or request.node.get_closest_marker("django_db"):
+        pytest.fail("fresh_database and db exclude each other: fresh_database alone is enough")
+    database = migrated.create_database()
+    monkeypatch.setenv("DATABASE_URL", database.url())
+    with django_db_blocker.unblock():
+        with django_uses(database):
+            yield database
+        migrated.drop_database(database.name)
+
+
+@pytest.fixture
+def redis_url(servers: Servers) -> Iterator[str]:
+    """The run's Redis, emptied before the test."""
+    import redis
+
+    with redis.Redis.from_url(servers.redis.url) as client:
+        client.flushdb()
+    return servers.redis.url

@@ -1,0 +1,170 @@
+"""The servers of one test run, and databases cloned from one migrated template."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+from psycopg import sql
+
+from cerbero import embedded
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+TEMPLATE = "cerbero_template"
+# A developer's own environment must not change what the tests prove.
+FOREIGN = (
+    "DEBUG",
+    "PUBLIC_URL",
+    "LIVE_TRADING",
+    "TRUST_PROXY",
+    "READY_FAILS_ON_DEGRADED",
+    "EXTRA_HOSTS",
+    "LOG_LEVEL",
+)
+
+
+@dataclass
+class Servers:
+    """Postgres and Redis for one test run, in a folder that goes with them."""
+
+    root: Path
+    postgres: embedded.Postgres
+    redis: embedded.Redis
+
+    @classmethod
+    def start(cls) -> "Servers":
+        root = Path(tempfile.mkdtemp(prefix="cerbero-tests-"))
+        try:
+            redis = embedded.start_redis(root)
+            # fsync proves nothing in a cluster that is thrown away.
+            return cls(root, embedded.start_postgres(root, durable=False), redis)
+        except BaseException:
+            shutil.rmtree(root, ignore_errors=True)
+            raise
+
+    def stop(self) -> None:
+        self.postgres.stop()
+        self.redis.stop()
+        embedded.forget_sockets(self.root)
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def environment(self, database: str, role: str = embedded.APP) -> dict[str, str]:
+        """What settings.py reads, for a process that uses `database` as `role`."""
+        return {
+            "DJANGO_SETTINGS_MODULE": "cerbero.settings",
+            "VAR_DIR": str(self.root),
+            "DATABASE_URL": self.postgres.url(role, database),
+            "REDIS_URL": self.redis.url,
+            "EMBEDDED_SERVERS": "1",
+        }
+
+    def create_database(self, template: str = TEMPLATE) -> "Database":
+        """A database of its own, a copy of the migrated template (about 15 ms)."""
+        name = f"test_{uuid4().hex[:12]}"
+        words = "CREATE DATABASE {} TEMPLATE {} OWNER {}"
+        self._as_admin(words, name, template, embedded.OWNER)
+        return Database(self, name)
+
+    def drop_database(self, name: str) -> None:
+        self._as_admin("DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
+
+    def migrate_template(self) -> None:
+        """Make the template: the owner migrates it, as the production shape's one-shot step does."""
+        self._as_admin("CREATE DATABASE {} OWNER {}", TEMPLATE, embedded.OWNER)
+        template = Database(self, TEMPLATE)
+        if not (BASE_DIR / "cerbero/management/commands/prepare_database.py").exists():
+            template.manage("migrate", role=embedded.OWNER)
+            with template.connect(embedded.OWNER) as owner:
+                owner.execute(
+                    "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO cerbero_app"
+                )
+                owner.execute("GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO cerbero_app")
+            return
+        template.manage("prepare_database", role=embedded.OWNER)
+
+    def _as_admin(self, words: str, *names: str) -> None:
+        with psycopg.connect(self.postgres.url(embedded.ADMIN, "postgres"), autocommit=True) as connection:
+            connection.execute(sql.SQL(words).format(*map(sql.Identifier, names)))
+
+
+@dataclass
+class Database:
+    """One database of the test cluster."""
+
+    servers: Servers
+    name: str
+
+    def url(self, role: str = embedded.APP) -> str:
+        return self.servers.postgres.url(role, self.name)
+
+    def environment(self, role: str = embedded.APP, **extra: str) -> dict[str, str]:
+        """The whole environment for a process of ours that uses this database."""
+        return os.environ | self.servers.environment(self.name, role) | extra
+
+    def connect(self, role: str = embedded.APP) -> psycopg.Connection:
+        """A connection outside Django, in autocommit; the caller closes it."""
+        return psycopg.connect(self.url(role), autocommit=True)
+
+    def manage(self, *words: str, role: str = embedded.APP, code: int = 0) -> subprocess.CompletedProcess:
+        """Run `manage.py` as another process; fails the test when its exit code is not `code`."""
+        done = subprocess.run(
+            [sys.executable, "manage.py", *words],
+            cwd=BASE_DIR,
+            env=self.environment(role),
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == code, f"manage.py {words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+
+@contextlib.contextmanager
+def django_uses(database: Database) -> Iterator[None]:
+    """Point Django's default connection, pool included, at `database`."""
+    from django.db import connection, connections
+
+    old = connection.settings_dict["NAME"]
+    connections.close_all()
+    connection.close_pool()
+    connection.settings_dict["NAME"] = database.name
+    try:
+        yield
+    finally:
+        connections.close_all()
+        connection.close_pool()
+        connection.settings_dict["NAME"] = old
+
+
+def run_together(*functions: Callable[[], Any]) -> list[Any]:
+    """Run functions in threads that start at one moment; returns each one's result or exception, in order."""
+    from django.db import connections
+
+    gate = threading.Barrier(len(functions))
+    results: list[Any] = [None] * len(functions)
+
+    def run(index: int, function: Callable[[], Any]) -> None:
+        gate.wait(10)
+        try:
+            results[index] = function()
+        except Exception as error:
+            results[index] = error
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=run, args=each) for each in enumerate(functions)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive(), "a thread hangs"
+    return results
