@@ -8,215 +8,570 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('brokers', '0001_initial'),
-        ('cerbero', '0001_initial'),
+        ("brokers", "0001_initial"),
+        ("cerbero", "0001_initial"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Balance',
+            name="Balance",
             fields=[
-                ('account', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='balance', serialize=False, to='brokers.account')),
-                ('net_liquidation', models.DecimalField(decimal_places=18, max_digits=38, null=True)),
-                ('available_funds', models.DecimalField(decimal_places=18, max_digits=38, null=True)),
-                ('initial_margin', models.DecimalField(decimal_places=18, max_digits=38, null=True)),
-                ('as_of', models.DateTimeField()),
+                (
+                    "account",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        primary_key=True,
+                        related_name="balance",
+                        serialize=False,
+                        to="brokers.account",
+                    ),
+                ),
+                ("net_liquidation", models.DecimalField(decimal_places=18, max_digits=38, null=True)),
+                ("available_funds", models.DecimalField(decimal_places=18, max_digits=38, null=True)),
+                ("initial_margin", models.DecimalField(decimal_places=18, max_digits=38, null=True)),
+                ("as_of", models.DateTimeField()),
             ],
         ),
         migrations.CreateModel(
-            name='Limits',
+            name="Limits",
             fields=[
-                ('account', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='limits', serialize=False, to='brokers.account')),
-                ('notional_max', models.DecimalField(decimal_places=18, default=100000, help_text="per order, in the account's currency", max_digits=38)),
-                ('quantity_max', models.DecimalField(decimal_places=18, default=10000, help_text='units per order', max_digits=38)),
-                ('collar_percent', models.DecimalField(decimal_places=4, default=5, help_text="limit price against the quote's mid", max_digits=9)),
-                ('drift_percent', models.DecimalField(decimal_places=4, default=2, help_text='move of the mid between approval and sending', max_digits=9)),
-                ('quote_age_max_seconds', models.PositiveIntegerField(default=15)),
+                (
+                    "account",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        primary_key=True,
+                        related_name="limits",
+                        serialize=False,
+                        to="brokers.account",
+                    ),
+                ),
+                (
+                    "notional_max",
+                    models.DecimalField(
+                        decimal_places=18,
+                        default=100000,
+                        help_text="per order, in the account's currency",
+                        max_digits=38,
+                    ),
+                ),
+                (
+                    "quantity_max",
+                    models.DecimalField(
+                        decimal_places=18, default=10000, help_text="units per order", max_digits=38
+                    ),
+                ),
+                (
+                    "collar_percent",
+                    models.DecimalField(
+                        decimal_places=4,
+                        default=5,
+                        help_text="limit price against the quote's mid",
+                        max_digits=9,
+                    ),
+                ),
+                (
+                    "drift_percent",
+                    models.DecimalField(
+                        decimal_places=4,
+                        default=2,
+                        help_text="move of the mid between approval and sending",
+                        max_digits=9,
+                    ),
+                ),
+                ("quote_age_max_seconds", models.PositiveIntegerField(default=15)),
             ],
             options={
-                'verbose_name_plural': 'limits',
+                "verbose_name_plural": "limits",
             },
         ),
         migrations.CreateModel(
-            name='Ticket',
+            name="Ticket",
             fields=[
-                ('id', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('idempotency_key', models.CharField(max_length=64)),
-                ('digest', models.CharField(max_length=64)),
-                ('reduce_only', models.BooleanField(default=False)),
-                ('status', models.CharField(choices=[('proposed', 'Proposed'), ('allowed', 'Allowed'), ('sent', 'Sent'), ('done', 'Done'), ('denied', 'Denied'), ('withdrawn', 'Withdrawn')], default='proposed', max_length=9)),
-                ('refusal_code', models.CharField(blank=True, max_length=48)),
-                ('refusal', models.JSONField(default=dict)),
-                ('reason', models.CharField(blank=True, help_text="the bot's own words, untrusted", max_length=500)),
-                ('tag', models.CharField(blank=True, max_length=64)),
-                ('notional', models.DecimalField(decimal_places=18, max_digits=38, null=True)),
-                ('notional_currency', models.CharField(blank=True, max_length=3)),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
-                ('allowed_at', models.DateTimeField(null=True)),
-                ('ended_at', models.DateTimeField(null=True)),
-                ('account', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='tickets', to='brokers.account')),
-                ('bot', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='tickets', to='cerbero.bot')),
-                ('person', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='tickets', to=settings.AUTH_USER_MODEL)),
-                ('request', models.OneToOneField(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='ticket', to='cerbero.decisionrequest')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("idempotency_key", models.CharField(max_length=64)),
+                ("digest", models.CharField(max_length=64)),
+                ("reduce_only", models.BooleanField(default=False)),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("proposed", "Proposed"),
+                            ("allowed", "Allowed"),
+                            ("sent", "Sent"),
+                            ("done", "Done"),
+                            ("denied", "Denied"),
+                            ("withdrawn", "Withdrawn"),
+                        ],
+                        default="proposed",
+                        max_length=9,
+                    ),
+                ),
+                ("refusal_code", models.CharField(blank=True, max_length=48)),
+                ("refusal", models.JSONField(default=dict)),
+                (
+                    "reason",
+                    models.CharField(blank=True, help_text="the bot's own words, untrusted", max_length=500),
+                ),
+                ("tag", models.CharField(blank=True, max_length=64)),
+                ("notional", models.DecimalField(decimal_places=18, max_digits=38, null=True)),
+                ("notional_currency", models.CharField(blank=True, max_length=3)),
+                (
+                    "created_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), editable=False
+                    ),
+                ),
+                ("allowed_at", models.DateTimeField(null=True)),
+                ("ended_at", models.DateTimeField(null=True)),
+                (
+                    "account",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="tickets",
+                        to="brokers.account",
+                    ),
+                ),
+                (
+                    "bot",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="tickets",
+                        to="cerbero.bot",
+                    ),
+                ),
+                (
+                    "person",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="tickets",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "request",
+                    models.OneToOneField(
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="ticket",
+                        to="cerbero.decisionrequest",
+                    ),
+                ),
             ],
             options={
-                'permissions': [('decide_ticket', 'Can approve and reject tickets'), ('cancel_order', 'Can cancel orders'), ('close_position', 'Can close positions'), ('halt_trading', 'Can halt trading'), ('resume_trading', 'Can resume trading')],
+                "permissions": [
+                    ("decide_ticket", "Can approve and reject tickets"),
+                    ("cancel_order", "Can cancel orders"),
+                    ("close_position", "Can close positions"),
+                    ("halt_trading", "Can halt trading"),
+                    ("resume_trading", "Can resume trading"),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Order',
+            name="Order",
             fields=[
-                ('id', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('number', models.PositiveSmallIntegerField(default=1)),
-                ('side', models.CharField(choices=[('buy', 'buy'), ('sell', 'sell')], max_length=4)),
-                ('quantity', models.DecimalField(decimal_places=18, max_digits=38)),
-                ('order_type', models.CharField(choices=[('market', 'market'), ('limit', 'limit'), ('stop', 'stop'), ('stop_limit', 'stop limit')], max_length=16)),
-                ('limit_price', models.DecimalField(decimal_places=18, max_digits=38, null=True)),
-                ('stop_price', models.DecimalField(decimal_places=18, max_digits=38, null=True)),
-                ('time_in_force', models.CharField(choices=[('day', 'day'), ('gtc', 'gtc'), ('ioc', 'ioc')], max_length=4)),
-                ('status', models.CharField(choices=[('pending', 'Pending'), ('submitted', 'Submitted'), ('accepted', 'Accepted'), ('partially_filled', 'Partially Filled'), ('filled', 'Filled'), ('rejected', 'Rejected'), ('pending_cancel', 'Pending Cancel'), ('canceled', 'Canceled'), ('expired', 'Expired')], default='pending', max_length=16)),
-                ('broker_order_id', models.CharField(blank=True, db_index=True, max_length=32)),
-                ('filled_quantity', models.DecimalField(decimal_places=18, default=0, max_digits=38)),
-                ('average_price', models.DecimalField(decimal_places=18, max_digits=38, null=True)),
-                ('text', models.CharField(blank=True, help_text="the broker's own words", max_length=300)),
-                ('cancel_requested_at', models.DateTimeField(null=True)),
-                ('reported_at', models.DateTimeField(null=True)),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
-                ('instrument', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='orders', to='brokers.instrument')),
-                ('ticket', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='orders', to='orders.ticket')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("number", models.PositiveSmallIntegerField(default=1)),
+                ("side", models.CharField(choices=[("buy", "buy"), ("sell", "sell")], max_length=4)),
+                ("quantity", models.DecimalField(decimal_places=18, max_digits=38)),
+                (
+                    "order_type",
+                    models.CharField(
+                        choices=[
+                            ("market", "market"),
+                            ("limit", "limit"),
+                            ("stop", "stop"),
+                            ("stop_limit", "stop limit"),
+                        ],
+                        max_length=16,
+                    ),
+                ),
+                ("limit_price", models.DecimalField(decimal_places=18, max_digits=38, null=True)),
+                ("stop_price", models.DecimalField(decimal_places=18, max_digits=38, null=True)),
+                (
+                    "time_in_force",
+                    models.CharField(choices=[("day", "day"), ("gtc", "gtc"), ("ioc", "ioc")], max_length=4),
+                ),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("pending", "Pending"),
+                            ("submitted", "Submitted"),
+                            ("accepted", "Accepted"),
+                            ("partially_filled", "Partially Filled"),
+                            ("filled", "Filled"),
+                            ("rejected", "Rejected"),
+                            ("pending_cancel", "Pending Cancel"),
+                            ("canceled", "Canceled"),
+                            ("expired", "Expired"),
+                        ],
+                        default="pending",
+                        max_length=16,
+                    ),
+                ),
+                ("broker_order_id", models.CharField(blank=True, db_index=True, max_length=32)),
+                ("filled_quantity", models.DecimalField(decimal_places=18, default=0, max_digits=38)),
+                ("average_price", models.DecimalField(decimal_places=18, max_digits=38, null=True)),
+                ("text", models.CharField(blank=True, help_text="the broker's own words", max_length=300)),
+                ("cancel_requested_at", models.DateTimeField(null=True)),
+                ("reported_at", models.DateTimeField(null=True)),
+                (
+                    "created_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), editable=False
+                    ),
+                ),
+                (
+                    "instrument",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="orders",
+                        to="brokers.instrument",
+                    ),
+                ),
+                (
+                    "ticket",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="orders", to="orders.ticket"
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Attempt',
+            name="Attempt",
             fields=[
-                ('id', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('number', models.PositiveSmallIntegerField()),
-                ('client_order_id', models.CharField(max_length=32, unique=True)),
-                ('digest', models.CharField(help_text="of the terms that were sent; equals the ticket's", max_length=64)),
-                ('status', models.CharField(choices=[('prepared', 'Prepared'), ('sent', 'Sent'), ('answered', 'Answered'), ('in_doubt', 'In Doubt'), ('settled', 'Settled')], default='prepared', max_length=8)),
-                ('fence', models.BigIntegerField()),
-                ('outcome', models.JSONField(default=dict)),
-                ('prepared_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
-                ('sent_at', models.DateTimeField(null=True)),
-                ('answered_at', models.DateTimeField(null=True)),
-                ('absent_at', models.DateTimeField(null=True)),
-                ('absent_count', models.PositiveSmallIntegerField(default=0)),
-                ('settled_at', models.DateTimeField(null=True)),
-                ('ticket', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='attempts', to='orders.ticket')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("number", models.PositiveSmallIntegerField()),
+                ("client_order_id", models.CharField(max_length=32, unique=True)),
+                (
+                    "digest",
+                    models.CharField(
+                        help_text="of the terms that were sent; equals the ticket's", max_length=64
+                    ),
+                ),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("prepared", "Prepared"),
+                            ("sent", "Sent"),
+                            ("answered", "Answered"),
+                            ("in_doubt", "In Doubt"),
+                            ("settled", "Settled"),
+                        ],
+                        default="prepared",
+                        max_length=8,
+                    ),
+                ),
+                ("fence", models.BigIntegerField()),
+                ("outcome", models.JSONField(default=dict)),
+                (
+                    "prepared_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), editable=False
+                    ),
+                ),
+                ("sent_at", models.DateTimeField(null=True)),
+                ("answered_at", models.DateTimeField(null=True)),
+                ("absent_at", models.DateTimeField(null=True)),
+                ("absent_count", models.PositiveSmallIntegerField(default=0)),
+                ("settled_at", models.DateTimeField(null=True)),
+                (
+                    "ticket",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="attempts",
+                        to="orders.ticket",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='TradingState',
+            name="TradingState",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('scope', models.CharField(choices=[('1-everything', 'everything'), ('2-broker', 'broker'), ('3-account', 'account'), ('4-bot', 'bot')], max_length=12)),
-                ('scope_id', models.CharField(blank=True, max_length=64)),
-                ('state', models.CharField(choices=[('active', 'Active'), ('reducing', 'Reducing'), ('halted', 'Halted')], default='active', max_length=8)),
-                ('changed_by', models.CharField(blank=True, max_length=150)),
-                ('reason', models.CharField(blank=True, max_length=300)),
-                ('changed_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "scope",
+                    models.CharField(
+                        choices=[
+                            ("1-everything", "everything"),
+                            ("2-broker", "broker"),
+                            ("3-account", "account"),
+                            ("4-bot", "bot"),
+                        ],
+                        max_length=12,
+                    ),
+                ),
+                ("scope_id", models.CharField(blank=True, max_length=64)),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[("active", "Active"), ("reducing", "Reducing"), ("halted", "Halted")],
+                        default="active",
+                        max_length=8,
+                    ),
+                ),
+                ("changed_by", models.CharField(blank=True, max_length=150)),
+                ("reason", models.CharField(blank=True, max_length=300)),
+                (
+                    "changed_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), editable=False
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('scope', 'scope_id'), name='trading_state_once')],
+                "constraints": [
+                    models.UniqueConstraint(fields=("scope", "scope_id"), name="trading_state_once")
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Execution',
+            name="Execution",
             fields=[
-                ('id', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('execution_id', models.CharField(max_length=64)),
-                ('broker_instrument_id', models.CharField(max_length=32)),
-                ('side', models.CharField(choices=[('buy', 'buy'), ('sell', 'sell')], max_length=4)),
-                ('quantity', models.DecimalField(decimal_places=18, max_digits=38)),
-                ('price', models.DecimalField(decimal_places=18, max_digits=38)),
-                ('commission', models.DecimalField(decimal_places=18, max_digits=38, null=True)),
-                ('executed_at', models.DateTimeField()),
-                ('recorded_at', models.DateTimeField(db_default=models.Func(function='clock_timestamp'), editable=False)),
-                ('account', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='executions', to='brokers.account')),
-                ('instrument', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='executions', to='brokers.instrument')),
-                ('order', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='executions', to='orders.order')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("execution_id", models.CharField(max_length=64)),
+                ("broker_instrument_id", models.CharField(max_length=32)),
+                ("side", models.CharField(choices=[("buy", "buy"), ("sell", "sell")], max_length=4)),
+                ("quantity", models.DecimalField(decimal_places=18, max_digits=38)),
+                ("price", models.DecimalField(decimal_places=18, max_digits=38)),
+                ("commission", models.DecimalField(decimal_places=18, max_digits=38, null=True)),
+                ("executed_at", models.DateTimeField()),
+                (
+                    "recorded_at",
+                    models.DateTimeField(db_default=models.Func(function="clock_timestamp"), editable=False),
+                ),
+                (
+                    "account",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="executions",
+                        to="brokers.account",
+                    ),
+                ),
+                (
+                    "instrument",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="executions",
+                        to="brokers.instrument",
+                    ),
+                ),
+                (
+                    "order",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="executions",
+                        to="orders.order",
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('account', 'execution_id'), name='execution_once_an_account')],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("account", "execution_id"), name="execution_once_an_account"
+                    )
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Drift',
+            name="Drift",
             fields=[
-                ('id', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('kind', models.CharField(choices=[('unknown_order', 'Unknown Order'), ('unknown_execution', 'Unknown Execution'), ('terms_differ', 'Terms Differ'), ('impossible_report', 'Impossible Report')], max_length=24)),
-                ('subject', models.CharField(max_length=64)),
-                ('evidence', models.JSONField(default=dict)),
-                ('seen_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
-                ('account', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='drifts', to='brokers.account')),
-                ('order', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='drifts', to='orders.order')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("unknown_order", "Unknown Order"),
+                            ("unknown_execution", "Unknown Execution"),
+                            ("terms_differ", "Terms Differ"),
+                            ("impossible_report", "Impossible Report"),
+                        ],
+                        max_length=24,
+                    ),
+                ),
+                ("subject", models.CharField(max_length=64)),
+                ("evidence", models.JSONField(default=dict)),
+                (
+                    "seen_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), editable=False
+                    ),
+                ),
+                (
+                    "account",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="drifts",
+                        to="brokers.account",
+                    ),
+                ),
+                (
+                    "order",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="drifts",
+                        to="orders.order",
+                    ),
+                ),
             ],
             options={
-                'verbose_name_plural': 'drift',
-                'constraints': [models.UniqueConstraint(fields=('kind', 'subject'), name='drift_once_a_subject')],
+                "verbose_name_plural": "drift",
+                "constraints": [
+                    models.UniqueConstraint(fields=("kind", "subject"), name="drift_once_a_subject")
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Position',
+            name="Position",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('broker_instrument_id', models.CharField(max_length=32)),
-                ('symbol', models.CharField(max_length=64)),
-                ('quantity', models.DecimalField(decimal_places=18, max_digits=38)),
-                ('average_price', models.DecimalField(decimal_places=18, max_digits=38, null=True)),
-                ('market_price', models.DecimalField(decimal_places=18, max_digits=38, null=True)),
-                ('currency', models.CharField(max_length=3)),
-                ('as_of', models.DateTimeField()),
-                ('account', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='positions', to='brokers.account')),
-                ('instrument', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='positions', to='brokers.instrument')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("broker_instrument_id", models.CharField(max_length=32)),
+                ("symbol", models.CharField(max_length=64)),
+                ("quantity", models.DecimalField(decimal_places=18, max_digits=38)),
+                ("average_price", models.DecimalField(decimal_places=18, max_digits=38, null=True)),
+                ("market_price", models.DecimalField(decimal_places=18, max_digits=38, null=True)),
+                ("currency", models.CharField(max_length=3)),
+                ("as_of", models.DateTimeField()),
+                (
+                    "account",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="positions",
+                        to="brokers.account",
+                    ),
+                ),
+                (
+                    "instrument",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="positions",
+                        to="brokers.instrument",
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('account', 'broker_instrument_id'), name='position_once_an_account')],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("account", "broker_instrument_id"), name="position_once_an_account"
+                    )
+                ],
             },
         ),
         migrations.AddIndex(
-            model_name='ticket',
-            index=models.Index(condition=models.Q(('status', 'allowed')), fields=['allowed_at'], name='ticket_sendable'),
+            model_name="ticket",
+            index=models.Index(
+                condition=models.Q(("status", "allowed")), fields=["allowed_at"], name="ticket_sendable"
+            ),
         ),
         migrations.AddIndex(
-            model_name='ticket',
-            index=models.Index(fields=['status', 'created_at'], name='orders_tick_status_f5d9ac_idx'),
+            model_name="ticket",
+            index=models.Index(fields=["status", "created_at"], name="orders_tick_status_f5d9ac_idx"),
         ),
         migrations.AddConstraint(
-            model_name='ticket',
-            constraint=models.UniqueConstraint(condition=models.Q(('bot__isnull', False)), fields=('bot', 'account', 'idempotency_key'), name='ticket_once_a_bot_key'),
+            model_name="ticket",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("bot__isnull", False)),
+                fields=("bot", "account", "idempotency_key"),
+                name="ticket_once_a_bot_key",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='ticket',
-            constraint=models.UniqueConstraint(condition=models.Q(('person__isnull', False)), fields=('person', 'account', 'idempotency_key'), name='ticket_once_a_person_key'),
+            model_name="ticket",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("person__isnull", False)),
+                fields=("person", "account", "idempotency_key"),
+                name="ticket_once_a_person_key",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='ticket',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('bot', None), ('person__isnull', False)), models.Q(('bot__isnull', False), ('person', None)), _connector='OR'), name='ticket_has_one_proposer'),
+            model_name="ticket",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("bot", None), ("person__isnull", False)),
+                    models.Q(("bot__isnull", False), ("person", None)),
+                    _connector="OR",
+                ),
+                name="ticket_has_one_proposer",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='order',
-            constraint=models.UniqueConstraint(fields=('ticket', 'number'), name='order_number_once_a_ticket'),
+            model_name="order",
+            constraint=models.UniqueConstraint(
+                fields=("ticket", "number"), name="order_number_once_a_ticket"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='order',
-            constraint=models.CheckConstraint(condition=models.Q(('quantity__gt', 0)), name='order_quantity_positive'),
+            model_name="order",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("quantity__gt", 0)), name="order_quantity_positive"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='order',
-            constraint=models.CheckConstraint(condition=models.Q(('filled_quantity__gte', 0)), name='order_filled_not_negative'),
+            model_name="order",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("filled_quantity__gte", 0)), name="order_filled_not_negative"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='attempt',
-            constraint=models.UniqueConstraint(fields=('ticket', 'number'), name='attempt_number_once_a_ticket'),
+            model_name="attempt",
+            constraint=models.UniqueConstraint(
+                fields=("ticket", "number"), name="attempt_number_once_a_ticket"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='attempt',
-            constraint=models.UniqueConstraint(condition=models.Q(('status__in', ['prepared', 'sent', 'in_doubt'])), fields=('ticket',), name='attempt_one_unsettled_a_ticket'),
+            model_name="attempt",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("status__in", ["prepared", "sent", "in_doubt"])),
+                fields=("ticket",),
+                name="attempt_one_unsettled_a_ticket",
+            ),
         ),
     ]

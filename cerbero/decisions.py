@@ -1,0 +1,152 @@
+"""Four eyes, once, for everything that needs it.
+
+Each function runs inside its caller's transaction, so that a decision and what follows from it are one.
+"""
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db.models.functions import Now
+
+from audit.services import record
+from cerbero.access import Actor
+from cerbero.errors import AlreadyDecided, DigestMismatch, PermissionMissing, ReasonRequired, SelfApproval
+from cerbero.lifecycle import transition
+from cerbero.models import Decision, DecisionRequest, DecisionStatus, User
+
+MOVES = {
+    DecisionStatus.PENDING: frozenset(
+        {DecisionStatus.APPROVED, DecisionStatus.REJECTED, DecisionStatus.EXPIRED, DecisionStatus.WITHDRAWN}
+    ),
+    DecisionStatus.APPROVED: frozenset(
+        {DecisionStatus.CONSUMED, DecisionStatus.EXPIRED, DecisionStatus.WITHDRAWN}
+    ),
+}
+
+
+def ask(
+    *,
+    actor: Actor,
+    subject_kind: str,
+    subject_id: UUID,
+    summary: str,
+    digest: str,
+    facts: dict[str, Any],
+    quorum: int,
+    group: str,
+    seconds: int,
+    excluded_user_ids: Iterable[UUID],
+) -> DecisionRequest:
+    """Put a question to people; it expires after `seconds` by the database's clock."""
+    request = DecisionRequest(
+        subject_kind=subject_kind,
+        subject_id=subject_id,
+        summary=summary[:200],
+        digest=digest,
+        facts=facts,
+        quorum=quorum,
+        group=group,
+        excluded_user_ids=list(excluded_user_ids),
+        requested_by=actor.name,
+        expires_at=Now() + timedelta(seconds=seconds),
+    )
+    request.save(force_insert=True)
+    return request
+
+
+def decide(*, actor: Actor, request_id: UUID, digest: str, is_yes: bool, reason: str = "") -> DecisionRequest:
+    """Take one person's yes or no, bound to the digest that was on the screen.
+
+    Raises PermissionMissing, SelfApproval, AlreadyDecided, DigestMismatch or ReasonRequired; then nothing
+    was written. The row lock makes concurrent decisions queue; the second finds it decided.
+    """
+    person = _decider(actor)
+    request = DecisionRequest.objects.select_for_update().get(pk=request_id)
+    _hold_against(request, person, digest)
+    if not is_yes and not reason.strip():
+        raise ReasonRequired
+    Decision.objects.create(
+        request=request, person=person, is_yes=is_yes, reason=reason.strip()[:500], digest_shown=digest
+    )
+    details = {
+        "digest": digest,
+        "subject": str(request.subject_id),
+        "is_yes": is_yes,
+        "reason": reason.strip()[:500],
+    }
+    record(
+        "decision.made", actor=actor, subject_kind="decisionrequest", subject_id=request.pk, details=details
+    )
+    if not is_yes:
+        _move(request, DecisionStatus.REJECTED, actor, decided_at=Now())
+    elif request.decisions.filter(is_yes=True).count() >= request.quorum:
+        _move(request, DecisionStatus.APPROVED, actor, decided_at=Now())
+    return request
+
+
+def consume(request: DecisionRequest, *, actor: Actor, digest: str) -> None:
+    """Use an approval, once. Raises AlreadyDecided unless it is approved, unexpired, and of this digest."""
+    if request.digest != digest:
+        raise DigestMismatch(approved=request.digest, wanted=digest)
+    fresh = DecisionRequest.objects.filter(
+        pk=request.pk, status=DecisionStatus.APPROVED, expires_at__gt=Now()
+    )
+    if not fresh.exists():
+        raise AlreadyDecided(status=request.status)
+    _move(request, DecisionStatus.CONSUMED, actor, consumed_at=Now())
+
+
+def withdraw(request: DecisionRequest, *, actor: Actor) -> None:
+    """Take the question back, waiting or approved; does nothing when it has ended."""
+    request.refresh_from_db(fields=["status"])
+    if DecisionStatus.WITHDRAWN in MOVES.get(DecisionStatus(request.status), frozenset()):
+        _move(request, DecisionStatus.WITHDRAWN, actor)
+
+
+def expire(request: DecisionRequest, *, actor: Actor) -> None:
+    _move(request, DecisionStatus.EXPIRED, actor)
+
+
+def why_not(request: DecisionRequest, person: User) -> str:
+    """Why this person cannot decide, as a sentence for the page; empty when they can."""
+    if person.pk in request.excluded_user_ids:
+        return SelfApproval.__doc__ or ""
+    if not person.groups.filter(name=request.group).exists():
+        return f"Only members of {request.group} decide on this."
+    if request.decisions.filter(person=person).exists():
+        return "You have decided; another person must, too."
+    return ""
+
+
+def _decider(actor: Actor) -> User:
+    """Only a person decides, whatever a token's scopes say (gates.md G7)."""
+    person = User.objects.filter(pk=actor.id, is_active=True).first() if actor.is_person else None
+    if person is None:
+        raise PermissionMissing("Only a signed-in person decides.")
+    return person
+
+
+def _hold_against(request: DecisionRequest, person: User, digest: str) -> None:
+    if person.pk in request.excluded_user_ids:
+        raise SelfApproval
+    if not person.groups.filter(name=request.group).exists():
+        raise PermissionMissing(group=request.group)
+    is_open = DecisionRequest.objects.open().filter(pk=request.pk).exists()
+    if not is_open or request.decisions.filter(person=person).exists():
+        raise AlreadyDecided(status=request.status)
+    if digest != request.digest:
+        raise DigestMismatch
+
+
+def _move(request: DecisionRequest, to: str, actor: Actor, **changes: Any) -> None:
+    transition(
+        request,
+        to,
+        moves=MOVES,
+        actor=actor,
+        event=f"approval.{to}",
+        details={"subject": str(request.subject_id)},
+        **changes,
+    )

@@ -1,0 +1,67 @@
+"""The canonical form of a ticket and its digest: what people decide on is what is sent, to the last field.
+
+JSON in UTF-8 with sorted keys and no spaces; decimals plain and without trailing zeros. Vectors stand in
+tests/orders/test_canonical.py.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+from brokers.models import Account
+from orders.models import Order, Ticket
+
+# The fields of a leg that a digest covers; a bot that reuses a key is told which of them differ.
+TERMS = ("side", "quantity", "order_type", "limit_price", "stop_price", "time_in_force")
+
+
+def plain(value: Decimal | None) -> str | None:
+    """A decimal as people write it: no exponent, no trailing zeros."""
+    if value is None:
+        return None
+    text = f"{value:f}"
+    return (text.rstrip("0").rstrip(".") if "." in text else text) or "0"
+
+
+def leg_terms(order: Order) -> dict[str, Any]:
+    """One leg's terms, decimals as text."""
+    values = {name: getattr(order, name) for name in TERMS}
+    terms = {name: plain(value) if isinstance(value, Decimal) else value for name, value in values.items()}
+    return terms | {"number": order.number, "instrument": str(order.instrument_id)}
+
+
+def ticket_digest(ticket: Ticket, account: Account, orders: Sequence[Order]) -> str:
+    """SHA-256 in hex over account, environment, every leg's every term, and whether it only reduces."""
+    body = {
+        "account": str(account.pk),
+        "broker_account_id": account.broker_account_id,
+        "environment": account.environment,
+        "reduce_only": ticket.reduce_only,
+        "orders": [leg_terms(order) for order in sorted(orders, key=lambda order: order.number)],
+    }
+    return _digest(body)
+
+
+def decision_digest(ticket_digest: str, facts: dict[str, Any]) -> str:
+    """What a decision binds: the ticket, and the broker's questions that a yes answers in advance."""
+    question_ids = accepted_question_ids(facts)
+    return _digest({"ticket": ticket_digest, "questions": question_ids}) if question_ids else ticket_digest
+
+
+def accepted_question_ids(facts: dict[str, Any]) -> list[str]:
+    """The broker's message ids that stood on the approval, sorted."""
+    return sorted({str(question["id"]) for question in facts.get("questions", [])})
+
+
+def client_order_id(ticket: Ticket, number: int) -> str:
+    """32 hex characters from proposer, account, key and attempt number: the same after any restore."""
+    proposer = ticket.bot_id or ticket.person_id
+    text = f"{ticket.account_id}/{proposer}/{ticket.idempotency_key}/{number}"
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _digest(body: dict[str, Any]) -> str:
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
