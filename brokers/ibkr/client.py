@@ -26,8 +26,9 @@ ORDERS_TRIES = 3
 ORDERS_WAIT_SECONDS = 0.3
 POSITIONS_PER_PAGE = 100
 POSITION_PAGES_MAX = 50
-ORDER_ID = re.compile(r"[1-9]\d*")
+ORDER_ID = re.compile(r"[1-9]\d*", re.ASCII)
 ACCOUNT_ID = re.compile(r"[A-Za-z0-9]{1,20}")
+REPLY_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 def utc_now() -> datetime:
@@ -308,7 +309,7 @@ def _order(broker_order_id: str) -> str:
 
 
 def _reply(reply_id: str) -> str:
-    return _checked(re.compile(r"[A-Za-z0-9-]{1,64}"), reply_id)
+    return _checked(REPLY_ID, reply_id)
 
 
 def _checked(pattern: re.Pattern[str], value: str) -> str:

@@ -12,15 +12,16 @@ from typing import Any
 
 import simplejson
 
-NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+# ASCII only: Decimal would read the digits of any script.
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 # Beyond this nothing fits numeric(38,18), and no real price or size is there.
 EXPONENT_MAX = 20
 SUFFIXES = {"K": Decimal(10) ** 3, "M": Decimal(10) ** 6, "B": Decimal(10) ** 9}
 STAMPS = (
-    (re.compile(r"\d{8}-\d{2}:\d{2}:\d{2}"), "%Y%m%d-%H:%M:%S"),
-    (re.compile(r"\d{12}"), "%y%m%d%H%M%S"),
+    (re.compile(r"\d{8}-\d{2}:\d{2}:\d{2}", re.ASCII), "%Y%m%d-%H:%M:%S"),
+    (re.compile(r"\d{12}", re.ASCII), "%y%m%d%H%M%S"),
 )
-MILLISECONDS = re.compile(r"\d{13}")
+MILLISECONDS = re.compile(r"\d{13}", re.ASCII)
 
 Row = Mapping[str, Any]
 

@@ -138,7 +138,7 @@ class Wire:
     def _refuse_read(self, path: str, response: httpx.Response) -> NoReturn:
         status = response.status_code
         words = self._words(response)
-        details = {"path": path, "http_status": status, "broker_says": words}
+        details: dict[str, Any] = {"path": path, "http_status": status, "broker_says": words}
         account = PORTFOLIO_OF_ACCOUNT.match(path)
         if status == 401 and account and not response.content.strip():
             raise BrokerRejected("The broker does not know this account.", **details)
