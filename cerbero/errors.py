@@ -206,3 +206,9 @@ class CannotStart(CerberoError):
     """The processes cannot be started; the message says what to do."""
 
     code, status = "cannot_start", 503
+
+
+class StreamLost(BrokerError):
+    """The broker's stream is dead; connect anew and subscribe again, its old quotes are not news."""
+
+    code, status, retryable = "stream_lost", 503, True
