@@ -166,6 +166,12 @@ class PositionUnknown(CerberoError):
     code, status, retryable = "position_unknown", 503, True
 
 
+class NothingToClose(CerberoError):
+    """The broker holds no position here that is not being closed already; the details say what it holds."""
+
+    code, status = "nothing_to_close", 409
+
+
 class LeaseLost(CerberoError):
     """Another process holds this lease; nothing was done."""
 

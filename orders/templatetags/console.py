@@ -1,0 +1,143 @@
+"""What every page shows: numbers, labels, and the header's state of sessions, feeds and work that waits."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from django import template
+from django.http import HttpRequest
+from django.urls import NoReverseMatch, reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from brokers.models import Login, SessionState
+from orders import presentation, queue
+from orders.lifecycle import AttemptStatus
+from orders.models import Attempt, Drift, TradingState
+
+register = template.Library()
+register.filter("number", presentation.number)
+register.filter("price", presentation.price)
+register.filter("clock", presentation.clock)
+
+_NAVIGATION = (
+    ("Approvals", "console:queue", "", "orders.view_ticket", "a"),
+    ("Blotter", "admin:orders_order_changelist", "", "orders.view_order", "b"),
+    ("Positions", "admin:orders_position_changelist", "", "orders.view_position", "p"),
+    ("Watch-list", "live", "", "orders.view_order", "w"),
+    ("In doubt", "admin:orders_attempt_changelist", "?status__exact=in_doubt", "orders.view_attempt", "d"),
+    ("Drift", "admin:orders_drift_changelist", "", "orders.view_drift", "f"),
+    ("Audit", "admin:audit_entry_changelist", "", "audit.view_entry", "t"),
+    ("Health", "health_page", "", "", "h"),
+)
+
+
+@dataclass(frozen=True)
+class Link:
+    """One place of the header. `key` goes there after `g`."""
+
+    label: str
+    url: str
+    key: str
+    count: int
+    is_current: bool
+
+
+@register.filter
+def age(moment: datetime | None) -> str:
+    """How long ago, relative under an hour, absolute beyond; a dash for never."""
+    if moment is None:
+        return presentation.MISSING
+    seconds = (timezone.now() - moment).total_seconds()
+    if seconds < 3600:
+        return f"{presentation.duration(seconds)} ago"
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+@register.filter
+def lasting(moment: datetime | None) -> str:
+    """How long since, without the word ago."""
+    return (
+        presentation.duration((timezone.now() - moment).total_seconds()) if moment else presentation.MISSING
+    )
+
+
+@register.filter
+def milliseconds(moment: datetime | None) -> str:
+    """Milliseconds of the Unix epoch, for scripts; empty for never."""
+    return str(int(moment.timestamp() * 1000)) if moment else ""
+
+
+@register.filter
+def plain(value: Decimal | None) -> str:
+    """A decimal for a script: no separators, no exponent; empty for None."""
+    return "" if value is None else f"{value:f}"
+
+
+@register.filter
+def environment_label(environment: str) -> SafeString:
+    """The filled label that cannot be missed; an unknown environment says so."""
+    word = environment or "unknown"
+    return format_html('<span class="env {}">{}</span>', word, word.upper())
+
+
+@register.filter
+def status_label(status: str) -> SafeString:
+    return format_html('<span class="status {}">{}</span>', status, status.replace("_", " "))
+
+
+@register.simple_tag(takes_context=True)
+def header(context: template.Context) -> dict[str, Any]:
+    """The header of every page, for a person who is signed in."""
+    request: HttpRequest = context["request"]
+    logins = [_login(login) for login in Login.objects.filter(is_enabled=True).order_by("name")[:4]]
+    feeds = [login["feed_at"] for login in logins if login["feed_at"]]
+    return {
+        "links": _links(request),
+        "logins": logins,
+        "feed_at": min(feeds, default=None),
+        "feed_state": _feed_state(min(feeds, default=None)),
+        "halts": list(TradingState.objects.exclude(state=TradingState.State.ACTIVE)[:4]),
+        "now": timezone.now(),
+    }
+
+
+def _links(request: HttpRequest) -> list[Link]:
+    counts = {
+        "Approvals": lambda: queue.waiting_tickets().count(),
+        "In doubt": lambda: Attempt.objects.filter(status=AttemptStatus.IN_DOUBT).count(),
+        "Drift": lambda: Drift.objects.count(),
+    }
+    links = []
+    for label, name, query, permission, key in _NAVIGATION:
+        if permission and not request.user.has_perm(permission):  # type: ignore[union-attr]
+            continue
+        try:
+            url = reverse(name)
+        except NoReverseMatch:
+            continue
+        is_current = request.path.startswith(url) and (not query or "in_doubt" in request.GET.urlencode())
+        links.append(Link(label, url + query, key, counts[label]() if label in counts else 0, is_current))
+    return links
+
+
+def _login(login: Login) -> dict[str, Any]:
+    return {
+        "name": login.name,
+        "broker": login.broker.upper(),
+        "environment": login.environment,
+        "is_up": login.state == SessionState.UP,
+        "state": login.get_state_display(),
+        "detail": login.state_detail,
+        "since": login.state_changed_at,
+        "feed_at": login.feed_alive_at,
+    }
+
+
+def _feed_state(moment: datetime | None) -> str:
+    if moment is None:
+        return "dead"
+    seconds = (timezone.now() - moment).total_seconds()
+    return "dead" if seconds > queue.DEAD_SECONDS else "stale" if seconds > queue.STALE_SECONDS else "ok"
