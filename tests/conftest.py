@@ -10,11 +10,13 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from cerbero.errors import CannotStart
 from tests.rig import FOREIGN, Database, Servers, django_uses
+from tests.simulator_process import SimulatorProcess, start_simulator
 
 SERVERS = pytest.StashKey[Servers]()
 
@@ -84,3 +86,19 @@ def redis_url(servers: Servers) -> Iterator[str]:
     with redis.Redis.from_url(servers.redis.url) as client:
         client.flushdb()
     return servers.redis.url
+
+
+@pytest.fixture(scope="session")
+def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatorProcess]:
+    """One broker for the whole run: for tests that leave it as they found it."""
+    running = start_simulator(tmp_path_factory.mktemp("simulator"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def fresh_simulator(tmp_path: Path) -> Iterator[SimulatorProcess]:
+    """A broker of the test's own, for faults, restarts and counting what arrived."""
+    running = start_simulator(tmp_path / "simulator")
+    yield running
+    running.stop()
