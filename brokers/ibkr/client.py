@@ -13,7 +13,7 @@ from brokers import base
 from brokers.ibkr import contracts, messages
 from brokers.ibkr.auth import IbkrCredentials, TokenExchange
 from brokers.ibkr.values import Row, moment, rows, text
-from brokers.ibkr.wire import Pace, Wire
+from brokers.ibkr.wire import Pace, Params, Wire
 from cerbero.errors import BrokerRejected, BrokerUnavailable, OutcomeUnknown, SessionExpired
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,7 @@ class IbkrClient:
         self._credentials = credentials
         self._wire = Wire(base_url, credentials, session_token, pace, transport)
         self._wait, self._now = wait, now
+        self._accounts: tuple[str, ...] = ()
 
     def __enter__(self) -> "IbkrClient":
         return self
@@ -130,7 +131,9 @@ class IbkrClient:
         self._wire.read("POST", "/logout")
 
     def listed_accounts(self) -> base.ListedAccounts:
-        return messages.listed_accounts(self._object("GET", "/iserver/accounts"))
+        listed = messages.listed_accounts(self._object("GET", "/iserver/accounts"))
+        self._accounts = listed.broker_account_ids
+        return listed
 
     # Instruments and quotes
 
@@ -212,9 +215,16 @@ class IbkrClient:
             raise OutcomeUnknown("The broker's answer is of no known form.", path=path)
 
     def open_orders(self) -> list[base.OrderReport]:
-        """Today's orders, done ones too (§6.8). Never empty for want of an answer: that is BrokerUnavailable."""
+        """Today's orders of every account, done ones too (§6.8).
+
+        Never empty for want of an answer: that is BrokerUnavailable.
+        """
+        return [order for account in self._each_account() for order in self._orders_of(account)]
+
+    def _orders_of(self, account: str | None) -> list[base.OrderReport]:
+        params = {"accountId": account} if account else None
         for tries_left in reversed(range(ORDERS_TRIES)):
-            data = self._object("GET", "/iserver/account/orders")
+            data = self._object("GET", "/iserver/account/orders", params=params)
             found = rows(data.get("orders"))
             if data.get("snapshot") is True or (found and "snapshot" not in data):
                 return [messages.order_report(row, read_at=self._now()) for row in found]
@@ -233,7 +243,20 @@ class IbkrClient:
             return None
 
     def executions(self, days: int = 1) -> list[base.ExecutionReport]:
-        """Fills of the last trading days, 1 to 7 (§6.10); a row that is no fill is logged and left out."""
+        """Fills of every account in the last trading days, 1 to 7 (§6.10).
+
+        A row that is no fill is logged and left out.
+        """
+        found: list[base.ExecutionReport] = []
+        for account in self._each_account():
+            if account:
+                self._select(account)
+            found += self._trades(days)
+            if account and not self._select(account):
+                raise BrokerUnavailable("Another reader chose another account meanwhile.", account=account)
+        return found
+
+    def _trades(self, days: int) -> list[base.ExecutionReport]:
         data = self._wire.read("GET", "/iserver/account/trades", params={"days": str(days)})
         if not isinstance(data, list):
             raise BrokerUnavailable("The broker's answer cannot be read.", path="/iserver/account/trades")
@@ -241,6 +264,18 @@ class IbkrClient:
         if None in found:
             logger.warning("executions: %d of %d rows are no fills", found.count(None), len(found))
         return [execution for execution in found if execution is not None]
+
+    def _each_account(self) -> tuple[str | None, ...]:
+        """Orders and trades are those of the selected account (§2.2); None where there is only one."""
+        accounts = self._accounts or self.listed_accounts().broker_account_ids
+        if not accounts:
+            raise BrokerUnavailable("The broker lists no accounts.", path="/iserver/accounts")
+        return accounts if len(accounts) > 1 else (None,)
+
+    def _select(self, account: str) -> bool:
+        """Whether the account was selected already."""
+        said = self._wire.read("POST", "/iserver/account", body={"acctId": account})
+        return isinstance(said, dict) and "set" not in said
 
     # Portfolio
 
@@ -264,8 +299,8 @@ class IbkrClient:
         path = f"/portfolio/{_account(broker_account_id)}/summary"
         return messages.account_summary(self._object("GET", path), broker_account_id)
 
-    def _object(self, method: str, path: str) -> dict[str, Any]:
-        data = self._wire.read(method, path)
+    def _object(self, method: str, path: str, *, params: Params | None = None) -> dict[str, Any]:
+        data = self._wire.read(method, path, params=params)
         if not isinstance(data, dict):
             raise BrokerUnavailable("The broker's answer cannot be read.", path=path)
         return data

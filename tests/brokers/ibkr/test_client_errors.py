@@ -46,16 +46,21 @@ READS = {
 NO_BRIDGE = '{"error":"Bad Request: no bridge","statusCode":400}'
 ACCOUNTS_FIRST = '{"error":"Bad Request: Please query /accounts first","statusCode":400}'
 BAD_ACCOUNT = '{"error":"Bad Request: accountId is not valid: DU1234567","statusCode":400}'
+ONE_ACCOUNT = {"/iserver/accounts": b'{"accounts":["DU1234567"],"isPaper":true}'}
+TWO_ACCOUNTS = {"/iserver/accounts": b'{"accounts":["DU1","DU2"],"isPaper":true}'}
 DUPLICATE = f'{{"error":"Order couldn\'t be submitted: Local order ID={OUR_ID} is already registered."}}'
 
 
 class Server:
-    """Answers every request alike, and remembers them."""
+    """Answers every request alike but those in `others`, and remembers them."""
 
-    def __init__(self, answer):
-        self.answer, self.requests = answer, []
+    def __init__(self, answer, others):
+        self.answer, self.others, self.requests = answer, others, []
 
     def __call__(self, request):
+        for end, body in self.others.items():
+            if request.url.path.endswith(end):
+                return httpx.Response(200, content=body)
         self.requests.append(request)
         if isinstance(self.answer, Exception):
             raise self.answer
@@ -63,8 +68,8 @@ class Server:
         return httpx.Response(status, content=body)
 
 
-def talk(call, answer, **options):
-    server = Server(answer)
+def talk(call, answer, others=None, **options):
+    server = Server(answer, others or {})
     options.setdefault("session_token", b"x" * 20)
     client = IbkrClient(
         "https://broker.test/v1/api",
@@ -249,15 +254,35 @@ def test_an_order_that_the_broker_does_not_know_is_none():
 
 
 def test_orders_that_are_not_loaded_yet_are_never_an_empty_list():
-    error, server = talk(READS["open_orders"], (200, b'{"orders":[],"snapshot":false}'))
+    error, server = talk(READS["open_orders"], (200, b'{"orders":[],"snapshot":false}'), ONE_ACCOUNT)
     assert type(error) is BrokerUnavailable
     assert len(server.requests) == 3
     assert all("force" not in str(request.url) for request in server.requests)
 
 
 def test_no_orders_in_a_loaded_answer_is_an_empty_list():
-    found, _ = talk(READS["open_orders"], (200, b'{"orders":[],"snapshot":true}'))
+    found, _ = talk(READS["open_orders"], (200, b'{"orders":[],"snapshot":true}'), ONE_ACCOUNT)
     assert found == []
+
+
+def test_each_account_of_a_login_is_asked_for_its_orders():
+    _, server = talk(READS["open_orders"], (200, b'{"orders":[],"snapshot":true}'), TWO_ACCOUNTS)
+    assert [request.url.params["accountId"] for request in server.requests] == ["DU1", "DU2"]
+
+
+def test_fills_of_an_account_that_another_reader_switched_away_from_are_not_believed():
+    others = {**TWO_ACCOUNTS, "/iserver/account": b'{"set":true,"acctId":"DU1"}'}
+    error, _ = talk(READS["executions"], (200, b"[]"), others)
+    assert type(error) is BrokerUnavailable
+    others["/iserver/account"] = b'{"success":"Account already set"}'
+    found, server = talk(READS["executions"], (200, b"[]"), others)
+    assert found == []
+    assert len(server.requests) == 2
+
+
+def test_a_login_without_accounts_has_no_orders_to_tell():
+    error, _ = talk(READS["open_orders"], (200, b'{"orders":[],"snapshot":true}'))
+    assert type(error) is BrokerUnavailable
 
 
 def test_an_unreadable_position_is_not_taken_for_none():
