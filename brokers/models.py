@@ -47,6 +47,10 @@ class Login(models.Model):
     session_token_expires_at = models.DateTimeField(null=True, editable=False)
     socket_session = models.BinaryField(default=b"", editable=False)
     tickled_at = models.DateTimeField(null=True, editable=False)
+    tickle_asked_at = models.DateTimeField(null=True, editable=False)
+    # How often the bring-up failed in a row, and when it may be tried again.
+    failures = models.PositiveSmallIntegerField(default=0, editable=False)
+    retry_at = models.DateTimeField(db_default=Now(), editable=False)
     feed_alive_at = models.DateTimeField(null=True, editable=False)
     paced_until = models.DateTimeField(db_default=Now(), editable=False)
     cooling_until = models.DateTimeField(null=True, editable=False)
@@ -175,6 +179,9 @@ class Instrument(models.Model):
     multiplier = models.DecimalField(**MONEY, null=True, blank=True)
     price_increment = models.DecimalField(**MONEY, null=True, blank=True)
     is_allowed = models.BooleanField(default=False)
+    # Why it has no broker's id yet, and when that was last tried.
+    problem = models.CharField(max_length=300, blank=True, editable=False)
+    resolve_tried_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:
         constraints = [

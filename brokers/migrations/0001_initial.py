@@ -67,6 +67,8 @@ class Migration(migrations.Migration):
                 ('multiplier', models.DecimalField(blank=True, decimal_places=18, max_digits=38, null=True)),
                 ('price_increment', models.DecimalField(blank=True, decimal_places=18, max_digits=38, null=True)),
                 ('is_allowed', models.BooleanField(default=False)),
+                ('problem', models.CharField(blank=True, editable=False, max_length=300)),
+                ('resolve_tried_at', models.DateTimeField(editable=False, null=True)),
             ],
         ),
         migrations.CreateModel(
@@ -87,6 +89,9 @@ class Migration(migrations.Migration):
                 ('session_token_expires_at', models.DateTimeField(editable=False, null=True)),
                 ('socket_session', models.BinaryField(default=b'')),
                 ('tickled_at', models.DateTimeField(editable=False, null=True)),
+                ('tickle_asked_at', models.DateTimeField(editable=False, null=True)),
+                ('failures', models.PositiveSmallIntegerField(default=0, editable=False)),
+                ('retry_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
                 ('feed_alive_at', models.DateTimeField(editable=False, null=True)),
                 ('paced_until', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
                 ('cooling_until', models.DateTimeField(editable=False, null=True)),
