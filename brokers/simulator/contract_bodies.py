@@ -1,0 +1,238 @@
+"""Contracts in the recorded shapes of ibkr-web-api.md §3."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from .universe import Instrument, Universe
+
+NEW_YORK = ZoneInfo("America/New_York")
+ROUTES = "SMART,AMEX,NYSE,CBOE,NASDAQ,ARCA,BATS,IEX"
+TYPES = (
+    "limit",
+    "market",
+    "midprice",
+    "stop",
+    "stop_limit",
+    "mit",
+    "lit",
+    "trailing_stop",
+    "trailing_stop_limit",
+)
+SCHEDULE_DAYS = 5
+
+
+def search_row(instrument: Instrument, universe: Universe) -> dict[str, Any]:
+    """A row of /iserver/secdef/search; the conid is a string."""
+    months = ";".join(dict.fromkeys(i.month for i in universe.options(instrument.conid)))
+    sections: list[dict[str, Any]] = [{"secType": instrument.sec_type}]
+    if months:
+        sections.append({"secType": "OPT", "months": months, "exchange": "SMART;AMEX;CBOE"})
+    if instrument.sec_type == "FUT":
+        family = universe.named(instrument.symbol, "FUT")
+        dates = ";".join(i.month for i in family)
+        sections = [{"secType": "IND"}, {"secType": "FUT", "months": dates, "exchange": "CME"}]
+    conid = instrument.underlying if instrument.sec_type == "FUT" else instrument.conid
+    return {
+        "conid": str(conid),
+        "companyHeader": f"{instrument.name} - {instrument.exchange}",
+        "companyName": instrument.name,
+        "symbol": instrument.symbol,
+        "description": instrument.exchange,
+        "restricted": None,
+        "sections": [*sections, {"secType": "BAG"}],
+    }
+
+
+def stock_row(instrument: Instrument) -> dict[str, Any]:
+    """A company of /trsrv/stocks."""
+    contract = {"conid": instrument.conid, "exchange": instrument.exchange, "isUS": True}
+    return {"name": instrument.name, "chineseName": None, "assetClass": "STK", "contracts": [contract]}
+
+
+def future_row(instrument: Instrument) -> dict[str, Any]:
+    """A contract of /trsrv/futures; dates are integers YYYYMMDD."""
+    date = _yyyymmdd(instrument)
+    return {
+        "symbol": instrument.symbol,
+        "conid": instrument.conid,
+        "underlyingConid": instrument.underlying,
+        "expirationDate": date,
+        "ltd": date,
+        "shortFuturesCutOff": date,
+        "longFuturesCutOff": date,
+    }
+
+
+def _yyyymmdd(instrument: Instrument) -> int:
+    return int(f"{instrument.expiry:%Y%m%d}") if instrument.expiry else 0
+
+
+def increments(instrument: Instrument) -> list[dict[str, Any]]:
+    return [{"lowerEdge": 0.0, "increment": float(instrument.tick)}]
+
+
+def display_rule(instrument: Instrument) -> dict[str, Any]:
+    digits = max(-int(instrument.tick.as_tuple().exponent), 0)
+    return {
+        "magnification": 0,
+        "displayRuleStep": [{"decimalDigits": digits, "lowerEdge": 0.0, "wholeDigits": 4}],
+    }
+
+
+def definition(instrument: Instrument) -> dict[str, Any]:
+    """A row of /trsrv/secdef; also the enrichment of a position."""
+    date = f"{instrument.expiry:%Y%m%d}" if instrument.expiry else None
+    return {
+        "conid": instrument.conid,
+        "currency": instrument.currency,
+        "time": 0,
+        "chineseName": None,
+        "allExchanges": ROUTES if instrument.sec_type == "STK" else instrument.exchange,
+        "listingExchange": instrument.exchange,
+        "countryCode": "US",
+        "name": instrument.name,
+        "assetClass": instrument.sec_type,
+        "expiry": date,
+        "lastTradingDay": date,
+        "group": instrument.sector,
+        "putOrCall": instrument.right or None,
+        "sector": instrument.sector,
+        "sectorGroup": instrument.sector,
+        "strike": f"{instrument.strike}",
+        "ticker": instrument.symbol,
+        "undConid": instrument.underlying,
+        "multiplier": float(instrument.multiplier) if instrument.multiplier != 1 else 0.0,
+        "type": "ETF" if instrument.sec_type == "STK" and instrument.sector is None else "COMMON",
+        "hasOptions": instrument.symbol == "AAPL",
+        "fullName": instrument.local_name,
+        "isUS": True,
+        "incrementRules": increments(instrument),
+        "displayRule": display_rule(instrument),
+        "isEventContract": False,
+        "pageSize": 100,
+    }
+
+
+def info(instrument: Instrument) -> dict[str, Any]:
+    """/iserver/contract/{conid}/info: snake_case, as recorded."""
+    date = f"{instrument.expiry:%Y%m%d}" if instrument.expiry else None
+    body: dict[str, Any] = {
+        "cfi_code": "",
+        "symbol": instrument.symbol,
+        "cusip": None,
+        "expiry_full": date and date[:6],
+        "con_id": instrument.conid,
+        "maturity_date": date,
+        "industry": instrument.sector,
+        "instrument_type": instrument.sec_type,
+        "has_related_contracts": False,
+        "trading_class": "NMS" if instrument.exchange == "NASDAQ" else instrument.symbol,
+        "valid_exchanges": ROUTES if instrument.sec_type == "STK" else f"SMART,{instrument.exchange}",
+        "allow_sell_long": False,
+        "is_zero_commission_security": False,
+        "local_symbol": instrument.local_name,
+        "contract_clarification_type": None,
+        "classifier": None,
+        "currency": instrument.currency,
+        "text": None,
+        "underlying_con_id": instrument.underlying,
+        "r_t_h": True,
+        "multiplier": str(instrument.multiplier) if instrument.multiplier != 1 else None,
+        "underlying_issuer": None,
+        "contract_month": date and date[:6],
+        "company_name": instrument.name,
+        "smart_available": instrument.sec_type in ("STK", "OPT"),
+        "exchange": "SMART" if instrument.sec_type in ("STK", "OPT") else instrument.exchange,
+        "category": instrument.sector,
+    }
+    absent = ("industry", "category") if instrument.sector is None else ()
+    return {key: value for key, value in body.items() if key not in absent}
+
+
+def rules(instrument: Instrument, last: Decimal, accounts: list[str]) -> dict[str, Any]:
+    """The rules object: increments, order types, times in force."""
+    digits = max(-int(instrument.tick.as_tuple().exponent), 0)
+    price = f"{last.quantize(instrument.tick)}"
+    types = list(TYPES) if instrument.tradable else []
+    return {
+        "algoEligible": False,
+        "overnightEligible": instrument.sec_type == "STK",
+        "costReport": False,
+        "canTradeAcctIds": accounts if instrument.tradable else [],
+        "error": None,
+        "orderTypes": types,
+        "ibAlgoTypes": [],
+        "fraqTypes": [],
+        "forceOrderPreview": False,
+        "cqtTypes": [],
+        "orderDefaults": {"LMT": {"LP": price}},
+        "orderTypesOutside": ["limit", "stop_limit", "lit"],
+        "defaultSize": 100 if instrument.sec_type == "STK" else 1,
+        "cashSize": 0.0,
+        "sizeIncrement": 1,
+        "tifTypes": ["IOC/MARKET,LIMIT", "GTC/o,a", "OPG/LIMIT,MARKET,a", "DAY/o,a"],
+        "tifDefaults": {"TIF": "DAY", "SIZE": "100.00"},
+        "limitPrice": float(last),
+        "stopprice": float(last),
+        "preview": True,
+        "displaySize": None,
+        "fraqInt": 0,
+        "cashCcy": instrument.currency,
+        "cashQtyIncr": 500,
+        "priceMagnifier": None,
+        "negativeCapable": False,
+        "incrementType": 1,
+        "incrementRules": increments(instrument),
+        "hasSecondary": True,
+        "increment": float(instrument.tick),
+        "incrementDigits": digits,
+        "modTypes": [],
+    }
+
+
+def option_row(instrument: Instrument) -> dict[str, Any]:
+    """A row of /iserver/secdef/info."""
+    date = f"{instrument.expiry:%Y%m%d}" if instrument.expiry else ""
+    return {
+        "conid": instrument.conid,
+        "symbol": instrument.symbol,
+        "secType": instrument.sec_type,
+        "exchange": "SMART" if instrument.sec_type == "OPT" else instrument.exchange,
+        "listingExchange": None,
+        "right": instrument.right or None,
+        "strike": float(instrument.strike),
+        "currency": instrument.currency,
+        "cusip": None,
+        "coupon": "No Coupon",
+        "desc1": instrument.symbol,
+        "desc2": instrument.local_name,
+        "maturityDate": date,
+        "multiplier": str(instrument.multiplier),
+        "tradingClass": instrument.symbol,
+        "validExchanges": f"SMART,{instrument.exchange}",
+    }
+
+
+def schedule(instrument: Instrument) -> dict[str, Any]:
+    """The coming days. The simulated market itself never closes."""
+    today = datetime.now(NEW_YORK)
+    days = {}
+    for offset in range(SCHEDULE_DAYS):
+        day = today + timedelta(days=offset)
+        if day.weekday() < 5:
+            days[f"{day:%Y%m%d}"] = _hours(day)
+    zone = "US/Eastern" if instrument.sec_type != "FUT" else "US/Central"
+    return {"exchange_time_zone": zone, "schedules": days}
+
+
+def _hours(day: datetime) -> dict[str, Any]:
+    def epoch(hour: int, minute: int) -> int:
+        return int(day.replace(hour=hour, minute=minute, second=0, microsecond=0).astimezone(UTC).timestamp())
+
+    extended = {"cancel_daily_orders": True, "opening": epoch(4, 0), "closing": epoch(20, 0)}
+    return {
+        "liquid_hours": [{"opening": epoch(9, 30), "closing": epoch(16, 0)}],
+        "extended_hours": [extended],
+    }

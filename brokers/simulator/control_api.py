@@ -1,0 +1,185 @@
+"""Control for tests and demos, from this machine only: faults, prices, fills, the truth about the book.
+
+GET    /_sim/health                          ready
+GET    /_sim/book                            every order, execution and placement that ever came in
+POST   /_sim/faults {"kind", …}              see faults.Fault; GET lists, DELETE clears
+POST   /_sim/config {name: value, …}         see config.Config; GET reads
+POST   /_sim/price {"conid", "price" | "percent"}
+POST   /_sim/fill {"order_id", "quantity"?, "price"?}
+POST   /_sim/manual_order {"account"?, "conid", "side", "quantity", "orderType"?, "price"?}
+POST   /_sim/session {"drop": "brokerage" | "outer" | "streams", or "roll": true}
+POST   /_sim/night_reset {"expire_day_orders"?}
+POST   /_sim/keys {"consumer_key", "signature_public_key", "encryption_public_key", "dh_prime"}
+DELETE /_sim/keys/{access_token}
+"""
+
+from dataclasses import asdict
+from decimal import Decimal
+from typing import Any
+
+from aiohttp import web
+
+from .answers import Refusal, answer, read_json
+from .orders import plain
+from .simulator import SIM, Simulator
+from .tickets import Rejected
+
+
+async def health(request: web.Request) -> web.Response:
+    return answer({"ready": True})
+
+
+async def book(request: web.Request) -> web.Response:
+    """The judge's truth; decimals are strings, times epoch milliseconds."""
+    sim = request.app[SIM]
+    orders = [_order(sim, order.to_json()) for order in sim.book.orders.values()]
+    executions = [e.to_json() for e in sim.book.executions]
+    accounts = {a.account_id: _account(a) for a in sim.accounts.values()}
+    arrivals = list(sim.placing.arrivals)
+    return answer({"orders": orders, "executions": executions, "arrivals": arrivals, "accounts": accounts})
+
+
+def _order(sim: Simulator, row: dict[str, Any]) -> dict[str, Any]:
+    instrument = sim.universe.find(row["conid"])
+    row["cOID"] = row.pop("client_order_id")
+    row["symbol"] = instrument.symbol if instrument else None
+    return row
+
+
+def _account(account: Any) -> dict[str, Any]:
+    cash = {currency: str(amount) for currency, amount in account.cash.items()}
+    held = {str(p.instrument.conid): plain(p.quantity) for p in account.open_positions()}
+    return {"cash": cash, "positions": held, "net_liquidation": str(account.net_liquidation)}
+
+
+async def add_fault(request: web.Request) -> web.Response:
+    sim = request.app[SIM]
+    fault = sim.faults.add(_with_floats(await read_json(request)))
+    if fault.kind == "competing":
+        sim.session.take_away()
+        sim.hub.tell({"topic": "sts", "args": {"competing": True}})
+        sim.hub.tell_status()
+    return answer({"fault": fault.number})
+
+
+def _with_floats(body: dict[str, Any]) -> dict[str, Any]:
+    return {key: float(value) if isinstance(value, Decimal) else value for key, value in body.items()}
+
+
+async def list_faults(request: web.Request) -> web.Response:
+    return answer([asdict(fault) for fault in request.app[SIM].faults])
+
+
+async def clear_faults(request: web.Request) -> web.Response:
+    sim = request.app[SIM]
+    sim.faults.clear()
+    sim.session.competing = False
+    return answer({"faults": 0})
+
+
+async def read_config(request: web.Request) -> web.Response:
+    return answer(request.app[SIM].config.to_json())
+
+
+async def change_config(request: web.Request) -> web.Response:
+    config = request.app[SIM].config
+    config.update(await read_json(request))
+    return answer(config.to_json())
+
+
+async def price(request: web.Request) -> web.Response:
+    """Set a price, or move it by percent."""
+    sim, body = request.app[SIM], await read_json(request)
+    wanted = {name: Decimal(str(body[name])) for name in ("price", "percent") if name in body}
+    if len(wanted) != 1 or not sim.market.move(int(body["conid"]), **wanted):
+        raise ValueError("a known conid (not an option) and one of price and percent are needed")
+    sim.book.on_tick()
+    quote = sim.market.quote(int(body["conid"]))
+    return answer({"bid": str(quote.bid), "ask": str(quote.ask)} if quote else {})
+
+
+async def fill(request: web.Request) -> web.Response:
+    """Fill a working order, whatever the market says."""
+    sim, body = request.app[SIM], await read_json(request)
+    order = sim.book.orders[int(body["order_id"])]
+    quantity = Decimal(str(body.get("quantity", order.remaining)))
+    quote = sim.market.quote(order.conid)
+    touch = (quote.ask if order.side == "BUY" else quote.bid) if quote else Decimal(0)
+    at = Decimal(str(body["price"])) if "price" in body else order.limit_price or touch
+    if not order.working or not 0 < quantity <= order.remaining or at <= 0:
+        raise ValueError("the order is not working, or the quantity or price is impossible")
+    execution = sim.book.fill(order, quantity, at)
+    return answer(execution.to_json())
+
+
+async def manual_order(request: web.Request) -> web.Response:
+    """An order as a person would enter it in TWS: no client order id."""
+    sim, body = request.app[SIM], await read_json(request)
+    account = body.pop("account", sim.registrations.accounts[0])
+    if account not in sim.accounts:
+        raise ValueError(f"unknown account {account}")
+    try:
+        order = sim.placing.manual(account, body)
+    except Rejected as rejection:
+        raise Refusal(400, {"error": str(rejection)}) from None
+    return answer({"order_id": order.order_id, "status": order.status})
+
+
+async def session(request: web.Request) -> web.Response:
+    """Lose a session, or every socket, or change the tickle session."""
+    sim, body = request.app[SIM], await read_json(request)
+    lost = body.get("drop")
+    if lost == "brokerage":
+        sim.session.close()
+        sim.hub.tell_status()
+    elif lost == "outer":
+        sim.tokens.forget()
+    elif lost == "streams":
+        await sim.hub.drop_all()
+    elif body.get("roll") is True:
+        sim.session.roll_over()
+    else:
+        raise ValueError("drop is brokerage, outer or streams; or roll is true")
+    return answer(sim.session.status())
+
+
+async def night_reset(request: web.Request) -> web.Response:
+    body = await read_json(request)
+    request.app[SIM].night_reset(expire_day_orders=body.get("expire_day_orders") is True)
+    return answer({"reset": True})
+
+
+async def register_keys(request: web.Request) -> web.Response:
+    """What the portal does with uploaded public halves: issue an access token and its secret."""
+    body = await read_json(request)
+    key_set = request.app[SIM].registrations.register(
+        body["consumer_key"],
+        body["signature_public_key"],
+        body["encryption_public_key"],
+        int(body["dh_prime"], 16),
+    )
+    return answer({"access_token": key_set.access_token, "access_token_secret": key_set.encrypted_secret})
+
+
+async def revoke_keys(request: web.Request) -> web.Response:
+    sim, token = request.app[SIM], request.match_info["token"]
+    sim.tokens.forget(token)
+    return answer({"revoked": sim.registrations.revoke(token)})
+
+
+ROUTES = [
+    web.get("/_sim/health", health),
+    web.get("/_sim/book", book),
+    web.get("/_sim/faults", list_faults),
+    web.post("/_sim/faults", add_fault),
+    web.delete("/_sim/faults", clear_faults),
+    web.get("/_sim/config", read_config),
+    web.post("/_sim/config", change_config),
+    web.post("/_sim/price", price),
+    web.post("/_sim/fill", fill),
+    web.post("/_sim/manual_order", manual_order),
+    web.post("/_sim/session", session),
+    web.post("/_sim/night_reset", night_reset),
+    web.post("/_sim/keys", register_keys),
+    web.delete("/_sim/keys/{token}", revoke_keys),
+]

@@ -1,0 +1,83 @@
+"""Starting and stopping: sockets, signals, the client's credential file."""
+
+import argparse
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from aiohttp import web
+
+from . import contract_api, control_api, market_api, order_api, portfolio_api, session_api, stream_api
+from .credentials import StateMismatch
+from .front import API, front
+from .simulator import SIM, Simulator, StateInUse, background
+
+logger = logging.getLogger("brokers.simulator")
+MODULES = (session_api, contract_api, market_api, order_api, portfolio_api, stream_api, control_api)
+
+
+def build_app(sim: Simulator) -> web.Application:
+    """The application of one login."""
+    app = web.Application(middlewares=[front])
+    app[SIM] = sim
+    for module in MODULES:
+        app.add_routes(module.ROUTES)
+    app.cleanup_ctx.append(background)
+    app.on_shutdown.append(sim.hub.close_all)
+    return app
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that both ways of starting share."""
+    parser.add_argument("--port", type=int, default=5055, help="0 picks a free one")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--state-dir", type=Path, required=True, help="keys, orders and credentials.json")
+    parser.add_argument("--live", action="store_true", help="a login that calls itself live")
+    parser.add_argument("--seed", type=int, default=7, help="of the random walk")
+
+
+def run(*, port: int, host: str, state_dir: Path, live: bool, seed: int) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code. A start that cannot work says why on stderr."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    try:
+        listener = _listen(host, port)
+        sim = Simulator(state_dir, live=live, seed=seed)
+    except (StateInUse, StateMismatch, OSError) as error:
+        sys.stderr.write(f"The simulator cannot start: {error}\n")
+        return 1
+    asyncio.run(_serve(sim, listener, host))
+    return 0
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    return listener
+
+
+async def _serve(sim: Simulator, listener: socket.socket, host: str) -> None:
+    port = listener.getsockname()[1]
+    shown = "127.0.0.1" if host in ("0.0.0.0", "") else host  # noqa: S104 - compared, not bound
+    sim.origins = list(dict.fromkeys(f"http://{name}:{port}" for name in (shown, "127.0.0.1", "localhost")))
+    runner = web.AppRunner(build_app(sim), access_log=None, shutdown_timeout=2.0)
+    await runner.setup()
+    await web.SockSite(runner, listener, backlog=1024).start()
+    base_url = f"http://{shown}:{port}{API}"
+    path = sim.registrations.write_client_file(base_url, f"ws://{shown}:{port}{API}/ws")
+    kind = "live" if sim.registrations.live else "paper"
+    logger.info("simulator (%s) ready on %s; credentials in %s", kind, base_url, path)
+    await _until_told_to_stop()
+    await runner.cleanup()
+    sim.close()
+
+
+async def _until_told_to_stop() -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()

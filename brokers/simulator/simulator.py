@@ -1,0 +1,144 @@
+"""The simulator's heart: every part of one login, put together, and its background work."""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import IO
+
+from aiohttp import web
+
+from .accounting import BASE, Account
+from .book import OrderBook, World
+from .config import Config
+from .credentials import Registrations
+from .faults import Faults
+from .hub import Hub
+from .market import Market
+from .pacing import Nonces, Pacer
+from .placing import Placing
+from .sessions import BrokerageSession, TokenRing
+from .store import Store
+from .universe import EURUSD, Universe
+
+logger = logging.getLogger("brokers.simulator")
+OPENING_CASH = (Decimal(1_000_000), Decimal(250_000))
+SAVE_PRICES_SECONDS = 5.0
+
+
+class StateInUse(Exception):
+    """Another simulator runs on the same state directory."""
+
+
+class Simulator:
+    """One login at the broker: its keys, sessions, market, book, accounts, faults and streams."""
+
+    def __init__(self, state_dir: Path, *, live: bool = False, seed: int = 7):
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = _lock(state_dir)
+        self.origins: list[str] = []
+        self.config, self.faults = Config(), Faults()
+        self.nonces, self.pacer = Nonces(self.config), Pacer(self.config)
+        self.registrations = Registrations(state_dir, live=live)
+        self.store = Store(state_dir / "state.db")
+        self.tokens = TokenRing(self.store)
+        self.session = BrokerageSession(self.registrations.accounts[0])
+        self.universe = Universe(datetime.now(UTC).date(), self._first_trade())
+        mids = {int(conid): mid for conid, mid in self.store.fact("mids", {}).items()}
+        self.market = Market(self.universe, seed=seed, mids=mids)
+        self.day_began_ms: int = self.store.fact("day_began_ms", 0)
+        self.accounts = self._open_accounts()
+        world = World(self.store, self.universe, self.market, self.accounts, self.config)
+        self.book = OrderBook(world, seed=seed + self.store.fact("starts", 0))
+        self.store.save(facts={"starts": self.store.fact("starts", 0) + 1})
+        self.placing = Placing(self.book, self.session)
+        self.hub = Hub(self)
+        self.book.on_order, self.book.on_execution = self.hub.on_order, self.hub.on_execution
+
+    def _first_trade(self) -> date | None:
+        executions = self.store.executions()
+        return datetime.fromtimestamp(executions[0]["executed_ms"] / 1000, UTC).date() if executions else None
+
+    def _open_accounts(self) -> dict[str, Account]:
+        starts = self.store.fact("day_starts", {})
+        accounts = {}
+        for account_id, cash in zip(self.registrations.accounts, OPENING_CASH, strict=True):
+            start = Decimal(starts[account_id]) if account_id in starts else None
+            accounts[account_id] = Account(account_id, cash, self.price_of, self.rate_of, day_start=start)
+        return accounts
+
+    def price_of(self, conid: int) -> Decimal:
+        """What a holding is valued at: the middle of the market."""
+        quote = self.market.quote(conid)
+        return (quote.bid + quote.ask) / 2 if quote else Decimal(0)
+
+    def rate_of(self, currency: str) -> Decimal:
+        """Units of base per unit of a currency."""
+        return Decimal(1) if currency == BASE else self.price_of(EURUSD)
+
+    def night_reset(self, *, expire_day_orders: bool = False) -> None:
+        """What happens around 01:00: the session ends, subscriptions die in silence, a new day begins (§2.3)."""
+        if expire_day_orders:
+            self.book.expire_day_orders()
+        self.session.roll_over()
+        self.hub.forget_subscriptions()
+        self.day_began_ms = int(datetime.now(UTC).timestamp() * 1000)
+        starts = {}
+        for account in self.accounts.values():
+            account.day_start = account.net_liquidation
+            starts[account.account_id] = str(account.day_start)
+        self.store.save(facts={"day_began_ms": self.day_began_ms, "day_starts": starts})
+
+    async def run(self) -> None:
+        """Move the market until cancelled."""
+        self.book.resume()
+        elapsed = 0.0
+        while True:
+            await asyncio.sleep(self.config.tick_seconds)
+            if not self.config.freeze:
+                self.market.step(depth=self.config.depth)
+            self.book.on_tick()
+            elapsed += self.config.tick_seconds
+            if elapsed >= SAVE_PRICES_SECONDS:
+                elapsed = 0.0
+                self.save_prices()
+
+    def save_prices(self) -> None:
+        self.store.save(facts={"mids": self.market.mids()})
+
+    def close(self) -> None:
+        self.save_prices()
+        self.store.close()
+        self._lock.close()
+
+
+SIM: web.AppKey[Simulator] = web.AppKey("simulator", Simulator)
+
+
+def _lock(state_dir: Path) -> IO[str]:
+    """Hold the state directory; two simulators on one would sell everything twice."""
+    handle = (state_dir / "lock").open("w")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        handle.close()
+        raise StateInUse(f"another simulator is running on {state_dir}") from None
+    return handle
+
+
+async def background(app: web.Application):
+    """The market's task, for as long as the application runs."""
+    task = asyncio.create_task(app[SIM].run())
+    task.add_done_callback(_report)
+    yield
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception():
+        logger.error("the market stopped", exc_info=task.exception())
