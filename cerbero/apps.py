@@ -2,6 +2,7 @@
 
 from django.apps import AppConfig
 from django.contrib.admin.apps import AdminConfig
+from django.utils.module_loading import autodiscover_modules
 
 
 class CerberoConfig(AppConfig):
@@ -10,6 +11,9 @@ class CerberoConfig(AppConfig):
     def ready(self) -> None:
         from cerbero import checks  # noqa: F401
 
+        # Each room's tools register themselves, as its admin does.
+        autodiscover_modules("tools")
+
 
 class CerberoAdminConfig(AdminConfig):
-    default_site = "cerbero.admin.CerberoAdminSite"
+    default_site = "cerbero.site.CerberoAdminSite"

@@ -1,7 +1,9 @@
-"""System checks: settings that must not stand together refuse to start."""
+"""System checks: settings that must not stand together refuse to start, by whatever door."""
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, register
+
+from cerbero.errors import CannotStart
 
 
 @register()
@@ -9,8 +11,10 @@ def live_trading_is_whole(**_: object) -> list[CheckMessage]:
     """Live trading is all or nothing (README, safety)."""
     if settings.LIVE_TRADING not in {"enabled", "disabled"}:
         return [Error("LIVE_TRADING must be 'enabled' or 'disabled'.", id="cerbero.E001")]
+    if settings.LIVE_TRADING == "disabled":
+        return []
     problems: list[CheckMessage] = []
-    if settings.LIVE_TRADING == "enabled" and settings.EMBEDDED_SERVERS:
+    if settings.EMBEDDED_SERVERS:
         problems.append(
             Error(
                 "LIVE_TRADING=enabled does not go with embedded servers.",
@@ -18,8 +22,16 @@ def live_trading_is_whole(**_: object) -> list[CheckMessage]:
                 id="cerbero.E002",
             )
         )
-    if settings.LIVE_TRADING == "enabled" and not settings.PUBLIC_URL.startswith("https://"):
+    if not settings.PUBLIC_URL.startswith("https://"):
         problems.append(
             Error("LIVE_TRADING=enabled needs a PUBLIC_URL that begins with https://.", id="cerbero.E003")
         )
+    if settings.DEBUG:
+        problems.append(Error("LIVE_TRADING=enabled does not go with DEBUG.", id="cerbero.E004"))
     return problems
+
+
+def refuse_half_set_flags() -> None:
+    """For the doors that manage.py's checks do not reach (wsgi, asgi, celery). Raises CannotStart."""
+    if problems := live_trading_is_whole():
+        raise CannotStart(" ".join(str(problem.msg) for problem in problems))

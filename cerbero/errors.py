@@ -64,6 +64,18 @@ class MethodNotAllowed(CerberoError):
     code, status = "method_not_allowed", 405
 
 
+class PayloadTooLarge(CerberoError):
+    """The body is larger than a tool takes; the limit stands in the details."""
+
+    code, status = "payload_too_large", 413
+
+
+class DatabaseUnavailable(CerberoError):
+    """The database cannot be reached, so nothing can be decided or recorded; look before you repeat a write."""
+
+    code, status, retryable, verify_first = "database_unavailable", 503, True, True
+
+
 class InternalError(CerberoError):
     """Cerbero failed; nothing was sent unless an order says so. Quote the request id when you report it."""
 
@@ -218,3 +230,21 @@ class StreamLost(BrokerError):
     """The broker's stream is dead; connect anew and subscribe again, its old quotes are not news."""
 
     code, status, retryable = "stream_lost", 503, True
+
+
+class CannotDecrypt(CerberoError):
+    """A stored secret cannot be read: the encryption key is not the one that wrote it, or the row was altered."""
+
+    code, status = "cannot_decrypt", 503
+
+
+class LoginDisabled(CerberoError):
+    """This login is switched off; an Administrator can switch it on."""
+
+    code, status = "login_disabled", 409
+
+
+class CredentialMissing(CerberoError):
+    """This login has no active credential; store one first."""
+
+    code, status = "credential_missing", 409

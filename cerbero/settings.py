@@ -129,6 +129,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "cerbero.middleware.request_context",
+    "cerbero.refusals.one_shape",
     "django.middleware.security.SecurityMiddleware",
     "cerbero.middleware.content_security_policy",
     "whitenoise.middleware.WhiteNoiseMiddleware",

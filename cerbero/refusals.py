@@ -1,0 +1,72 @@
+"""How every HTTP door says no: one shape, whoever refused (a tool, ninja, Django or a crash)."""
+
+import logging
+from collections.abc import Callable
+
+from django.http import HttpRequest, HttpResponse
+
+from cerbero import plain
+from cerbero.errors import (
+    BadInput,
+    CerberoError,
+    InternalError,
+    MalformedRequest,
+    MethodNotAllowed,
+    NotAuthenticated,
+    NotFound,
+    PayloadTooLarge,
+    PermissionMissing,
+)
+
+# Pages for people: a browser shows their errors, so those may stay HTML.
+PAGES = ("/admin/", "/live/")
+_JSON = "application/json"
+_BY_STATUS: dict[int, type[CerberoError]] = {
+    kind.status: kind
+    for kind in (
+        MalformedRequest,
+        NotAuthenticated,
+        PermissionMissing,
+        NotFound,
+        MethodNotAllowed,
+        PayloadTooLarge,
+        BadInput,
+    )
+}
+
+logger = logging.getLogger(__name__)
+
+
+def refuse(request: HttpRequest, error: CerberoError) -> HttpResponse:
+    """The answer for one refusal, with the request id that the trail and the logs carry."""
+    body = {"error": error.as_json(), "request_id": getattr(request, "request_id", "")}
+    response = HttpResponse(plain.dumps(body), status=error.status, content_type=_JSON)
+    if error.status == NotAuthenticated.status:
+        response["WWW-Authenticate"] = 'Bearer realm="cerbero"'
+    return response
+
+
+def crashed(request: HttpRequest, error: Exception) -> HttpResponse:
+    """The answer for a crash: the traceback goes to the log, the request id to the caller."""
+    logger.error("crashed on %s", request.path, exc_info=error)
+    return refuse(request, InternalError())
+
+
+def one_shape(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """Middleware: turn what Django or a library refuses into the one shape, except on people's pages."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        if response.status_code < 400 or request.path.startswith(PAGES):
+            return response
+        if response.get("Content-Type", "").startswith(_JSON):
+            return response
+        kind = _BY_STATUS.get(response.status_code)
+        if kind is None:
+            kind = InternalError if response.status_code >= 500 else MalformedRequest
+        answer = refuse(request, kind())
+        if allowed := response.get("Allow"):
+            answer["Allow"] = allowed
+        return answer
+
+    return middleware
