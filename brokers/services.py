@@ -1,0 +1,185 @@
+"""What the floors above ask of the brokers: a broker to talk to, and what stands between an account and money."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models.functions import Now
+
+from audit.services import record
+from brokers import pacing
+from brokers.base import Broker
+from brokers.connections import transport_for
+from brokers.credentials import load_credentials
+from brokers.encryption import decrypt, encrypt, identity
+from brokers.ibkr.client import IbkrClient
+from brokers.ibkr.oauth import IbkrCredentials
+from brokers.models import Account, Instrument, LiveClearance, Login
+from cerbero.access import Actor
+from cerbero.errors import BadInput, LoginDisabled, NotFound, PermissionMissing, StateConflict
+from cerbero.models import Environment, User
+
+ADMINISTRATOR = "Administrator"
+QUESTION_IDS_MAX = 50
+
+
+@contextmanager
+def broker_for(login: Login) -> Iterator[Broker]:
+    """The login's broker, with its keys and session read afresh and kept no longer than the block.
+
+    Raises LoginDisabled, CredentialMissing or CannotDecrypt. Never inside a transaction: each request
+    takes its slot in a statement of its own (brokers.pacing).
+    """
+    row = Login.objects.get(pk=login.pk)
+    if not row.is_enabled:
+        raise LoginDisabled(login=row.name)
+    with client_for(row, load_credentials(row), session_token(row)) as client:
+        yield client
+
+
+def client_for(login: Login, credentials: IbkrCredentials, token: bytes | None) -> IbkrClient:
+    """A client for given keys: also for a staged set, which is tried before it is used."""
+    return IbkrClient(
+        login.base_url,
+        credentials,
+        token,
+        pace=pacing.pacer(login.pk),
+        transport=transport_for(login.pk, login.base_url, lambda: pacing.cool_down(login.pk)),
+    )
+
+
+def session_token(login: Login) -> bytes | None:
+    """The live session token of a row, or None. Raises CannotDecrypt."""
+    return decrypt(login.session_token, bound_to(login, "session_token")) if login.session_token else None
+
+
+def socket_session(login: Login) -> str:
+    """The socket's session id of a row, or "". Raises CannotDecrypt."""
+    if not login.socket_session:
+        return ""
+    return decrypt(login.socket_session, bound_to(login, "socket_session")).decode()
+
+
+def seal(login: Login, column: str, plain: bytes) -> bytes:
+    """A secret as it may stand in that column of that login's row."""
+    return encrypt(plain, bound_to(login, column))
+
+
+def bound_to(login: Login, column: str) -> str:
+    return identity("login", login.pk, login.environment, column)
+
+
+def live_missing(account: Account) -> list[str]:
+    """What stands between this account and live orders, by name; empty when nothing does."""
+    missing = []
+    if settings.LIVE_TRADING != "enabled":
+        missing.append("live_trading_setting")
+    if settings.EMBEDDED_SERVERS:
+        missing.append("servers_of_its_own")
+    row = Account.objects.select_related("login", "clearance").filter(pk=account.pk).first()
+    if row is None or not _broker_says_live(row):
+        missing.append("broker_says_live")
+    clearance = getattr(row, "clearance", None)
+    return missing + (clearance.missing() if clearance else [*LiveClearance.CHECKLIST, "clearance"])
+
+
+def enable_live(*, actor: Actor, account: Account, checklist: Iterable[str] = ()) -> LiveClearance:
+    """An Administrator makes an account live and says which items of the checklist hold; the last word counts.
+
+    Whoever confirmed earlier must confirm again. Raises PermissionMissing, BadInput or StateConflict.
+    """
+    user = _administrator(actor)
+    held = set(checklist)
+    if unknown := held - set(LiveClearance.CHECKLIST):
+        raise BadInput(unknown=sorted(unknown), known=list(LiveClearance.CHECKLIST))
+    with transaction.atomic():
+        account = Account.objects.select_related("login").select_for_update(of=("self",)).get(pk=account.pk)
+        if not _broker_says_live(account):
+            raise StateConflict("The broker does not call this account live.", account=str(account))
+        items = {name: name in held for name in LiveClearance.CHECKLIST}
+        clearance, _ = LiveClearance.objects.update_or_create(
+            account=account,
+            defaults={"enabled_by": user, "enabled_at": Now(), "confirmed_by": None, "confirmed_at": None}
+            | items,
+        )
+        _record(actor, "live.enabled", account, {"checklist": sorted(held)})
+    return clearance
+
+
+def confirm_live(*, actor: Actor, account: Account) -> LiveClearance:
+    """A second Administrator confirms a complete checklist. Raises PermissionMissing, NotFound or StateConflict."""
+    user = _administrator(actor)
+    try:
+        with transaction.atomic():
+            clearance = LiveClearance.objects.select_for_update().filter(account=account).first()
+            if clearance is None:
+                raise NotFound(account=str(account))
+            clearance.confirmed_by, clearance.confirmed_at = user, Now()
+            clearance.save(update_fields=["confirmed_by", "confirmed_at"])
+            _record(actor, "live.confirmed", account, {"enabled_by": str(clearance.enabled_by_id)})
+    except IntegrityError:
+        raise StateConflict(
+            "Another Administrator must confirm, and every item of the checklist must hold.",
+            missing=clearance.missing(),
+        ) from None
+    return clearance
+
+
+def disable_live(*, actor: Actor, account: Account) -> None:
+    """Any person may take an account's clearance away. Raises PermissionMissing for a bot."""
+    if not actor.is_person:
+        raise PermissionMissing("Only a signed-in person does this.")
+    with transaction.atomic():
+        if LiveClearance.objects.filter(account=account).delete()[0]:
+            _record(actor, "live.disabled", account, {})
+
+
+def set_instrument_allowed(*, actor: Actor, instrument: Instrument, is_allowed: bool) -> bool:
+    """An Administrator opens an instrument for orders or closes it; returns whether that changed anything."""
+    _administrator(actor)
+    with transaction.atomic():
+        changed = (
+            Instrument.objects.filter(pk=instrument.pk)
+            .exclude(is_allowed=is_allowed)
+            .update(is_allowed=is_allowed)
+        )
+        if changed:
+            event = "instrument.allowed" if is_allowed else "instrument.disallowed"
+            _record(actor, event, instrument, {"symbol": instrument.symbol})
+    return bool(changed)
+
+
+def set_allowed_questions(*, actor: Actor, account: Account, question_ids: Iterable[str]) -> list[str]:
+    """Which of the broker's questions are answered yes unasked (gates.md §4). Raises BadInput for no id."""
+    _administrator(actor)
+    wanted = sorted({each.strip() for each in question_ids if each.strip()})
+    wrong = [each for each in wanted if not (each.isascii() and each.isalnum() and len(each) <= 16)]
+    if wrong or len(wanted) > QUESTION_IDS_MAX:
+        raise BadInput("Question ids are short words such as o163.", wrong=wrong, most=QUESTION_IDS_MAX)
+    with transaction.atomic():
+        row = Account.objects.select_for_update().get(pk=account.pk)
+        before = row.allowed_question_ids
+        if before != wanted:
+            Account.objects.filter(pk=row.pk).update(allowed_question_ids=wanted)
+            _record(actor, "account.questions_allowed", row, {"from": before, "to": wanted})
+    return wanted
+
+
+def _broker_says_live(account: Account) -> bool:
+    return (
+        account.environment == Environment.LIVE
+        and account.login.environment == Environment.LIVE
+        and account.login.is_paper is False
+    )
+
+
+def _administrator(actor: Actor) -> User:
+    user = User.objects.filter(pk=actor.id, is_active=True).first() if actor.is_person else None
+    if user is None or not user.groups.filter(name=ADMINISTRATOR).exists():
+        raise PermissionMissing(group=ADMINISTRATOR)
+    return user
+
+
+def _record(actor: Actor, event: str, row: Account | Instrument, details: dict) -> None:
+    record(event, actor=actor, subject_kind=str(row._meta.model_name), subject_id=row.pk, details=details)
