@@ -1,23 +1,22 @@
-"""The trail: entries as they happen, the chain that seals them, and the signed heads of the chain."""
+"""The trail: entries as they happen, the chain that seals them, and the signed heads of the chain.
+
+Triggers (migration 0002) stamp entries and refuse UPDATE, DELETE and TRUNCATE; grants keep the application
+from writing anything but entries (prepare_database). The owner of the tables can undo both: that is what the
+chain, its signatures and the anchor outside the database are for (gates.md §7).
+"""
 
 from django.db import models
 from django.db.models import Func
 from django.db.models.functions import Now
 
 
-class CurrentTransaction(Func):
-    """The transaction's own number; with the snapshot's xmin it orders entries by commit (gates.md §7)."""
-
-    template = "(pg_current_xact_id()::text::bigint)"
-    arity = 0
-    output_field = models.BigIntegerField()
-
-
 class Entry(models.Model):
     """One thing that happened. Inserted only by `audit.services.record`, in the business transaction."""
 
     id = models.BigAutoField(primary_key=True)
-    transaction_id = models.BigIntegerField(db_default=CurrentTransaction(), editable=False)
+    # Both are stamped by a trigger, whatever the INSERT says. The transaction's number, held against the
+    # snapshot's xmin, orders entries by commit.
+    transaction_id = models.BigIntegerField(db_default=0, editable=False)
     at = models.DateTimeField(db_default=Func(function="clock_timestamp"), editable=False)
     event = models.CharField(max_length=64)
     actor_kind = models.CharField(max_length=8)
@@ -34,6 +33,7 @@ class Entry(models.Model):
             models.Index(fields=["transaction_id", "id"]),
             models.Index(fields=["subject_kind", "subject_id"]),
             models.Index(fields=["event", "at"]),
+            models.Index(fields=["at"]),
         ]
 
     def __str__(self) -> str:
@@ -52,7 +52,7 @@ class Link(models.Model):
 
 
 class Checkpoint(models.Model):
-    """The chain's head at one moment, signed with the seal key; the same text is anchored outside."""
+    """The chain's head at one moment, signed with the seal key; the same note is anchored outside."""
 
     position = models.BigIntegerField(primary_key=True)
     digest = models.CharField(max_length=64)
@@ -65,9 +65,14 @@ class Checkpoint(models.Model):
 
 
 class Cursor(models.Model):
-    """How far the sealer has read, within one life of the database cluster (the epoch)."""
+    """How far the sealer has read within one life of the database cluster; the newest number is in use.
+
+    A restored database counts its transactions anew, so each life (epoch) has a cursor of its own.
+    """
 
     epoch = models.CharField(max_length=64, primary_key=True)
+    number = models.PositiveIntegerField(unique=True)
+    first_position = models.BigIntegerField()
     transaction_id = models.BigIntegerField(default=0)
     entry_id = models.BigIntegerField(default=0)
 

@@ -1,7 +1,13 @@
 """Writing the trail. What cannot be recorded does not happen: `record` runs in the business transaction."""
 
+import math
+from datetime import date, time
+from decimal import Decimal
+from enum import Enum
 from typing import Any
 from uuid import UUID
+
+from django.db import connection
 
 from audit.models import Entry
 from cerbero.access import Actor
@@ -15,14 +21,75 @@ def record(
     subject_id: UUID | str | int = "",
     details: dict[str, Any] | None = None,
 ) -> None:
-    """Insert one entry, named `noun.participle`. Details are JSON: Decimals as text, no secrets ever."""
+    """Insert one entry, named `noun.participle`; no secrets, ever.
+
+    Decimals, UUIDs and times in `details` become text. Raises TypeError for what has no JSON form.
+    """
     Entry.objects.create(
         event=event,
         actor_kind=actor.kind,
         actor_id=actor.id,
-        actor_name=actor.name,
+        actor_name=_clean(actor.name),
         subject_kind=subject_kind,
-        subject_id=str(subject_id),
-        request_id=actor.request_id,
-        details=details or {},
+        subject_id=_clean(str(subject_id)),
+        request_id=_clean(actor.request_id),
+        details=_plain(details or {}),
     )
+
+
+def seal_lag_seconds() -> float:
+    """Age of the oldest entry that the sealer has not reached; 0 when all is sealed."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT extract(epoch FROM clock_timestamp() - e.at)
+            FROM (SELECT coalesce(max(transaction_id), 0) AS xid, coalesce(max(entry_id), 0) AS id
+                  FROM (SELECT * FROM audit_cursor ORDER BY number DESC LIMIT 1) newest) c,
+                 audit_entry e
+            WHERE (e.transaction_id, e.id) > (c.xid, c.id)
+            ORDER BY e.transaction_id, e.id LIMIT 1
+            """
+        )
+        row = cursor.fetchone()
+    return max(0.0, float(row[0])) if row else 0.0
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case dict():
+            return {_clean(str(_plain(key))): _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case set() | frozenset():
+            return sorted(_plain(item) for item in value)
+        case Enum():
+            return _plain(value.value)
+        case None | bool() | int():
+            return value
+    return _text(value)
+
+
+def _text(value: Any) -> str | float:
+    match value:
+        case str():
+            return _clean(value)
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case Decimal():
+            return plain_decimal(value)
+        case UUID():
+            return str(value)
+        case date() | time():
+            return value.isoformat()
+    raise TypeError(f"{type(value).__name__} has no place in an audit entry")
+
+
+def plain_decimal(value: Decimal) -> str:
+    """A decimal's canonical text: no exponent, no trailing zeros, never rounded."""
+    text = f"{value:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _clean(text: str) -> str:
+    # Postgres stores neither NUL nor half a surrogate pair; a caller's text must not keep its entry out.
+    return text.replace("\0", "\ufffd").encode(errors="replace").decode()

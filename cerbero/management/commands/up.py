@@ -1,0 +1,63 @@
+"""`manage.py up`: everything on one machine, from servers to demo people, until Ctrl-C."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from cerbero.errors import CannotStart
+from cerbero.stack import Options, Running, Stack
+from cerbero.supervisor import BASE_DIR
+
+
+class Command(BaseCommand):
+    """Runs before settings can be loaded: the servers that they name are started here."""
+
+    help = __doc__ or ""
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--port", type=int, default=8000, help="people's pages; 0 picks a free port")
+        parser.add_argument("--tools-port", type=int, default=8001, help="bots' tools")
+        parser.add_argument("--simulator-port", type=int, default=5055, help="the broker simulator")
+        parser.add_argument("--var", type=Path, default=BASE_DIR / "var", help="the folder of all data")
+
+    def handle(self, *, var: Path, port: int, tools_port: int, simulator_port: int, **_: Any) -> None:
+        began = time.monotonic()
+        options = Options(var.resolve(), dict(os.environ), port, tools_port, simulator_port)
+        # A signal becomes KeyboardInterrupt, wherever the start has got to.
+        for how in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(how, signal.default_int_handler)
+        stack, refusal = Stack(options, sys.stdout), None
+        try:
+            self.stdout.write(banner(stack.start(), time.monotonic() - began))
+            while stack.supervisor.gave_up is None:
+                time.sleep(0.2)
+            refusal = stack.supervisor.gave_up
+        except CannotStart as error:
+            refusal = error.message
+        except KeyboardInterrupt:
+            stack.supervisor.say("stopping; the databases go last")
+        finally:
+            # A second Ctrl-C must not leave servers behind.
+            for how in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(how, signal.SIG_IGN)
+            stack.stop()
+        if refusal is not None:
+            self.stderr.write(f"\nCerbero stopped: {refusal}")
+            sys.exit(1)
+
+
+def banner(running: Running, seconds: float) -> str:
+    """What a newcomer needs: where to look, who to be, and what to try."""
+    return f"""
+Cerbero is up after {seconds:.1f} s. Ctrl-C stops everything; the data stays in {running.options.var}.
+    approve orders   {running.web_url}/admin/
+    watch            {running.web_url}/live/
+    bots' tools      {running.tools_url}/apidocs
+{running.demo}
+"""
