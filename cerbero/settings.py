@@ -90,7 +90,8 @@ ANCHOR_PATH = Path(os.environ.get("ANCHOR_PATH", VAR_DIR / "anchors" / "checkpoi
 
 DEBUG = flag("DEBUG")
 PUBLIC_URL = text("PUBLIC_URL", "http://localhost:8000").rstrip("/")
-EMBEDDED_SERVERS = flag("EMBEDDED_SERVERS")
+# A URL that nobody gave comes from the file that `make up` leaves for `manage.py` in another terminal.
+EMBEDDED_SERVERS = flag("EMBEDDED_SERVERS", not {"DATABASE_URL", "DATABASE_URL_FILE"} & set(os.environ))
 READY_FAILS_ON_DEGRADED = flag("READY_FAILS_ON_DEGRADED")
 LIVE_TRADING = text("LIVE_TRADING", "disabled")
 APPROVAL_SECONDS = whole("APPROVAL_SECONDS", 900)
@@ -194,11 +195,11 @@ USE_THOUSAND_SEPARATOR = True
 
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
-STATIC_ROOT = BASE_DIR / "staticfiles"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
+# Found where they lie, so that there is no collecting step to forget.
 WHITENOISE_USE_FINDERS = True
 
 CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1)
