@@ -52,10 +52,11 @@ def _futures(wire: Wire, symbol: str) -> Iterator[Candidate]:
 
 
 def _fx(wire: Wire, symbol: str) -> Iterator[Candidate]:
-    """`EUR.USD`: the pairs of the first currency, and of them the one that is asked for."""
-    for pair in _named(wire, "/iserver/currency/pairs", "currency", symbol.partition(".")[0]):
-        if text(pair.get("symbol")) == symbol and (conid := text(pair.get("conid"))):
-            yield Candidate(conid, is_us=False)
+    """`EUR.USD`; whether a pair is listed under its first or its second currency is not documented."""
+    for currency in symbol.split(".")[:2]:
+        for pair in _named(wire, "/iserver/currency/pairs", "currency", currency):
+            if text(pair.get("symbol")) == symbol and (conid := text(pair.get("conid"))):
+                yield Candidate(conid, is_us=False)
 
 
 def _indexes(wire: Wire, symbol: str) -> Iterator[Candidate]:
