@@ -47,8 +47,8 @@ IRREPLACEABLE = {"encryption_key", "seal_key"} | {f"{role}_password" for role in
 def ensure_secrets(root: Path) -> None:
     """Write the secrets that are missing (mode 0600). Raises CannotStart when data exists that needs the old ones."""
     folder = root / "secrets"
-    _make_folder(root, 0o711)
-    _make_folder(folder, 0o700)
+    make_folder(root, 0o711)
+    make_folder(folder, 0o700)
     for name, make in SECRETS.items():
         if (folder / name).exists():
             continue
@@ -75,7 +75,8 @@ def _secret(root: Path, name: str) -> str:
     return (root / "secrets" / name).read_text().strip()
 
 
-def _make_folder(path: Path, mode: int) -> None:
+def make_folder(path: Path, mode: int) -> None:
+    """Make sure that a folder is there, with this mode. Raises CannotStart where it cannot be written."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         path.chmod(mode)
@@ -130,7 +131,7 @@ def start_postgres(root: Path, *, durable: bool = True) -> Postgres:
     """
     folder, data, log = _binaries(), root / "pg", root / "logs" / "postgres.log"
     ensure_secrets(root)
-    _make_folder(log.parent, 0o700)
+    make_folder(log.parent, 0o700)
     uid = _server_uid(root)
     if not (data / "PG_VERSION").exists():
         _init_cluster(folder, root, uid)
@@ -168,7 +169,7 @@ def start_redis(root: Path) -> Redis:
         )
     ensure_secrets(root)
     log, pid_file = root / "logs" / "redis.log", root / "redis.pid"
-    _make_folder(log.parent, 0o700)
+    make_folder(log.parent, 0o700)
     uid = _server_uid(root)
     sockets = _socket_folder(root, uid)
     _end_leftover(pid_file, "redis-server", signal.SIGTERM)
@@ -205,7 +206,7 @@ def _init_cluster(folder: Path, root: Path, uid: int) -> None:
     part, password_file = root / "pg.part", root / "pg.password"
     shutil.rmtree(part, ignore_errors=True)
     password_file.unlink(missing_ok=True)
-    _make_folder(part, 0o700)
+    make_folder(part, 0o700)
     password_file.touch(0o600)
     password_file.write_text(_secret(root, f"{ADMIN}_password"))
     for path in (part, password_file):
