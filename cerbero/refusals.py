@@ -41,6 +41,8 @@ def refuse(request: HttpRequest, error: CerberoError) -> HttpResponse:
     """The answer for one refusal, with the request id that the trail and the logs carry."""
     body = {"error": error.as_json(), "request_id": getattr(request, "request_id", "")}
     response = HttpResponse(plain.dumps(body), status=error.status, content_type=_JSON)
+    # Django would log it again, after the request id is gone.
+    response._has_been_logged = True  # type: ignore[attr-defined]
     if error.status == NotAuthenticated.status:
         response["WWW-Authenticate"] = 'Bearer realm="cerbero"'
     return response

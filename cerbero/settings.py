@@ -235,5 +235,7 @@ LOGGING = {
         "httpcore": {"level": "WARNING"},
         "daphne": {"level": "WARNING"},
         "django": {"level": "INFO"},
+        # Refusals have a line of our own, with the request id; this one is for crashes.
+        "django.request": {"level": "ERROR"},
     },
 }
