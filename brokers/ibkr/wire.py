@@ -6,8 +6,10 @@ Nothing is ever sent twice.
 """
 
 import re
+import ssl
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, NoReturn
 
 import httpx
@@ -28,7 +30,7 @@ GATES = frozenset({"Bad Request: no bridge", "Bad Request: Please query /account
 # A placement that is refused before it is looked at (§2.3).
 BAD_ACCOUNT = "Bad Request: accountId is not valid: "
 DUPLICATE = "Order couldn't be submitted: Local order ID="
-NO_SUCH_ORDER = re.compile(r"OrderID \S+ doesn't exist")
+NOTHING_TO_CANCEL = re.compile(r"OrderID \S+ doesn't exist|Order is inactive")
 # These answer an account that they do not know with 401 and no body (§5).
 PORTFOLIO_OF_ACCOUNT = re.compile(r"^/portfolio2?/(?!accounts$|subaccounts2?$|positions/)([^/]+)")
 
@@ -56,6 +58,7 @@ class Wire:
             timeout=TIMEOUT,
             headers={"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "gzip,deflate"},
             transport=transport,
+            verify=_trusted(),
             trust_env=False,
             follow_redirects=False,
         )
@@ -187,6 +190,12 @@ class Wire:
             return ""
 
 
+@cache
+def _trusted() -> ssl.SSLContext:
+    """Loading the certificates takes longer than a request."""
+    return httpx.create_ssl_context(trust_env=False)
+
+
 class AnswerTooLong(Exception):
     """The answer went on beyond ANSWER_SECONDS_MAX or ANSWER_BYTES_MAX."""
 
@@ -195,7 +204,7 @@ def _gate_error(words: str, details: dict[str, Any]) -> BrokerError:
     """What a 400 on a write proves: certainly not processed, refused, or nothing."""
     if words in GATES:
         return SessionExpired(**details)
-    if words.startswith(BAD_ACCOUNT) or NO_SUCH_ORDER.fullmatch(words):
+    if words.startswith(BAD_ACCOUNT) or NOTHING_TO_CANCEL.fullmatch(words):
         return BrokerRejected(**details)
     return OutcomeUnknown(**details)
 

@@ -486,6 +486,27 @@ def test_o15_a_partial_fill_is_an_accepted_order_with_a_filled_part(desk):
     assert 0 < part.filled_quantity < 10
 
 
+def test_o16_a_future_is_placed_and_cancelled_in_its_operators_name(desk):
+    future = desk.broker.find_instruments("MES", "future")[0]
+    (quote,) = desk.broker.snapshot([future.broker_instrument_id])
+    terms = order(
+        broker_instrument_id=future.broker_instrument_id,
+        limit_price=(quote.bid * Decimal("0.9")).quantize(Decimal(1)),
+        manual_indicator=False,
+        ext_operator="alice",
+    )
+    (row,) = desk.broker.place(desk.account, [terms]).orders
+    desk.broker.cancel(desk.account, row.broker_order_id, manual_indicator=False, ext_operator="alice")
+    eventually(lambda: desk.broker.order(row.broker_order_id).state is BrokerOrderState.CANCELED)
+
+
+def test_o17_cancelling_what_is_done_is_rejected(desk):
+    (row,) = desk.broker.place(desk.account, [market()]).orders
+    eventually(lambda: desk.broker.order(row.broker_order_id).state is BrokerOrderState.FILLED)
+    with pytest.raises(BrokerRejected):
+        desk.broker.cancel(desk.account, row.broker_order_id)
+
+
 # Faults: what may have arrived is in doubt, and nothing is ever sent twice
 
 PLACEMENT = r"/orders$"

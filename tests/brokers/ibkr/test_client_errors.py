@@ -184,8 +184,9 @@ def test_a_rate_limit_on_a_write_says_so():
     assert error.details["rate_limited"] is True
 
 
-def test_cancelling_an_order_that_the_broker_does_not_have_is_rejected():
-    error, _ = talk(WRITES["cancel"], (400, b'{"error":"OrderID 987654 doesn\'t exist"}'))
+@pytest.mark.parametrize("words", ["OrderID 987654 doesn't exist", "Order is inactive"])
+def test_cancelling_what_does_not_work_at_the_broker_is_rejected(words):
+    error, _ = talk(WRITES["cancel"], (400, json.dumps({"error": words}).encode()))
     assert type(error) is BrokerRejected
 
 
