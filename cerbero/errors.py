@@ -208,6 +208,12 @@ class OutcomeUnknown(BrokerError):
     code, status, verify_first = "outcome_unknown", 504, True
 
 
+class ProcessDied(OutcomeUnknown):
+    """The process that was sending died; whether the order arrived is being asked."""
+
+    code = "process_died"
+
+
 class BrokerRejected(BrokerError):
     """The broker refused this; its own words are in the details."""
 

@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from brokers.models import Account
+from cerbero.plain import text
 from orders.models import Order, Ticket
 
 # The fields of a leg that a digest covers; a bot that reuses a key is told which of them differ.
@@ -19,10 +20,7 @@ TERMS = ("side", "quantity", "order_type", "limit_price", "stop_price", "time_in
 
 def plain(value: Decimal | None) -> str | None:
     """A decimal as people write it: no exponent, no trailing zeros."""
-    if value is None:
-        return None
-    text = f"{value:f}"
-    return (text.rstrip("0").rstrip(".") if "." in text else text) or "0"
+    return None if value is None else text(value)
 
 
 def leg_terms(order: Order) -> dict[str, Any]:
@@ -58,10 +56,10 @@ def accepted_question_ids(facts: dict[str, Any]) -> list[str]:
 def client_order_id(ticket: Ticket, number: int) -> str:
     """32 hex characters from proposer, account, key and attempt number: the same after any restore."""
     proposer = ticket.bot_id or ticket.person_id
-    text = f"{ticket.account_id}/{proposer}/{ticket.idempotency_key}/{number}"
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    words = f"{ticket.account_id}/{proposer}/{ticket.idempotency_key}/{number}"
+    return hashlib.sha256(words.encode()).hexdigest()[:32]
 
 
 def _digest(body: dict[str, Any]) -> str:
-    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    words = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(words.encode()).hexdigest()

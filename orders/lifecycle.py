@@ -74,8 +74,9 @@ ORDER: Moves = {
 }
 
 ATTEMPT: Moves = {
-    AttemptStatus.PREPARED: frozenset({AttemptStatus.SENT, AttemptStatus.SETTLED, AttemptStatus.IN_DOUBT}),
-    AttemptStatus.SENT: frozenset({AttemptStatus.ANSWERED, AttemptStatus.IN_DOUBT, AttemptStatus.SETTLED}),
+    AttemptStatus.PREPARED: frozenset({AttemptStatus.SENT, AttemptStatus.SETTLED}),
+    # Back to PREPARED when it certainly did not leave.
+    AttemptStatus.SENT: frozenset({AttemptStatus.ANSWERED, AttemptStatus.IN_DOUBT, AttemptStatus.PREPARED}),
     AttemptStatus.IN_DOUBT: frozenset({AttemptStatus.SETTLED}),
     AttemptStatus.ANSWERED: frozenset(),
     AttemptStatus.SETTLED: frozenset(),

@@ -1,5 +1,7 @@
 """Tickets and their legs, attempts, executions, and what the broker says that we hold."""
 
+from datetime import timedelta
+
 from django.db import models
 from django.db.models import Func, Q
 from django.db.models.functions import Now
@@ -8,7 +10,7 @@ from uuid_utils.compat import uuid7
 from brokers.base import OrderType, Side, TimeInForce
 from brokers.models import MONEY, Account, Instrument
 from cerbero.models import Bot, DecisionRequest, User
-from orders.lifecycle import AttemptStatus, OrderStatus, TicketStatus
+from orders.lifecycle import WORKING, AttemptStatus, OrderStatus, TicketStatus
 
 
 def _choices(kind: type) -> list[tuple[str, str]]:
@@ -136,9 +138,11 @@ class Ticket(models.Model):
 
 class OrderQuerySet(models.QuerySet["Order"]):
     def to_cancel(self) -> "OrderQuerySet":
-        """Asked to be canceled while the broker's id was not known; known by now."""
-        return self.exclude(cancel_requested_at=None).filter(
-            status__in=[OrderStatus.ACCEPTED, OrderStatus.PARTIALLY_FILLED]
+        """Asked to be canceled, known to the broker, still working, and not asked of it in the last 5 s."""
+        return (
+            self.filter(status__in=WORKING, cancel_requested_at__lt=Now() - timedelta(seconds=5))
+            .exclude(broker_order_id="")
+            .select_related("ticket__account__login")
         )
 
 

@@ -6,16 +6,16 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from brokers.reports import notify_orders
-from brokers.services import broker_for, live_missing
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Q, Sum
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from audit.services import record
-from brokers.base import OrderTerms, OrderType, PositionRecord, Preview, Side, TimeInForce
+from brokers.base import OrderTerms, OrderType, Preview, Side, TimeInForce
 from brokers.models import Account
+from brokers.reports import notify_orders
+from brokers.services import broker_for, live_missing
 from cerbero import decisions
 from cerbero.access import Actor
 from cerbero.errors import (
@@ -26,7 +26,6 @@ from cerbero.errors import (
     NotFound,
     NothingToClose,
     PermissionMissing,
-    PositionUnknown,
     QuoteMissing,
     RiskRefused,
 )
@@ -34,8 +33,9 @@ from cerbero.lifecycle import transition
 from cerbero.models import DecisionRequest, DecisionStatus
 from orders import policy, risk, trading
 from orders.canonical import TERMS, decision_digest, plain, ticket_digest
+from orders.closing import closable, position_now
 from orders.facts import Facts, as_seen, find_account, gather, leg_of
-from orders.lifecycle import ENDED, ORDER, TICKET, WORKING, OrderStatus, TicketStatus
+from orders.lifecycle import ENDED, ORDER, TICKET, OrderStatus, TicketStatus
 from orders.models import Order, Ticket
 
 
@@ -83,7 +83,7 @@ def place_order(*, actor: Actor, proposal: Proposal) -> Ticket:
     return ticket
 
 
-def preview_order(*, actor: Actor, proposal: Proposal) -> tuple[Facts, list[risk.Check], Preview]:
+def preview_order(*, actor: Actor, proposal: Proposal) -> tuple[list[risk.Check], Preview]:
     """What the order would do: our checks, and the broker's own what-if. Nothing is kept or sent."""
     account = find_account(actor, proposal.account)
     facts = gather(account, proposal.symbol)
@@ -91,7 +91,7 @@ def preview_order(*, actor: Actor, proposal: Proposal) -> tuple[Facts, list[risk
     checks = risk.check_all(leg_of(order, facts.instrument), facts.market, facts.bounds)
     with broker_for(account.login) as broker:
         preview = broker.preview(account.broker_account_id, [terms_of(order, facts.broker_instrument_id)])
-    return facts, checks, preview
+    return checks, preview
 
 
 def close_position(
@@ -118,7 +118,8 @@ def close_position(
     )
     require_live(row)
     facts = gather(row, symbol)
-    held = position_now(row, facts.broker_instrument_id)
+    with broker_for(row.login) as broker:
+        held = position_now(broker, row, facts.broker_instrument_id)
     size = closable(row, facts, held)
     if quantity is not None:
         size = min(size, quantity)
@@ -271,28 +272,6 @@ def terms_of(order: Order, broker_instrument_id: str, client_order_id: str | Non
         stop_price=order.stop_price,
         client_order_id=client_order_id,
     )
-
-
-def position_now(account: Account, broker_instrument_id: str) -> Decimal:
-    """The broker's position at this moment; negative is short. Raises PositionUnknown."""
-    try:
-        with broker_for(account.login) as broker:
-            positions: list[PositionRecord] = broker.positions(account.broker_account_id)
-    except BrokerError as problem:
-        raise PositionUnknown(broker=problem.code) from problem
-    held = (row.quantity for row in positions if row.broker_instrument_id == broker_instrument_id)
-    return sum(held, Decimal(0))
-
-
-def closable(account: Account, facts: Facts, held: Decimal, *, but: UUID | None = None) -> Decimal:
-    """How much may still be closed: the position less exits that are working or in doubt (gates.md §8)."""
-    exits = Order.objects.filter(
-        Q(ticket__account=account, instrument=facts.instrument, side=Side.SELL if held > 0 else Side.BUY),
-        Q(status__in=[*WORKING, OrderStatus.SUBMITTED])
-        | Q(status=OrderStatus.PENDING, ticket__reduce_only=True),
-    ).exclude(ticket_id=but)
-    sums = exits.aggregate(total=Sum("quantity"), filled=Sum("filled_quantity"))
-    return abs(held) - (sums["total"] or Decimal(0)) + (sums["filled"] or Decimal(0))
 
 
 def require_live(account: Account) -> None:

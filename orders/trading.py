@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from brokers.reports import notify_orders
 from django.db import connection, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
 from audit.services import record
 from brokers.models import Account
+from brokers.reports import notify_orders
 from cerbero.access import Actor
 from cerbero.errors import NotFound, PermissionMissing, TradingHalted
 from cerbero.models import Bot, User

@@ -1,0 +1,140 @@
+"""What accounts hold, where the broker and we differ, trading states and limits."""
+
+from decimal import Decimal
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+
+from orders.admin.lists import ReadOnlyAdmin, account_cell, column, figure, order_link
+from orders.models import Balance, Drift, Limits, Position, TradingState
+from orders.presentation import money, number, price
+from orders.templatetags.console import age, status_label
+
+
+@admin.register(Position)
+class PositionAdmin(ReadOnlyAdmin):
+    list_display = ("symbol", "on_account", "held", "average", "market", "worth", "asked_at")
+    list_filter = ("account__environment", "account")
+    search_fields = ("symbol", "broker_instrument_id")
+    ordering = ("symbol", "account")
+    list_select_related = ("account", "instrument")
+    readonly_fields = ("on_account", "held", "average", "market", "worth", "asked_at")
+    fields = ("symbol", *readonly_fields, "broker_instrument_id", "currency")
+
+    @column("Account", "account__broker_account_id")
+    def on_account(self, row: Position) -> SafeString | str:
+        return account_cell(row.account)
+
+    @column("Quantity", "quantity")
+    def held(self, row: Position) -> SafeString:
+        return figure(number(row.quantity))
+
+    @column("Average price", "average_price")
+    def average(self, row: Position) -> SafeString:
+        return figure(price(row.average_price, _increment(row)))
+
+    @column("Market price", "market_price")
+    def market(self, row: Position) -> SafeString:
+        return figure(price(row.market_price, _increment(row)))
+
+    @column("Market value")
+    def worth(self, row: Position) -> SafeString:
+        return figure(money(_worth(row), row.currency))
+
+    @column("As of", "as_of")
+    def asked_at(self, row: Position) -> str:
+        return age(row.as_of)
+
+
+@admin.register(Balance)
+class BalanceAdmin(ReadOnlyAdmin):
+    list_display = ("on_account", "net", "available", "margin", "asked_at")
+    list_filter = ("account__environment",)
+    search_fields = ("account__broker_account_id", "account__alias")
+    ordering = ("account",)
+    list_select_related = ("account",)
+    readonly_fields = fields = ("on_account", "net", "available", "margin", "asked_at")
+
+    @column("Account", "account__broker_account_id")
+    def on_account(self, row: Balance) -> SafeString | str:
+        return account_cell(row.account)
+
+    @column("Net liquidation", "net_liquidation")
+    def net(self, row: Balance) -> SafeString:
+        return figure(money(row.net_liquidation, row.account.currency))
+
+    @column("Available funds", "available_funds")
+    def available(self, row: Balance) -> SafeString:
+        return figure(money(row.available_funds, row.account.currency))
+
+    @column("Initial margin", "initial_margin")
+    def margin(self, row: Balance) -> SafeString:
+        return figure(money(row.initial_margin, row.account.currency))
+
+    @column("As of", "as_of")
+    def asked_at(self, row: Balance) -> str:
+        return age(row.as_of)
+
+
+@admin.register(Drift)
+class DriftAdmin(ReadOnlyAdmin):
+    list_display = ("kind", "subject", "on_account", "about", "seen_at")
+    list_filter = ("kind", "account__environment", "account")
+    search_fields = ("subject",)
+    ordering = ("-seen_at",)
+    list_select_related = ("account", "order__instrument", "order__ticket")
+    readonly_fields = ("on_account", "about", "seen_at")
+
+    @column("Account", "account__broker_account_id")
+    def on_account(self, row: Drift) -> SafeString | str:
+        return account_cell(row.account)
+
+    @column("Order")
+    def about(self, row: Drift) -> SafeString | str:
+        return order_link(row.order)
+
+
+@admin.register(TradingState)
+class TradingStateAdmin(ReadOnlyAdmin):
+    list_display = ("__str__", "label", "changed_by", "reason", "changed_at")
+    list_filter = ("state", "scope")
+    ordering = ("scope", "scope_id")
+    readonly_fields = ("changed_at",)
+
+    @column("State", "state")
+    def label(self, row: TradingState) -> SafeString:
+        return status_label(row.state)
+
+
+@admin.register(Limits)
+class LimitsAdmin(admin.ModelAdmin):
+    """The one thing here that people set: an account's limits. They come and go with the account."""
+
+    list_display = ("on_account", "notional_max", "quantity_max", "collar_percent", "drift_percent")
+    list_select_related = ("account",)
+    readonly_fields = ("account",)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Limits | None = None) -> bool:
+        return False
+
+    @column("Account", "account__broker_account_id")
+    def on_account(self, row: Limits) -> SafeString | str:
+        return account_cell(row.account)
+
+
+def _increment(row: Position) -> Decimal | None:
+    return row.instrument.price_increment if row.instrument else None
+
+
+def _worth(row: Position) -> Decimal | None:
+    """Quantity × price × multiplier; None where any of them is not known."""
+    multiplier = row.instrument.multiplier if row.instrument else None
+    if row.instrument and multiplier is None and row.instrument.asset_class in {"STK", "ETF", "CASH"}:
+        multiplier = Decimal(1)
+    if row.market_price is None or multiplier is None:
+        return None
+    return row.quantity * row.market_price * multiplier

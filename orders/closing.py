@@ -1,0 +1,36 @@
+"""Closing what the broker says that we hold: no approval, never more than the position."""
+
+from decimal import Decimal
+from uuid import UUID
+
+from django.db.models import Q, Sum
+
+from brokers.base import Broker, Side
+from brokers.models import Account
+from cerbero.errors import BrokerError, PositionUnknown
+from orders.facts import Facts
+from orders.lifecycle import WORKING, OrderStatus
+from orders.models import Order
+
+
+def position_now(broker: Broker, account: Account, broker_instrument_id: str) -> Decimal:
+    """The broker's position at this moment; negative is short. Raises PositionUnknown."""
+    try:
+        positions = broker.positions(account.broker_account_id)
+    except BrokerError as problem:
+        raise PositionUnknown(broker=problem.code) from problem
+    held = (row.quantity for row in positions if row.broker_instrument_id == broker_instrument_id)
+    return sum(held, Decimal(0))
+
+
+def closable(account: Account, facts: Facts, held: Decimal, *, but: UUID | None = None) -> Decimal:
+    """How much may still be closed: the position less exits that are working or in doubt (gates.md §8)."""
+    exits = Order.objects.filter(
+        Q(status__in=[*WORKING, OrderStatus.SUBMITTED])
+        | Q(status=OrderStatus.PENDING, ticket__reduce_only=True),
+        ticket__account=account,
+        instrument=facts.instrument,
+        side=Side.SELL if held > 0 else Side.BUY,
+    ).exclude(ticket_id=but)
+    sums = exits.aggregate(total=Sum("quantity"), filled=Sum("filled_quantity"))
+    return abs(held) - (sums["total"] or Decimal(0)) + (sums["filled"] or Decimal(0))

@@ -1,0 +1,176 @@
+"""The orders process: a plain loop that finds its work in rows.
+
+A notification wakes it and a poll every second finds what a lost notification would have said. Redis
+plays no part.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+
+import psycopg
+from django.db import InterfaceError, OperationalError, close_old_connections, connection
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from brokers.base import Broker
+from brokers.models import Login, SessionState
+from brokers.reports import CHANNEL
+from brokers.services import broker_for
+from cerbero import access, leases
+from cerbero.access import Actor
+from cerbero.errors import BrokerError, CerberoError, LeaseLost, ProcessDied
+from cerbero.lifecycle import transition
+from orders import reports, services, submission
+from orders.lifecycle import ORDER, AttemptStatus, OrderStatus
+from orders.models import Attempt, Order, Ticket
+from orders.submission import Hold
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 1.0
+BEAT_SECONDS = 5.0
+LEASE_SECONDS = 15
+_CONNECTION = ("dbname", "user", "password", "host", "port")
+
+
+def run(stop: threading.Event) -> None:
+    """Work until `stop` is set. A database that went away is waited for."""
+    actor, holder = access.system("orders"), leases.unique_holder()
+    holds: dict[str, Hold] = {}
+    while not stop.is_set():
+        try:
+            with _listening() as wait:
+                _work(actor, holder, holds, stop, wait)
+        except (psycopg.OperationalError, OperationalError, InterfaceError) as problem:
+            log.warning("database away", extra={"problem": type(problem).__name__})
+            close_old_connections()
+            stop.wait(POLL_SECONDS)
+    for hold in holds.values():
+        leases.release(hold.name, hold.fence)
+
+
+def _work(
+    actor: Actor, holder: str, holds: dict[str, Hold], stop: threading.Event, wait: Callable[[float], None]
+) -> None:
+    beat_at = 0.0
+    while not stop.is_set():
+        turn(actor, holder, holds)
+        if monotonic() - beat_at > BEAT_SECONDS:
+            leases.succeeded("process:orders")
+            beat_at = monotonic()
+        wait(POLL_SECONDS)
+
+
+def turn(actor: Actor, holder: str, holds: dict[str, Hold]) -> None:
+    """One pass over everything that waits."""
+    reports.drain(actor)
+    services.expire_overdue(actor=actor)
+    for login in Login.objects.filter(is_enabled=True):
+        try:
+            hold = _hold(login, holder, holds)
+        except LeaseLost:
+            continue
+        _serve(actor, login, hold)
+
+
+def _hold(login: Login, holder: str, holds: dict[str, Hold]) -> Hold:
+    """Our turn to place for a login. Raises LeaseLost while another process has it."""
+    name = f"place:{login.pk}"
+    mine = holds.pop(name, None)
+    try:
+        if mine is None:
+            raise LeaseLost
+        leases.renew(mine.name, mine.fence, LEASE_SECONDS)
+    except LeaseLost:
+        mine = Hold(name, leases.hold(name, holder, LEASE_SECONDS))
+    holds[name] = mine
+    return mine
+
+
+def _serve(actor: Actor, login: Login, hold: Hold) -> None:
+    """Everything that one login waits for; one failure does not keep the rest waiting."""
+    for attempt in _attempts(login).filter(status=AttemptStatus.SENT):
+        # We place for this login, and we are not placing: whoever sent this is gone.
+        submission.doubt(actor, attempt, ProcessDied())
+    for order in Order.objects.to_cancel().filter(ticket__account__login=login):
+        _guarded(actor, lambda order=order: _cancel_again(actor, order))  # type: ignore[misc]
+    if login.state != SessionState.UP:
+        return
+    prepared = list(_attempts(login).filter(status=AttemptStatus.PREPARED))
+    sendable = list(Ticket.objects.sendable().filter(account__login=login).select_related(*TICKET_ROWS))
+    if not prepared and not sendable:
+        return
+    with broker_for(login) as broker:
+        _place(actor, hold, broker, prepared, sendable)
+
+
+def _place(actor: Actor, hold: Hold, broker: Broker, prepared: list[Attempt], sendable: list[Ticket]) -> None:
+    works: list[Callable[[], None]] = [
+        *(
+            lambda attempt=attempt: submission.resume(actor=actor, attempt=attempt, broker=broker, hold=hold)  # type: ignore[misc]
+            for attempt in prepared
+        ),
+        *(
+            lambda ticket=ticket: submission.submit(actor=actor, ticket=ticket, broker=broker, hold=hold)  # type: ignore[misc]
+            for ticket in sendable
+        ),
+    ]
+    for work in works:
+        leases.renew(hold.name, hold.fence, LEASE_SECONDS)
+        _guarded(actor, work)
+        reports.drain(actor)
+
+
+def _guarded(actor: Actor, work: Callable[[], None]) -> None:
+    try:
+        work()
+    except BrokerError as problem:
+        log.warning("broker not ready", extra={"code": problem.code})
+    except CerberoError as problem:
+        log.warning("order not sent", extra={"code": problem.code})
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception:
+        log.exception("order not sent")
+
+
+def _cancel_again(actor: Actor, order: Order) -> None:
+    """A cancel that was asked for before the broker's id was known, or that the broker has not carried out."""
+    Order.objects.filter(pk=order.pk).update(cancel_requested_at=Now())
+    if order.status in {OrderStatus.ACCEPTED, OrderStatus.PARTIALLY_FILLED}:
+        transition(order, OrderStatus.PENDING_CANCEL, moves=ORDER, actor=actor, event="order.cancel_pending")
+    services.send_cancel(actor, order)
+
+
+TICKET_ROWS = (
+    "account__login",
+    "account__limits",
+    "account__balance",
+    "account__clearance",
+    "bot",
+    "person",
+    "request",
+)
+
+
+def _attempts(login: Login):  # type: ignore[no-untyped-def]
+    rows = [f"ticket__{name}" for name in TICKET_ROWS]
+    return Attempt.objects.filter(Q(ticket__account__login=login)).select_related(*rows)
+
+
+@contextmanager
+def _listening() -> Iterator[Callable[[float], None]]:
+    """A connection of its own that hears notifications; yields a wait that ends at the first one."""
+    parameters = connection.get_connection_params()
+    known = {name: parameters[name] for name in _CONNECTION if parameters.get(name)}
+    with psycopg.connect(**known, autocommit=True, application_name="cerbero-orders") as heard:
+        heard.execute(f"LISTEN {CHANNEL}")
+
+        def wait(seconds: float) -> None:
+            for _ in heard.notifies(timeout=seconds, stop_after=1):
+                pass
+
+        yield wait

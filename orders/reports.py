@@ -1,0 +1,267 @@
+"""One function turns the broker's reports into order states, by whatever way they came.
+
+The broker's facts are never refused: what cannot be explained is recorded, and becomes drift.
+"""
+
+import logging
+from decimal import Decimal
+from typing import Any
+
+from django.db import connection, transaction
+from django.db.models import Sum
+from django.db.models.functions import Now
+
+from brokers.base import BrokerOrderState, ExecutionReport, OrderReport
+from brokers.models import Account, BrokerInstrument, Report
+from brokers.reports import parse
+from cerbero.access import Actor
+from cerbero.lifecycle import transition
+from orders import drift
+from orders.lifecycle import ATTEMPT, ENDED, ORDER, TICKET, AttemptStatus, OrderStatus, TicketStatus
+from orders.models import Attempt, Drift, Execution, Order
+
+log = logging.getLogger(__name__)
+
+BATCH = 200
+# One drain at a time: two processes applying one order's reports could swap them.
+_DRAIN_LOCK = 0x0CE5BE50
+
+STATES = {
+    BrokerOrderState.ACCEPTED: OrderStatus.ACCEPTED,
+    BrokerOrderState.PENDING_CANCEL: OrderStatus.PENDING_CANCEL,
+    BrokerOrderState.FILLED: OrderStatus.FILLED,
+    BrokerOrderState.CANCELED: OrderStatus.CANCELED,
+    BrokerOrderState.EXPIRED: OrderStatus.EXPIRED,
+    BrokerOrderState.REJECTED: OrderStatus.REJECTED,
+}
+
+
+def drain(actor: Actor) -> int:
+    """Apply what waits in the inbox, in order. Returns how many reports were applied."""
+    count = 0
+    while True:
+        with transaction.atomic(durable=True):
+            if not _lock_drain():
+                return count
+            waiting = list(Report.objects.waiting().select_related("login")[:BATCH])
+            applied = [report.pk for report in waiting if _apply_one(actor, report)]
+            Report.objects.filter(pk__in=applied).update(applied_at=Now())
+        count += len(applied)
+        if len(applied) < BATCH:
+            return count
+
+
+def _apply_one(actor: Actor, report: Report) -> bool:
+    """True when the report is dealt with; False leaves it for the next drain."""
+    try:
+        with transaction.atomic():
+            return apply(actor, report)
+    except Exception as problem:
+        log.exception("report cannot be applied", extra={"report": report.pk})
+        Report.objects.filter(pk=report.pk).update(problem=f"{type(problem).__name__}"[:300])
+        drift.found(
+            actor, Drift.Kind.IMPOSSIBLE_REPORT, f"report:{report.pk}", evidence={"record": report.record}
+        )
+        return True
+
+
+def apply(actor: Actor, report: Report) -> bool:
+    """Bring one fact into the ledger. False while it may belong to an attempt that is still on its way."""
+    fact = parse(report)
+    if isinstance(fact, ExecutionReport):
+        return _apply_execution(actor, report, fact)
+    return _apply_order(actor, report, fact)
+
+
+def _apply_order(actor: Actor, report: Report, fact: OrderReport) -> bool:
+    order = _find_order(report, fact.broker_order_id, fact.client_order_id)
+    if order is None:
+        return _unmatched_order(actor, report, fact)
+    if not order.broker_order_id and fact.broker_order_id not in {"", "-1"}:
+        Order.objects.filter(pk=order.pk).update(broker_order_id=fact.broker_order_id)
+        order.broker_order_id = fact.broker_order_id
+    _settle_attempt(actor, order)
+    filled = max(order.filled_quantity, fact.filled_quantity or Decimal(0))
+    if fact.state == BrokerOrderState.FILLED:
+        filled = max(filled, fact.filled_quantity or order.quantity)
+    drift.compare_terms(actor, order, fact)
+    _move(actor, order, _wanted(order, fact, filled), filled, report, fact)
+    return True
+
+
+def _wanted(order: Order, fact: OrderReport, filled: Decimal) -> str | None:
+    """The state that this report proves; None where it proves no change."""
+    if fact.state is None:
+        return OrderStatus.PARTIALLY_FILLED if order.filled_quantity < filled < order.quantity else None
+    state = STATES[fact.state]
+    if state == OrderStatus.ACCEPTED and filled > 0:
+        return OrderStatus.PARTIALLY_FILLED if filled < order.quantity else OrderStatus.FILLED
+    return state
+
+
+def _move(
+    actor: Actor, order: Order, wanted: str | None, filled: Decimal, report: Report, fact: OrderReport
+) -> None:
+    changes: dict[str, Any] = {}
+    if filled > order.filled_quantity:
+        changes["filled_quantity"] = filled
+    if fact.average_price is not None:
+        changes["average_price"] = fact.average_price
+    if fact.text:
+        changes["text"] = fact.text[:300]
+    if wanted and wanted != order.status and not _is_stale(actor, order, wanted, report):
+        transition(
+            order,
+            wanted,
+            moves=ORDER,
+            actor=actor,
+            event=f"order.{wanted}",
+            details={"source": report.source, "report": report.pk},
+            reported_at=report.as_of,
+            **changes,
+        )
+        _end_or_revive_ticket(actor, order)
+    elif changes:
+        Order.objects.filter(pk=order.pk).update(**changes)
+
+
+def _is_stale(actor: Actor, order: Order, wanted: str, report: Report) -> bool:
+    """An older fact that arrives late proves nothing; one that revives an ended order is drift, too."""
+    older = order.reported_at is not None and report.as_of < order.reported_at
+    if older:
+        # Not the newest word any more: the same fact, told later, must not pass for a repetition.
+        Report.objects.filter(pk=report.pk).update(problem="older than what is known")
+        return True
+    if order.status not in ENDED:
+        return False
+    if report.source == Report.Source.REPLY or order.status == OrderStatus.FILLED:
+        return True
+    evidence = {"from": order.status, "to": wanted, "record": report.record}
+    drift.found(
+        actor,
+        Drift.Kind.IMPOSSIBLE_REPORT,
+        f"order:{order.pk}:{order.status}-{wanted}",
+        account=order.ticket.account,
+        order=order,
+        evidence=evidence,
+    )
+    return False
+
+
+def _apply_execution(actor: Actor, report: Report, fact: ExecutionReport) -> bool:
+    account = Account.objects.filter(login=report.login, broker_account_id=fact.broker_account_id).first()
+    if account is None:
+        raise LookupError("execution of an account that this login does not list")
+    order = _find_order(report, fact.broker_order_id or "", fact.client_order_id)
+    if order is None and _something_is_on_its_way(report):
+        return False
+    known = BrokerInstrument.objects.filter(
+        broker=report.login.broker, broker_instrument_id=fact.broker_instrument_id
+    ).first()
+    execution, is_new = Execution.objects.get_or_create(
+        account=account,
+        execution_id=fact.execution_id,
+        defaults={
+            "order": order,
+            "instrument_id": known.instrument_id if known else None,
+            "broker_instrument_id": fact.broker_instrument_id,
+            "side": fact.side,
+            "quantity": fact.quantity,
+            "price": fact.price,
+            "commission": fact.commission,
+            "executed_at": fact.executed_at,
+        },
+    )
+    if fact.commission is not None and execution.commission != fact.commission:
+        Execution.objects.filter(pk=execution.pk).update(commission=fact.commission)
+    if is_new:
+        _after_execution(actor, report, execution, order)
+    return True
+
+
+def _after_execution(actor: Actor, report: Report, execution: Execution, order: Order | None) -> None:
+    drift.record_execution(actor, execution, report)
+    if order is None:
+        return
+    _settle_attempt(actor, order)
+    total = order.executions.aggregate(total=Sum("quantity"))["total"] or Decimal(0)
+    if total <= order.filled_quantity and order.status == OrderStatus.FILLED:
+        return
+    filled = max(total, order.filled_quantity)
+    wanted = OrderStatus.FILLED if filled >= order.quantity else OrderStatus.PARTIALLY_FILLED
+    if order.status in {OrderStatus.PENDING_CANCEL, *ENDED} and wanted == OrderStatus.PARTIALLY_FILLED:
+        Order.objects.filter(pk=order.pk).update(filled_quantity=filled)
+        return
+    fact = OrderReport(broker_order_id=order.broker_order_id, state=None)
+    _move(actor, order, wanted, filled, report, fact)
+
+
+def _find_order(report: Report, broker_order_id: str, client_order_id: str | None) -> Order | None:
+    """By our own id first, then by the broker's. A ticket has one leg with a client order id of its own."""
+    orders = Order.objects.select_for_update(of=("self",)).select_related(
+        "ticket__account__login", "instrument"
+    )
+    orders = orders.filter(ticket__account__login=report.login)
+    if client_order_id:
+        attempt = Attempt.objects.filter(client_order_id=client_order_id).first()
+        if attempt is not None:
+            return orders.filter(ticket_id=attempt.ticket_id, number=1).first()
+    if broker_order_id in {"", "-1"}:
+        return None
+    return orders.filter(broker_order_id=broker_order_id).first()
+
+
+def _unmatched_order(actor: Actor, report: Report, fact: OrderReport) -> bool:
+    if _something_is_on_its_way(report):
+        return False
+    # A bare delta says nothing of the order; the next poll brings its full row (ibkr-web-api.md §7.3).
+    if report.source == Report.Source.POLL or fact.total_quantity is not None:
+        account = Account.objects.filter(
+            login=report.login, broker_account_id=fact.broker_account_id or ""
+        ).first()
+        drift.found(
+            actor,
+            Drift.Kind.UNKNOWN_ORDER,
+            f"{report.login_id}:{fact.broker_order_id}",
+            account=account,
+            evidence={"record": report.record},
+        )
+    return True
+
+
+def _something_is_on_its_way(report: Report) -> bool:
+    """An attempt of this login is with the broker: its first reports may be ahead of its answer."""
+    return Attempt.objects.filter(ticket__account__login=report.login, status=AttemptStatus.SENT).exists()
+
+
+def _settle_attempt(actor: Actor, order: Order) -> None:
+    """A report about an order settles the attempt that was in doubt about it."""
+    attempt = Attempt.objects.filter(ticket_id=order.ticket_id, status=AttemptStatus.IN_DOUBT).first()
+    if attempt is not None:
+        transition(
+            attempt,
+            AttemptStatus.SETTLED,
+            moves=ATTEMPT,
+            actor=actor,
+            event="attempt.settled",
+            outcome=attempt.outcome | {"found": True},
+            settled_at=Now(),
+        )
+
+
+def _end_or_revive_ticket(actor: Actor, order: Order) -> None:
+    ticket = order.ticket
+    ticket.refresh_from_db(fields=["status"])
+    is_over = not ticket.orders.exclude(status__in=ENDED).exists()
+    if is_over and ticket.status == TicketStatus.SENT:
+        transition(ticket, TicketStatus.DONE, moves=TICKET, actor=actor, event="ticket.ended", ended_at=Now())
+    elif not is_over and ticket.status in {TicketStatus.DONE, TicketStatus.DENIED}:
+        transition(
+            ticket, TicketStatus.SENT, moves=TICKET, actor=actor, event="ticket.revived", ended_at=None
+        )
+
+
+def _lock_drain() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [_DRAIN_LOCK])
+        return bool(cursor.fetchone()[0])

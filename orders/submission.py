@@ -1,0 +1,339 @@
+"""Sending: intent is committed before the wire, the outcome after, and nothing is ever sent twice.
+
+    read the market → prepare (locks, look again, consume, attempt) → arm → wire → outcome
+
+A process that dies between two of these leaves an attempt that says exactly what is not known.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from django.db import connection, transaction
+from django.db.models import Exists
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from audit.services import record
+from brokers.base import Answer, Broker, OrderReport, OrderTerms, Question
+from brokers.reports import record_reports
+from cerbero import decisions, leases
+from cerbero.access import Actor
+from cerbero.errors import (
+    AlreadyDecided,
+    BrokerError,
+    BrokerRejected,
+    BrokerUnavailable,
+    CerberoError,
+    OutcomeUnknown,
+    SessionExpired,
+)
+from cerbero.lifecycle import transition
+from cerbero.models import DecisionRequest, Lease
+from orders import risk, trading
+from orders.canonical import accepted_question_ids, client_order_id, decision_digest
+from orders.facts import as_seen, leg_of
+from orders.lifecycle import ATTEMPT, ORDER, TICKET, AttemptStatus, OrderStatus, TicketStatus
+from orders.models import Attempt, Order, Ticket, TradingState
+from orders.recheck import Denied, Moment, Moved, Refusal, Waits, look_again, read_moment
+from orders.services import ask_people, deny, terms_of
+
+log = logging.getLogger(__name__)
+
+# A question may be followed by another; real chains have two or three (ibkr-web-api.md §6.4).
+QUESTIONS_MAX = 6
+
+
+@dataclass(frozen=True)
+class Hold:
+    """The lease under which a process places for a login."""
+
+    name: str
+    fence: int
+
+
+def submit(*, actor: Actor, ticket: Ticket, broker: Broker, hold: Hold) -> None:
+    """Send one allowed ticket, or say why not. Raises LeaseLost when this process may no longer send."""
+    order = ticket.orders.select_related("instrument").get(number=1)
+    moment = read_moment(ticket, order, broker)
+    attempt = prepare(actor, ticket, order, moment, hold)
+    if attempt is not None:
+        send(actor, attempt, [terms_of(order, moment.facts.broker_instrument_id)], broker, hold)
+
+
+def resume(*, actor: Actor, attempt: Attempt, broker: Broker, hold: Hold) -> None:
+    """Try again what certainly did not leave, by the same attempt, after looking at everything again."""
+    ticket = attempt.ticket
+    order = ticket.orders.select_related("instrument").get(number=1)
+    moment = read_moment(ticket, order, broker)
+    with transaction.atomic(durable=True):
+        _bound_locks()
+        leases.check(hold.name, hold.fence)
+        try:
+            look_again(ticket, order, moment, _locked_state(ticket))
+        except Waits:
+            return
+        except (Denied, Moved) as refusal:
+            _give_up(actor, attempt, refusal)
+            return
+        # The fence that prepared it may be an earlier process's.
+        Attempt.objects.filter(pk=attempt.pk).update(fence=hold.fence)
+    send(actor, attempt, [terms_of(order, moment.facts.broker_instrument_id)], broker, hold)
+
+
+def prepare(actor: Actor, ticket: Ticket, order: Order, moment: Moment, hold: Hold) -> Attempt | None:
+    """One transaction: lock the trading states, look at everything again, consume, write the attempt."""
+    with transaction.atomic(durable=True):
+        _bound_locks()
+        leases.check(hold.name, hold.fence)
+        state = _locked_state(ticket)
+        fresh = (
+            Ticket.objects.select_for_update(of=("self",)).select_related("account__login").get(pk=ticket.pk)
+        )
+        if fresh.status != TicketStatus.ALLOWED:
+            return None
+        request = DecisionRequest.objects.filter(pk=fresh.request_id).first()
+        try:
+            look_again(fresh, order, moment, state, request)
+            if request is not None:
+                decisions.consume(request, actor=actor, digest=decision_digest(fresh.digest, request.facts))
+        except (Waits, AlreadyDecided):
+            return None
+        except Denied as refusal:
+            _withdraw_request(actor, request)
+            deny(actor, fresh, refusal.code, refusal.details)
+            return None
+        except Moved as moved:
+            _ask_again(actor, fresh, order, moment, moved)
+            return None
+        return _write_attempt(actor, fresh, order, hold)
+
+
+def send(actor: Actor, attempt: Attempt, legs: Sequence[OrderTerms], broker: Broker, hold: Hold) -> None:
+    """Arm, send, and write what came back. Nothing here is ever sent a second time."""
+    if not arm(attempt, hold):
+        log.warning("attempt not armed", extra={"attempt": str(attempt.pk)})
+        return
+    account = attempt.ticket.account
+    first, *rest = legs
+    terms = [replace(first, client_order_id=attempt.client_order_id), *rest]
+    try:
+        answer = broker.place(account.broker_account_id, terms)
+    except (BrokerUnavailable, SessionExpired) as problem:
+        _disarm(actor, attempt, problem)
+    except BrokerRejected as no:
+        _rejected(actor, attempt, no)
+    except BaseException as problem:
+        doubt(actor, attempt, problem)
+        if not isinstance(problem, BrokerError):
+            raise
+    else:
+        _converse(actor, attempt, answer, broker)
+
+
+def arm(attempt: Attempt, hold: Hold) -> bool:
+    """The last look before the wire: the attempt is still ours, the lease still holds, nothing is halted.
+
+    One conditional UPDATE; its row count is the verdict.
+    """
+    ticket = attempt.ticket
+    halted = TradingState.objects.filter(
+        trading.scopes_of(ticket.account, ticket.bot_id), state=TradingState.State.HALTED
+    )
+    rows = Attempt.objects.filter(
+        Exists(Lease.objects.filter(name=hold.name, fence=hold.fence, expires_at__gt=Now())),
+        pk=attempt.pk,
+        status=AttemptStatus.PREPARED,
+        fence=hold.fence,
+    )
+    if not (ticket.reduce_only and ticket.person_id):
+        rows = rows.exclude(Exists(halted))
+    armed = rows.update(status=AttemptStatus.SENT, sent_at=Now()) == 1
+    if armed:
+        attempt.status = AttemptStatus.SENT
+    return armed
+
+
+def doubt(actor: Actor, attempt: Attempt, problem: BaseException, **more: Any) -> None:
+    """The outcome is not known: say so, and let reconciliation ask."""
+    code = problem.code if isinstance(problem, CerberoError) else "internal_error"
+    with transaction.atomic(durable=True):
+        transition(
+            attempt,
+            AttemptStatus.IN_DOUBT,
+            moves=ATTEMPT,
+            actor=actor,
+            event="attempt.doubted",
+            details={"why": code},
+            outcome={"why": code, **more},
+        )
+
+
+def _converse(actor: Actor, attempt: Attempt, answer: Answer, broker: Broker) -> None:
+    """Answer the broker's questions: yes to what is allowed in advance, no to all else (gates.md §4)."""
+    allowed = _allowed_questions(attempt.ticket)
+    asked: list[dict[str, Any]] = []
+    for _ in range(QUESTIONS_MAX):
+        if answer.question is None:
+            _answered(actor, attempt, answer, asked)
+            return
+        question = answer.question
+        asked += _as_facts(question)
+        say_yes = bool(question.message_ids) and set(question.message_ids) <= allowed
+        try:
+            answer = broker.answer(question, confirmed=say_yes)
+        except BrokerRejected as no:
+            if say_yes:
+                _rejected(actor, attempt, no)
+                return
+            answer = Answer()
+        except BaseException as problem:
+            doubt(actor, attempt, problem, questions=asked, refused=not say_yes)
+            if not isinstance(problem, BrokerError):
+                raise
+            return
+        if not say_yes:
+            doubt(actor, attempt, OutcomeUnknown(), questions=asked, refused=True)
+            return
+    doubt(actor, attempt, OutcomeUnknown(), questions=asked, refused=False)
+
+
+def _allowed_questions(ticket: Ticket) -> set[str]:
+    approved = accepted_question_ids(ticket.request.facts) if ticket.request else []
+    return {*ticket.account.allowed_question_ids, *approved}
+
+
+def _as_facts(question: Question) -> list[dict[str, Any]]:
+    texts = question.messages or ("",)
+    ids = question.message_ids or ("",)
+    return [
+        {"id": message_id, "text": texts[min(index, len(texts) - 1)]} for index, message_id in enumerate(ids)
+    ]
+
+
+def _answered(actor: Actor, attempt: Attempt, answer: Answer, asked: list[dict[str, Any]]) -> None:
+    if not answer.orders:
+        doubt(actor, attempt, OutcomeUnknown(), questions=asked)
+        return
+    rows = [_own(row, attempt) for row in answer.orders]
+    with transaction.atomic(durable=True):
+        transition(
+            attempt,
+            AttemptStatus.ANSWERED,
+            moves=ATTEMPT,
+            actor=actor,
+            event="attempt.answered",
+            outcome={"orders": [row.broker_order_id for row in rows], "questions": asked},
+            answered_at=Now(),
+        )
+        record_reports(
+            attempt.ticket.account.login, "reply", [(row, None) for row in rows], as_of=timezone.now()
+        )
+
+
+def _own(row: OrderReport, attempt: Attempt) -> OrderReport:
+    """A reply's row may lack our id; it answers our request, so it is ours."""
+    return replace(row, client_order_id=row.client_order_id or attempt.client_order_id)
+
+
+def _rejected(actor: Actor, attempt: Attempt, no: BrokerRejected) -> None:
+    text = str(no.details.get("text") or no.message)[:300]
+    with transaction.atomic(durable=True):
+        transition(
+            attempt,
+            AttemptStatus.ANSWERED,
+            moves=ATTEMPT,
+            actor=actor,
+            event="attempt.answered",
+            outcome={"rejected": text},
+            answered_at=Now(),
+        )
+        for order in attempt.ticket.orders.filter(status=OrderStatus.SUBMITTED):
+            transition(
+                order, OrderStatus.REJECTED, moves=ORDER, actor=actor, event="order.rejected", text=text
+            )
+        ticket = Ticket.objects.get(pk=attempt.ticket_id)
+        transition(ticket, TicketStatus.DONE, moves=TICKET, actor=actor, event="ticket.ended", ended_at=Now())
+
+
+def _disarm(actor: Actor, attempt: Attempt, problem: BrokerError) -> None:
+    """Certainly not sent: the same attempt is tried again until its approval expires."""
+    with transaction.atomic(durable=True):
+        transition(
+            attempt,
+            AttemptStatus.PREPARED,
+            moves=ATTEMPT,
+            actor=actor,
+            event="attempt.not_sent",
+            details={"why": problem.code},
+            outcome={"why": problem.code},
+        )
+
+
+def _give_up(actor: Actor, attempt: Attempt, refusal: Refusal) -> None:
+    """An attempt that never left ends without having been sent; its ticket is denied."""
+    transition(
+        attempt,
+        AttemptStatus.SETTLED,
+        moves=ATTEMPT,
+        actor=actor,
+        event="attempt.settled",
+        outcome={"why": refusal.code, "sent": False},
+        settled_at=Now(),
+    )
+    deny(actor, Ticket.objects.get(pk=attempt.ticket_id), refusal.code, refusal.details)
+
+
+def _ask_again(actor: Actor, ticket: Ticket, order: Order, moment: Moment, moved: Moved) -> None:
+    """Back to people, with the market as it is now."""
+    _withdraw_request(actor, ticket.request)
+    checks = risk.check_all(leg_of(order, moment.facts.instrument), moment.facts.market, moment.facts.bounds)
+    seen = as_seen(moment.facts, order, checks) | {"asked_again": moved.code}
+    if ticket.request and ticket.request.facts.get("questions"):
+        seen["questions"] = ticket.request.facts["questions"]
+    request = ask_people(actor, ticket, moment.facts, order, seen)
+    transition(
+        ticket,
+        TicketStatus.PROPOSED,
+        moves=TICKET,
+        actor=actor,
+        event="ticket.proposed_again",
+        details={"why": moved.code},
+        request=request,
+        allowed_at=None,
+    )
+
+
+def _withdraw_request(actor: Actor, request: DecisionRequest | None) -> None:
+    if request is not None:
+        decisions.withdraw(request, actor=actor)
+
+
+def _write_attempt(actor: Actor, ticket: Ticket, order: Order, hold: Hold) -> Attempt:
+    number = ticket.attempts.count() + 1
+    attempt = Attempt(
+        ticket=ticket,
+        number=number,
+        client_order_id=client_order_id(ticket, number),
+        digest=ticket.digest,
+        fence=hold.fence,
+    )
+    attempt.save(force_insert=True)
+    details = {"client_order_id": attempt.client_order_id, "ticket": str(ticket.pk), "digest": ticket.digest}
+    record("attempt.prepared", actor=actor, subject_kind="attempt", subject_id=attempt.pk, details=details)
+    transition(ticket, TicketStatus.SENT, moves=TICKET, actor=actor, event="ticket.sent")
+    transition(order, OrderStatus.SUBMITTED, moves=ORDER, actor=actor, event="order.submitted")
+    return attempt
+
+
+def _locked_state(ticket: Ticket) -> str:
+    return trading.worst_state(ticket.account, ticket.bot_id, lock=True)
+
+
+def _bound_locks() -> None:
+    """Nobody holds the trading states for long: a stuck submission is ended by the database itself."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SET LOCAL statement_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '5s'"
+        )

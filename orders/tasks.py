@@ -1,0 +1,34 @@
+"""What beat asks for. A task carries no order and no amount: only whose turn it is."""
+
+import logging
+
+from celery import shared_task
+
+from brokers.models import Login, SessionState
+from brokers.services import broker_for
+from cerbero import access, leases
+from cerbero.errors import BrokerError, LeaseLost
+from orders.reconciliation import reconcile
+
+log = logging.getLogger(__name__)
+
+JOB = "beat:reconcile_accounts"
+# Longer than a round can take; a worker that died frees it by the clock.
+LEASE_SECONDS = 60
+
+
+@shared_task(name="orders.tasks.reconcile_accounts")
+def reconcile_accounts() -> None:
+    """One round for every login whose session is up."""
+    actor = access.system("reconciliation")
+    for login in Login.objects.filter(is_enabled=True, state=SessionState.UP):
+        try:
+            with leases.lease(f"reconcile:{login.pk}", LEASE_SECONDS), broker_for(login) as broker:
+                reconcile(actor=actor, login=login, broker=broker)
+        except LeaseLost:
+            continue
+        except BrokerError as problem:
+            log.warning("not reconciled", extra={"login": login.name, "code": problem.code})
+            leases.failed(JOB, f"{login.name}: {problem.code}")
+            return
+    leases.succeeded(JOB)

@@ -1,0 +1,232 @@
+"""What bots may ask of orders: parse, call, return."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Self
+from uuid import UUID
+
+from pydantic import Field, StringConstraints, model_validator
+
+from brokers.base import OrderType, Side, TimeInForce
+from brokers.models import Account
+from cerbero.access import Actor
+from cerbero.errors import NotFound
+from cerbero.tool import DESTRUCTIVE, READ, WRITE, Out, Params, tool
+from orders import services, trading
+from orders.models import Order, Ticket, TradingState
+from orders.services import Proposal
+
+# Prices and sizes as brokers have them; beyond this no arithmetic of ours could be exact.
+Amount = Annotated[Decimal, Field(gt=0, max_digits=20, decimal_places=8)]
+AccountId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{1,32}$")]
+Symbol = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9. /-]{1,32}$")]
+Key = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,64}$")]
+Words = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$")]
+
+PRICES = {
+    OrderType.MARKET: frozenset(),
+    OrderType.LIMIT: frozenset({"limit_price"}),
+    OrderType.STOP: frozenset({"stop_price"}),
+    OrderType.STOP_LIMIT: frozenset({"limit_price", "stop_price"}),
+}
+
+
+class OrderParams(Params):
+    """One order; prices in the instrument's own currency and increment."""
+
+    account: AccountId
+    symbol: Symbol
+    side: Side
+    quantity: Amount
+    order_type: OrderType
+    limit_price: Amount | None = None
+    stop_price: Amount | None = None
+    time_in_force: TimeInForce = TimeInForce.DAY
+
+    @model_validator(mode="after")
+    def _prices_fit(self) -> Self:
+        given = {name for name in ("limit_price", "stop_price") if getattr(self, name) is not None}
+        wanted = PRICES[self.order_type]
+        if given != wanted:
+            needs = " and ".join(sorted(wanted)) or "no price"
+            raise ValueError(f"a {self.order_type} order takes {needs}")
+        return self
+
+
+class PlaceOrder(OrderParams):
+    idempotency_key: Key
+    reason: Words = ""
+
+
+class OrderId(Params):
+    order_id: UUID
+
+
+class ClosePosition(Params):
+    account: AccountId
+    symbol: Symbol
+    idempotency_key: Key
+    quantity: Amount | None = None
+    reason: Words = ""
+
+
+class ListOrders(Params):
+    account: AccountId | None = None
+    status: str | None = Field(default=None, max_length=16)
+    limit: int = Field(default=50, ge=1, le=200)
+
+
+class HaltTrading(Params):
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=300)]
+
+
+class OrderOut(Out):
+    """One order with its ticket. `decision` says what people are asked or answered."""
+
+    order_id: UUID
+    ticket_id: UUID
+    account: str
+    symbol: str
+    side: str
+    quantity: Decimal
+    order_type: str
+    limit_price: Decimal | None
+    stop_price: Decimal | None
+    time_in_force: str
+    status: str
+    ticket_status: str
+    filled_quantity: Decimal
+    average_price: Decimal | None
+    broker_order_id: str
+    text: str
+    refusal_code: str
+    refusal: dict[str, Any]
+    decision: str | None
+    expires_at: datetime | None
+    cancel_requested_at: datetime | None
+    created_at: datetime
+
+
+class OrdersOut(Out):
+    orders: list[OrderOut]
+
+
+class CheckOut(Out):
+    name: str
+    ok: bool
+    value: str
+    limit: str
+    says: str
+
+
+class PreviewOut(Out):
+    """Our checks, and the broker's what-if; money in the account's currency."""
+
+    checks: list[CheckOut]
+    commission: Decimal | None
+    commission_currency: str
+    initial_margin_change: Decimal | None
+    initial_margin_after: Decimal | None
+    maintenance_margin_after: Decimal | None
+    equity_after: Decimal | None
+    position_after: Decimal | None
+    warnings: list[str]
+    error: str | None
+
+
+class HaltOut(Out):
+    state: str
+    in_flight: list[str]
+
+
+@tool(scope="orders:write", effect=WRITE)
+def place_order(actor: Actor, params: PlaceOrder) -> OrderOut:
+    """Propose one order; a person decides. The same idempotency key never places two."""
+    return _one(services.place_order(actor=actor, proposal=Proposal(**dict(params))))
+
+
+@tool(scope="orders:read", effect=READ)
+def preview_order(actor: Actor, params: OrderParams) -> PreviewOut:
+    """Say what an order would do: Cerbero's checks and the broker's own what-if. Nothing is kept."""
+    proposal = Proposal(**dict(params), idempotency_key="preview")
+    checks, preview = services.preview_order(actor=actor, proposal=proposal)
+    shown = {name: getattr(preview, name) for name in PreviewOut.model_fields if hasattr(preview, name)}
+    return PreviewOut(**shown | {"checks": [CheckOut.model_validate(check) for check in checks]})
+
+
+@tool(scope="orders:write", effect=DESTRUCTIVE)
+def cancel_order(actor: Actor, params: OrderId) -> OrderOut:
+    """Cancel one of your orders, in whatever state; the broker's report says when it is done."""
+    return _one(services.cancel_order(actor=actor, order_id=params.order_id).ticket)
+
+
+@tool(scope="orders:write", effect=DESTRUCTIVE)
+def close_position(actor: Actor, params: ClosePosition) -> OrderOut:
+    """Close a position at market, or part of it; sized by the broker, so no approval is needed."""
+    return _one(services.close_position(actor=actor, **dict(params)))
+
+
+@tool(scope="orders:read", effect=READ)
+def get_order(actor: Actor, params: OrderId) -> OrderOut:
+    """One of your orders: its state, its fills, who must decide, and why it was refused if it was."""
+    order = services.visible_orders(actor).filter(pk=params.order_id).first()
+    if order is None:
+        raise NotFound(order_id=str(params.order_id))
+    return _one(order.ticket)
+
+
+@tool(scope="orders:read", effect=READ)
+def list_orders(actor: Actor, params: ListOrders) -> OrdersOut:
+    """Your orders, newest first; narrow them by account and status."""
+    rows = services.visible_orders(actor).select_related(*_ROWS).order_by("-created_at", "-id")
+    if params.account:
+        rows = rows.filter(ticket__account__broker_account_id=params.account)
+    if params.status:
+        rows = rows.filter(status=params.status)
+    return OrdersOut(orders=[_out(order, order.ticket) for order in rows[: params.limit]])
+
+
+@tool(scope="trading:halt", effect=DESTRUCTIVE)
+def halt_trading(actor: Actor, params: HaltTrading) -> HaltOut:
+    """Halt yourself: nothing of yours leaves after this returns. Only a person resumes."""
+    done = trading.halt_trading(
+        actor=actor, scope=TradingState.Scope.BOT, scope_id=str(actor.id), reason=params.reason
+    )
+    return HaltOut(state=done["state"], in_flight=done["in_flight"])
+
+
+_ROWS = ("instrument", "ticket__account", "ticket__request")
+
+
+def _one(ticket: Ticket) -> OrderOut:
+    order = Order.objects.select_related(*_ROWS).get(ticket_id=ticket.pk, number=1)
+    return _out(order, order.ticket)
+
+
+def _out(order: Order, ticket: Ticket) -> OrderOut:
+    account: Account = ticket.account
+    request = ticket.request
+    return OrderOut(
+        order_id=order.pk,
+        ticket_id=ticket.pk,
+        account=account.broker_account_id,
+        symbol=order.instrument.symbol,
+        side=order.side,
+        quantity=order.quantity,
+        order_type=order.order_type,
+        limit_price=order.limit_price,
+        stop_price=order.stop_price,
+        time_in_force=order.time_in_force,
+        status=order.status,
+        ticket_status=ticket.status,
+        filled_quantity=order.filled_quantity,
+        average_price=order.average_price,
+        broker_order_id=order.broker_order_id,
+        text=order.text,
+        refusal_code=ticket.refusal_code,
+        refusal=ticket.refusal,
+        decision=request.status if request else None,
+        expires_at=request.expires_at if request else None,
+        cancel_requested_at=order.cancel_requested_at,
+        created_at=order.created_at,
+    )
