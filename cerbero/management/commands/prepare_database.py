@@ -78,8 +78,8 @@ class Command(BaseCommand):
             self.stdout.write(f"Grants: {', '.join(granted)}.")
         if missing := _GRANTS.keys() - set(granted):
             self.stdout.write(
-                f"Grants skipped: this server has no role {' or '.join(sorted(missing))}. Then nothing but the "
-                "anchor holds the audit trail against the application; see docs for making the roles."
+                f"Grants skipped: this server has no role {' or '.join(sorted(missing))}. Make them with CREATE "
+                "ROLE and run this again; until then only the anchor holds the trail against the application."
             )
 
     def _migrate(self) -> None:
