@@ -1,13 +1,65 @@
-"""Cerbero's own admin site.
+"""Cerbero's own admin site, and what its pages are derived from.
 
 Apart from cerbero/admin.py, whose registrations would otherwise land on a second site: Django makes the site
 when the first admin module asks for it, and must not import a module that registers while it does.
 """
 
-from django.contrib.admin import AdminSite
+from collections.abc import Iterable
+from typing import Any
+
+from django.contrib.admin import AdminSite, ModelAdmin
+from django.db.models import Model
+from django.http import HttpRequest
+
+from audit.services import record
+from cerbero.access import person
 
 
 class CerberoAdminSite(AdminSite):
     site_header = site_title = "Cerbero"
     index_title = "Operations"
     enable_nav_sidebar = False
+
+
+class AuditedAdmin(ModelAdmin):
+    """A page that edits: what people change goes into the trail, in the same transaction, by field and not by value.
+
+    Django's LogEntry stays empty: it would be a second history that anybody can edit.
+    """
+
+    def log_addition(self, request: HttpRequest, obj: Model, message: Any) -> None:
+        _record(request, obj, "added", message)
+
+    def log_change(self, request: HttpRequest, obj: Model, message: Any) -> None:
+        _record(request, obj, "changed", message)
+
+    def log_deletions(self, request: HttpRequest, queryset: Iterable[Model]) -> None:
+        for obj in queryset:
+            _record(request, obj, "deleted", [])
+
+
+class ReadOnlyAdmin(ModelAdmin):
+    """A page to read: services own these rows, whatever a person's permissions say."""
+
+    actions = None
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+def _record(request: HttpRequest, obj: Model, participle: str, message: Any) -> None:
+    kind = str(obj._meta.model_name)
+    actor = person(request.user, request_id=request.request_id)  # type: ignore[arg-type, attr-defined]
+    record(
+        f"{kind}.{participle}",
+        actor=actor,
+        subject_kind=kind,
+        subject_id=obj.pk,
+        details={"label": str(obj), "what": message},
+    )

@@ -1,0 +1,39 @@
+"""Handing out bearer tokens and taking them back, each with its entry in the trail."""
+
+from collections.abc import Sequence
+
+from django.db import transaction
+from django.db.models.functions import Now
+
+from audit.services import record
+from cerbero.access import Actor, issue_token
+from cerbero.errors import StateConflict
+from cerbero.models import AccessToken, Bot
+
+DAYS_MAX = 365
+
+
+def issue(*, actor: Actor, bot: Bot, scopes: Sequence[str], days: int, label: str = "") -> str:
+    """A new token for `bot`, returned this once. Raises ValueError for an unknown scope or too many days."""
+    if not 1 <= days <= DAYS_MAX:
+        raise ValueError(f"a token lives for 1 to {DAYS_MAX} days")
+    with transaction.atomic(durable=True):
+        token = issue_token(bot, scopes=tuple(scopes), days=days, label=label)
+        details = {
+            "prefix": token.split("_")[1],
+            "scopes": sorted(scopes),
+            "days": days,
+            "environment": bot.environment,
+        }
+        record("token.issued", actor=actor, subject_kind="bot", subject_id=bot.pk, details=details)
+    return token
+
+
+def revoke(*, actor: Actor, token: AccessToken) -> None:
+    """Make a token useless from this moment. Raises StateConflict when it was revoked before."""
+    with transaction.atomic(durable=True):
+        revoked = AccessToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=Now())
+        if revoked != 1:
+            raise StateConflict(kind="accesstoken", id=str(token.pk))
+        details = {"prefix": token.prefix}
+        record("token.revoked", actor=actor, subject_kind="bot", subject_id=token.bot_id, details=details)
