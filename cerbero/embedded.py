@@ -10,80 +10,29 @@ import hashlib
 import os
 import pwd
 import re
-import secrets
 import shutil
 import signal
 import stat
 import subprocess
 import time
-from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
 from cerbero.errors import CannotStart
+from cerbero.secret_files import (
+    ADMIN,
+    APP,
+    DATABASE,
+    OWNER,
+    SEALER,
+    ensure_secrets,
+    make_folder,
+    read_secret,
+)
 
-ADMIN, OWNER, APP, SEALER = "postgres", "cerbero_owner", "cerbero_app", "cerbero_sealer"
-DATABASE = "cerbero"
 START_SECONDS, STOP_SECONDS = 30, 20
-
-
-def _urlsafe_key() -> str:
-    return urlsafe_b64encode(secrets.token_bytes(32)).decode()
-
-
-# Name → how a new one is made. Data that exists cannot be read without its old keys, so those are never remade.
-SECRETS: dict[str, Callable[[], str]] = {
-    "secret_key": lambda: secrets.token_urlsafe(50),
-    "encryption_key": _urlsafe_key,
-    "quote_frame_key": _urlsafe_key,
-    "seal_key": lambda: secrets.token_hex(32),
-    "redis_password": lambda: secrets.token_urlsafe(24),
-} | {f"{role}_password": lambda: secrets.token_urlsafe(24) for role in (ADMIN, OWNER, APP, SEALER)}
-IRREPLACEABLE = {"encryption_key", "seal_key"} | {f"{role}_password" for role in (ADMIN, OWNER, APP, SEALER)}
-
-
-def ensure_secrets(root: Path) -> None:
-    """Write the secrets that are missing (mode 0600). Raises CannotStart when data exists that needs the old ones."""
-    folder = root / "secrets"
-    make_folder(root, 0o711)
-    make_folder(folder, 0o700)
-    for name, make in SECRETS.items():
-        if (folder / name).exists():
-            continue
-        if name in IRREPLACEABLE and (root / "pg" / "PG_VERSION").exists():
-            raise CannotStart(
-                f"{root / 'pg'} holds data, but {folder / name} is missing. Bring the file back from a copy, "
-                f"or move {root} away to begin with nothing."
-            )
-        write_secret(root, name, make())
-
-
-def write_secret(root: Path, name: str, value: str) -> None:
-    """Put one secret in place at once, readable by its owner alone."""
-    part = root / "secrets" / f".{name}.part"
-    part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(value)
-        file.flush()
-        os.fsync(file.fileno())
-    part.rename(root / "secrets" / name)
-
-
-def _secret(root: Path, name: str) -> str:
-    return (root / "secrets" / name).read_text().strip()
-
-
-def make_folder(path: Path, mode: int) -> None:
-    """Make sure that a folder is there, with this mode. Raises CannotStart where it cannot be written."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        path.chmod(mode)
-    except OSError as error:
-        raise CannotStart(
-            f"Cannot write to {path}: {error.strerror}. Make it writable, or choose another with --var."
-        ) from None
 
 
 class Server:
@@ -112,7 +61,7 @@ class Postgres(Server):
         self._root, self._sockets = root, sockets
 
     def url(self, role: str = APP, database: str = DATABASE) -> str:
-        password = quote(_secret(self._root, f"{role}_password"), safe="")
+        password = quote(read_secret(self._root, f"{role}_password"), safe="")
         return f"postgresql://{role}:{password}@/{database}?host={quote(str(self._sockets), safe='')}"
 
 
@@ -173,7 +122,7 @@ def start_redis(root: Path) -> Redis:
     uid = _server_uid(root)
     sockets = _socket_folder(root, uid)
     _end_leftover(pid_file, "redis-server", signal.SIGTERM)
-    path, password = sockets / "redis.sock", _secret(root, "redis_password")
+    path, password = sockets / "redis.sock", read_secret(root, "redis_password")
     process = _spawn([binary, "-"], uid, log, [binary.parent, root], stdin=subprocess.PIPE)
     pid_file.write_text(f"{process.pid}\n")
     assert process.stdin is not None
@@ -208,7 +157,7 @@ def _init_cluster(folder: Path, root: Path, uid: int) -> None:
     password_file.unlink(missing_ok=True)
     make_folder(part, 0o700)
     password_file.touch(0o600)
-    password_file.write_text(_secret(root, f"{ADMIN}_password"))
+    password_file.write_text(read_secret(root, f"{ADMIN}_password"))
     for path in (part, password_file):
         os.chown(path, uid, -1)
     options = ["-D", part, "-U", ADMIN, "--auth=scram-sha-256", f"--pwfile={password_file}"]
@@ -231,7 +180,7 @@ def _ensure_roles(server: Postgres, root: Path) -> None:
             return
         known = {row[0] for row in connection.execute("SELECT rolname FROM pg_roles")}
         for role in {OWNER, APP, SEALER} - known:
-            password = _secret(root, f"{role}_password")
+            password = read_secret(root, f"{role}_password")
             create = sql.SQL("CREATE ROLE {} LOGIN NOINHERIT PASSWORD {}")
             connection.execute(create.format(sql.Identifier(role), sql.Literal(password)))
         create = sql.SQL("CREATE DATABASE {} OWNER {}")
@@ -358,16 +307,21 @@ def _end_leftover(pid_file: Path, name: str, how: signal.Signals) -> None:
     """End the server that a killed run left behind; the lock on the folder says that nobody else uses it."""
     try:
         pid = int(pid_file.read_text().split()[0])
-        running = Path(f"/proc/{pid}/comm").read_text().strip() == name
     except (OSError, ValueError, IndexError):
         return
-    if not running:
-        return
-    os.kill(pid, how)
     deadline = time.monotonic() + STOP_SECONDS
-    while Path(f"/proc/{pid}").exists():
+    if _runs(pid, name):
+        os.kill(pid, how)
+    while _runs(pid, name):
         if time.monotonic() > deadline:
             raise CannotStart(
                 f"A {name} of an earlier run (process {pid}) does not end; end it and start again."
             )
         time.sleep(0.02)
+
+
+def _runs(pid: int, name: str) -> bool:
+    try:
+        return Path(os.readlink(f"/proc/{pid}/exe")).name == name
+    except OSError:
+        return False

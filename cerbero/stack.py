@@ -17,6 +17,7 @@ from typing import IO, Any, TextIO
 from cerbero import embedded
 from cerbero.errors import CannotStart
 from cerbero.processes import BOOTSTRAP, PREPARE, PROCESSES, Process
+from cerbero.secret_files import ensure_secrets, make_folder, write_secret
 from cerbero.supervisor import BASE_DIR, Supervisor, command_line
 
 READY_SECONDS, STEP_SECONDS = 60.0, 180.0
@@ -88,10 +89,10 @@ class Stack:
 
     def start(self) -> Running:
         """Bring everything up and wait until it answers. Raises CannotStart with what to do about it."""
-        embedded.make_folder(self.options.var, 0o711)
+        make_folder(self.options.var, 0o711)
         self._lock = hold(self.options.var)
         self.options = self.options.with_free_ports()
-        embedded.ensure_secrets(self.options.var)
+        ensure_secrets(self.options.var)
         simulator, *others = PROCESSES
         self._start(simulator, self._bare_environment())
         self._start_servers()
@@ -145,10 +146,10 @@ class Stack:
         # The files let `manage.py` in another terminal find the servers.
         if not self._given("DATABASE_URL"):
             self._postgres = embedded.start_postgres(var)
-            embedded.write_secret(var, "database_url", self._postgres.url())
+            write_secret(var, "database_url", self._postgres.url())
         if not self._given("REDIS_URL"):
             self._redis = embedded.start_redis(var)
-            embedded.write_secret(var, "redis_url", self._redis.url)
+            write_secret(var, "redis_url", self._redis.url)
 
     def _database_url(self, role: str) -> str:
         if self._postgres is not None:
@@ -215,8 +216,8 @@ def running_stack(
     simulator_port: int = 0,
 ) -> Iterator[Running]:
     """Run everything below `var`, on free ports unless told; lines go to `var/logs/stack.log`. For the main thread."""
-    embedded.make_folder(var, 0o711)
-    embedded.make_folder(var / "logs", 0o700)
+    make_folder(var, 0o711)
+    make_folder(var / "logs", 0o700)
     options = Options(var.resolve(), environment, port, tools_port, simulator_port)
     with (var / "logs" / "stack.log").open("a") as log:
         stack = Stack(options, log)

@@ -1,5 +1,6 @@
 """Children in sessions of their own: started, their lines printed, restarted when they die, stopped in order."""
 
+import contextlib
 import datetime
 import json
 import os
@@ -170,10 +171,8 @@ def command_line(words: Iterable[str]) -> str:
 
 
 def _send(pid: int, how: signal.Signals) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(-pid, how) if pid < 0 else os.kill(pid, how)
-    except ProcessLookupError:
-        pass
 
 
 def _is_dead(pid: int) -> bool:

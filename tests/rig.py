@@ -80,16 +80,7 @@ class Servers:
     def migrate_template(self) -> None:
         """Make the template: the owner migrates it, as the production shape's one-shot step does."""
         self._as_admin("CREATE DATABASE {} OWNER {}", TEMPLATE, embedded.OWNER)
-        template = Database(self, TEMPLATE)
-        if not (BASE_DIR / "cerbero/management/commands/prepare_database.py").exists():
-            template.manage("migrate", role=embedded.OWNER)
-            with template.connect(embedded.OWNER) as owner:
-                owner.execute(
-                    "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO cerbero_app"
-                )
-                owner.execute("GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO cerbero_app")
-            return
-        template.manage("prepare_database", role=embedded.OWNER)
+        Database(self, TEMPLATE).manage("prepare_database", role=embedded.OWNER)
 
     def _as_admin(self, words: str, *names: str) -> None:
         with psycopg.connect(self.postgres.url(embedded.ADMIN, "postgres"), autocommit=True) as connection:
