@@ -9,7 +9,7 @@ import httpx
 
 # Shorter than any server's own idle limit that we know of: a write must not meet a socket that just closed.
 IDLE_SECONDS = 10
-CONNECTIONS_MAX = 4
+CONNECTIONS_MAX = 8
 
 _pools: dict[tuple[UUID, str], httpx.HTTPTransport] = {}
 _lock = threading.Lock()

@@ -1,0 +1,114 @@
+"""From our instruments to the broker's ids, by asking once. What is ambiguous stays unresolved: no order, no quote."""
+
+import logging
+from datetime import timedelta
+
+from django.db import transaction
+from django.db.models import Exists, OuterRef, Q, QuerySet
+
+from audit.services import record
+from brokers.base import Broker, InstrumentRecord
+from brokers.models import BrokerInstrument, Instrument, Login
+from cerbero.access import Actor
+from cerbero.errors import BadInput
+from cerbero.leases import ClockTime
+
+log = logging.getLogger(__name__)
+
+# Ours → the adapters' words. An ETF is listed as a stock is.
+ASSET_CLASSES = {
+    "STK": "stock",
+    "ETF": "stock",
+    "FUT": "future",
+    "IND": "index",
+    "CASH": "fx",
+    "OPT": "option",
+    "BOND": "bond",
+}
+# Each costs two requests or more of the login's ten a second, which orders need too.
+EACH_TIME_MAX = 10
+TRY_AGAIN_AFTER = timedelta(hours=1)
+
+
+def resolve_instruments(login: Login, broker: Broker, actor: Actor) -> int:
+    """Ask for the ids of up to EACH_TIME_MAX instruments that lack one; returns how many were found.
+
+    Raises a BrokerError when the broker cannot be asked; the rest waits for the next time.
+    """
+    return sum(_resolve(login, broker, actor, each) for each in unresolved(login)[:EACH_TIME_MAX])
+
+
+def unresolved(login: Login) -> QuerySet[Instrument]:
+    """Instruments without an id at this login's broker that were not tried lately."""
+    known = BrokerInstrument.objects.filter(instrument=OuterRef("pk"), broker=login.broker)
+    due = Q(resolve_tried_at=None) | Q(resolve_tried_at__lt=ClockTime() - TRY_AGAIN_AFTER)
+    return Instrument.objects.filter(due, ~Exists(known)).order_by("-is_allowed", "id")
+
+
+def choose(instrument: Instrument, found: list[InstrumentRecord]) -> InstrumentRecord | str:
+    """The one listing that is meant, or why there is none. Nothing is guessed between two."""
+    fitting = [each for each in found if each.currency == instrument.currency]
+    if instrument.exchange:
+        fitting = [each for each in fitting if each.exchange == instrument.exchange]
+    elif instrument.currency == "USD" and len(fitting) > 1:
+        # One symbol is listed in many places; a USD price of an American share means the American listing.
+        fitting = [each for each in fitting if each.is_us]
+    if len(fitting) == 1:
+        return fitting[0]
+    if not fitting:
+        return f"The broker knows no {instrument.symbol} in {instrument.currency}."
+    places = ", ".join(sorted({each.exchange or each.symbol for each in fitting}))
+    return f"Several listings fit ({places}); set the exchange."
+
+
+def _resolve(login: Login, broker: Broker, actor: Actor, instrument: Instrument) -> bool:
+    try:
+        asset_class = ASSET_CLASSES.get(instrument.asset_class, instrument.asset_class)
+        chosen = choose(instrument, broker.find_instruments(instrument.symbol, asset_class))
+    except BadInput as refusal:
+        chosen = refusal.message
+    if isinstance(chosen, InstrumentRecord) and (other := _taken(login, chosen)):
+        chosen = f"The broker's id belongs to {other.instrument} already."
+    if isinstance(chosen, str):
+        log.warning("instrument %s stays unresolved: %s", instrument, chosen)
+        Instrument.objects.filter(pk=instrument.pk).update(problem=chosen[:300], resolve_tried_at=ClockTime())
+        return False
+    _store(login, actor, instrument, chosen)
+    return True
+
+
+def _taken(login: Login, chosen: InstrumentRecord) -> BrokerInstrument | None:
+    return (
+        BrokerInstrument.objects.select_related("instrument")
+        .filter(broker=login.broker, broker_instrument_id=chosen.broker_instrument_id)
+        .first()
+    )
+
+
+def _store(login: Login, actor: Actor, instrument: Instrument, chosen: InstrumentRecord) -> None:
+    with transaction.atomic():
+        BrokerInstrument.objects.bulk_create(
+            [
+                BrokerInstrument(
+                    instrument=instrument,
+                    broker=login.broker,
+                    broker_instrument_id=chosen.broker_instrument_id,
+                )
+            ],
+            ignore_conflicts=True,
+        )
+        Instrument.objects.filter(pk=instrument.pk).update(
+            name=chosen.name[:128],
+            exchange=chosen.exchange[:16],
+            multiplier=chosen.multiplier,
+            price_increment=chosen.price_increment,
+            problem="",
+            resolve_tried_at=ClockTime(),
+        )
+        record(
+            "instrument.resolved",
+            actor=actor,
+            subject_kind="instrument",
+            subject_id=instrument.pk,
+            details={"symbol": instrument.symbol, "broker_instrument_id": chosen.broker_instrument_id},
+        )

@@ -1,0 +1,371 @@
+"""The relay: one websocket a login, in; quotes to Postgres and Redis and raw reports to the inbox, out.
+
+It reads the login's row and never mints. Postgres or Redis may go away: it says so, goes on with the
+other, and catches up. Only the holder of the login's relay lease connects.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import redis
+import redis.asyncio
+from django.conf import settings
+from django.db import DatabaseError, InterfaceError, connections
+
+from brokers import quotes
+from brokers.base import (
+    ExecutionReport,
+    ListedAccounts,
+    OrderReport,
+    QuoteRecord,
+    Raw,
+    SessionStatus,
+    StreamEvent,
+)
+from brokers.ibkr.stream import IbkrStream
+from brokers.models import BrokerInstrument, Credential, Login, Report, SessionState
+from brokers.reports import record_reports
+from brokers.services import broker_for, socket_session
+from cerbero import leases
+from cerbero.errors import BrokerError, CerberoError, LeaseLost
+
+log = logging.getLogger(__name__)
+
+MARK = "process:relay"
+FRAME_SECONDS = 0.05
+LOOK_SECONDS = 1.0
+LEASE_SECONDS = 10
+# Heartbeats come every ten seconds: after a longer silence stored quotes get old.
+ALIVE_SECONDS = 12.0
+BACKOFF_SECONDS_MAX = 30.0
+# What waits while Postgres is away; reconciliation brings whatever does not fit.
+INBOX_MAX = 10_000
+DATABASE_AWAY = (DatabaseError, InterfaceError)
+
+
+class Reconnect(Exception):
+    """The login's row asks for another connection, or for none."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a login's row says of its stream."""
+
+    ws_url: str
+    access_token: str = field(repr=False)
+    session_id: str = field(repr=False)
+
+
+@dataclass
+class Feed:
+    """One login's stream: what was heard, and what still has to be written."""
+
+    login: Login
+    redis: redis.asyncio.Redis
+    fence: int = 0
+    instruments: dict[str, UUID] = field(default_factory=dict)
+    newest: dict[UUID, QuoteRecord] = field(default_factory=dict)
+    changed: set[UUID] = field(default_factory=set)
+    inbox: list[tuple[OrderReport | ExecutionReport, Raw]] = field(default_factory=list)
+    has_news: asyncio.Event = field(default_factory=asyncio.Event)
+    heard_at: datetime | None = None
+    redis_is_away: bool = False
+
+    @property
+    def is_alive(self) -> bool:
+        return self.heard_at is not None and (now() - self.heard_at).total_seconds() < ALIVE_SECONDS
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def run(stop: asyncio.Event) -> None:
+    """Serve every enabled login until `stop` is set."""
+    feeds: dict[UUID, asyncio.Task[None]] = {}
+    client = redis.asyncio.Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2)
+    try:
+        while not stop.is_set():
+            await _look_at_logins(feeds, client)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), LOOK_SECONDS)
+    finally:
+        for task in feeds.values():
+            task.cancel()
+        await asyncio.gather(*feeds.values(), return_exceptions=True)
+        await client.aclose()
+
+
+async def _look_at_logins(feeds: dict[UUID, asyncio.Task[None]], client: redis.asyncio.Redis) -> None:
+    try:
+        logins = await in_database(_enabled_logins)
+        await in_database(leases.succeeded, MARK)
+    except DATABASE_AWAY as error:
+        log.warning("relay: Postgres is away: %s", type(error).__name__)
+        return
+    for login in logins:
+        if login.pk in feeds and feeds[login.pk].done():
+            log.error("relay: %s: failed, and begins anew", login.name, exc_info=feeds[login.pk].exception())
+        if login.pk not in feeds or feeds[login.pk].done():
+            feeds[login.pk] = asyncio.create_task(_serve_login(Feed(login, client)))
+    for gone in feeds.keys() - {login.pk for login in logins}:
+        feeds.pop(gone).cancel()
+
+
+async def _serve_login(feed: Feed) -> None:
+    """Connect, and again, for as long as the login is enabled; later and later while it does not work."""
+    failures = 0
+    try:
+        while True:
+            began = now()
+            try:
+                await _connect_once(feed)
+            except (CerberoError, *DATABASE_AWAY) as error:
+                log.warning("relay: %s: %s", feed.login.name, _words(error))
+                if isinstance(error, BrokerError):
+                    await _ask_for_a_look(feed)
+                failures = 0 if (now() - began).total_seconds() > BACKOFF_SECONDS_MAX else failures + 1
+            except Reconnect as why:
+                log.info("relay: %s: %s", feed.login.name, why)
+                failures = 0
+            backoff = min(BACKOFF_SECONDS_MAX, 0.5 * 2 ** min(failures, 8))
+            await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311
+    finally:
+        if feed.fence:
+            with suppress(*DATABASE_AWAY):
+                await in_database(leases.release, _lease_name(feed), feed.fence)
+
+
+async def _connect_once(feed: Feed) -> None:
+    """One connection, from its lease to its end; always ends by raising."""
+    await _hold_lease(feed)
+    plan = await in_database(read_plan, feed.login)
+    if plan is None:
+        raise Reconnect("waiting for the session")
+    # What was known is not news on a new connection.
+    feed.newest, feed.changed, feed.instruments = {}, set(), {}
+    try:
+        async with IbkrStream(plan.ws_url, plan.access_token, plan.session_id) as stream:
+            log.info("relay: %s: connected", feed.login.name)
+            await _serve_stream(feed, plan, stream)
+    except BaseExceptionGroup as group:
+        raise _cause(group) from None
+    finally:
+        feed.heard_at = None
+
+
+async def _serve_stream(feed: Feed, plan: Plan, stream: IbkrStream) -> None:
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_listen(feed, stream))
+            tasks.create_task(_publish_frames(feed))
+            tasks.create_task(_empty_inbox(feed))
+            tasks.create_task(_bootstrap(feed))
+            tasks.create_task(_watch_row(feed, plan, stream))
+    finally:
+        with suppress(*DATABASE_AWAY):
+            await _write_inbox(feed)
+
+
+async def _listen(feed: Feed, stream: IbkrStream) -> None:
+    async for event, raw in stream.events():
+        feed.heard_at = now()
+        take(feed, event, raw)
+        if isinstance(event, SessionStatus) and not event.is_up:
+            await _ask_for_a_look(feed)
+        if isinstance(event, ListedAccounts) and event.is_paper is not (feed.login.environment == "paper"):
+            await _ask_for_a_look(feed)
+
+
+def take(feed: Feed, event: StreamEvent, raw: Raw) -> None:
+    """Sort one event: a quote to the newest values, an order or a fill to the inbox."""
+    if isinstance(event, QuoteRecord):
+        instrument_id = feed.instruments.get(event.broker_instrument_id)
+        if instrument_id is not None:
+            feed.newest[instrument_id] = event
+            feed.changed.add(instrument_id)
+    elif isinstance(event, OrderReport | ExecutionReport):
+        if len(feed.inbox) < INBOX_MAX:
+            feed.inbox.append((event, raw))
+            feed.has_news.set()
+        else:
+            log.error("relay: %s: the inbox is full; a report is left to reconciliation", feed.login.name)
+
+
+async def _publish_frames(feed: Feed) -> None:
+    """At most twenty frames a second, each with what changed; one a second at least says that the feed lives."""
+    spoke_at = 0.0
+    clock = asyncio.get_running_loop().time
+    while True:
+        await asyncio.sleep(FRAME_SECONDS)
+        if not feed.changed and clock() - spoke_at < LOOK_SECONDS:
+            continue
+        batch = {each: feed.newest[each] for each in feed.changed if each in feed.newest}
+        feed.changed = set()
+        spoke_at = clock()
+        if not await _publish(feed, batch):
+            feed.changed |= batch.keys()
+            await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _publish(feed: Feed, batch: dict[UUID, QuoteRecord]) -> bool:
+    try:
+        await quotes.publish(feed.redis, feed.login, batch, feed.heard_at)
+    except (redis.RedisError, OSError) as error:
+        if not feed.redis_is_away:
+            log.warning("relay: Redis is away: %s; pages stand still, Postgres goes on", type(error).__name__)
+        feed.redis_is_away = True
+        return False
+    if feed.redis_is_away:
+        log.info("relay: Redis is back")
+    feed.redis_is_away = False
+    return True
+
+
+async def _empty_inbox(feed: Feed) -> None:
+    while True:
+        await feed.has_news.wait()
+        feed.has_news.clear()
+        try:
+            await _write_inbox(feed)
+        except DATABASE_AWAY as error:
+            log.warning("relay: %d reports wait for Postgres: %s", len(feed.inbox), type(error).__name__)
+            await asyncio.sleep(LOOK_SECONDS)
+            feed.has_news.set()
+
+
+async def _write_inbox(feed: Feed) -> None:
+    batch = list(feed.inbox)
+    if batch:
+        await in_database(record_reports, feed.login, Report.Source.STREAM, batch)
+        del feed.inbox[: len(batch)]
+
+
+async def _bootstrap(feed: Feed) -> None:
+    """The stream only tells what comes (ibkr-web-api.md §7.3 sor): ask once for what there is."""
+    try:
+        await in_database(_poll_orders, feed.login)
+    except (CerberoError, *DATABASE_AWAY) as error:
+        log.warning("relay: %s: orders were not asked for: %s", feed.login.name, _words(error))
+
+
+async def _watch_row(feed: Feed, plan: Plan, stream: IbkrStream) -> None:
+    """Every second: is the row as it was, what is wanted, and what was heard."""
+    while True:
+        try:
+            await _hold_lease(feed)
+            if await in_database(read_plan, feed.login) != plan:
+                raise Reconnect("the session changed")
+            await _subscribe(feed, stream)
+            await _store(feed, stream)
+        except DATABASE_AWAY as error:
+            log.warning("relay: %s: Postgres is away: %s", feed.login.name, type(error).__name__)
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _subscribe(feed: Feed, stream: IbkrStream) -> None:
+    wanted = await in_database(_wanted, feed.login)
+    added, gone = wanted.keys() - feed.instruments.keys(), feed.instruments.keys() - wanted.keys()
+    for each in gone:
+        feed.newest.pop(feed.instruments[each], None)
+        feed.changed.discard(feed.instruments[each])
+    feed.instruments = wanted
+    await stream.unsubscribe(sorted(gone))
+    await stream.subscribe(sorted(added))
+
+
+async def _store(feed: Feed, stream: IbkrStream) -> None:
+    if stream.last_heartbeat_at and (feed.heard_at is None or stream.last_heartbeat_at > feed.heard_at):
+        feed.heard_at = stream.last_heartbeat_at
+    if feed.is_alive:
+        await in_database(_write_quotes, feed.login, dict(feed.newest), feed.heard_at)
+
+
+async def _hold_lease(feed: Feed) -> None:
+    name = _lease_name(feed)
+    try:
+        if feed.fence:
+            await in_database(leases.renew, name, feed.fence, LEASE_SECONDS)
+            return
+    except LeaseLost:
+        feed.fence = 0
+    feed.fence = await in_database(leases.hold, name, leases.unique_holder(), LEASE_SECONDS)
+
+
+async def _ask_for_a_look(feed: Feed) -> None:
+    """The stream says that something is wrong: the session's keeper shall look now, not in a minute."""
+    with suppress(*DATABASE_AWAY):
+        await in_database(_make_tickle_due, feed.login)
+
+
+async def in_database(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Run it in a thread, and give its connection back to the pool."""
+
+    def work() -> Any:
+        try:
+            return function(*arguments)
+        finally:
+            connections.close_all()
+
+    return await asyncio.to_thread(work)
+
+
+def read_plan(login: Login) -> Plan | None:
+    """How to connect now, or None while there is no session to connect with."""
+    row = Login.objects.get(pk=login.pk)
+    if not row.is_enabled or row.state != SessionState.UP:
+        return None
+    active = Credential.objects.filter(login=row, status=Credential.Status.ACTIVE)
+    access_token = active.values_list("access_token", flat=True).first()
+    session_id = socket_session(row)
+    return Plan(row.ws_url, access_token, session_id) if access_token and session_id else None
+
+
+def _enabled_logins() -> list[Login]:
+    return list(Login.objects.filter(is_enabled=True))
+
+
+def _wanted(login: Login) -> dict[str, UUID]:
+    rows = BrokerInstrument.objects.filter(
+        broker=login.broker, instrument__subscriptions__login=login
+    ).values_list("broker_instrument_id", "instrument_id")
+    return dict(rows)
+
+
+def _write_quotes(login: Login, newest: dict[UUID, QuoteRecord], heard_at: datetime) -> None:
+    # The feed lives, so what it last said of a price is still what it says.
+    quotes.store_quotes(newest, now())
+    Login.objects.filter(pk=login.pk).update(feed_alive_at=heard_at)
+
+
+def _poll_orders(login: Login) -> None:
+    with broker_for(login) as broker:
+        broker.listed_accounts()
+        asked_at = now()
+        orders = broker.open_orders()
+    record_reports(login, Report.Source.POLL, [(order, None) for order in orders], as_of=asked_at)
+
+
+def _make_tickle_due(login: Login) -> None:
+    Login.objects.filter(pk=login.pk).update(tickled_at=None)
+
+
+def _lease_name(feed: Feed) -> str:
+    return f"relay:{feed.login.pk}"
+
+
+def _cause(group: BaseExceptionGroup) -> BaseException:
+    """What ended the stream: a fault of ours before what is expected to happen."""
+    expected = (Reconnect, CerberoError, *DATABASE_AWAY)
+    return min(group.exceptions, key=lambda each: isinstance(each, expected))
+
+
+def _words(error: Exception) -> str:
+    return error.message if isinstance(error, CerberoError) else type(error).__name__

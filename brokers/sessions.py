@@ -1,0 +1,296 @@
+"""Bringing a login's session up and keeping it; the one place that mints (house.md §6 "Session").
+
+One lease holder acts at a time. It never fights: another platform's session is taken over by a person only.
+"""
+
+import logging
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.db import transaction
+from django.db.models.functions import Now
+
+from audit.services import record
+from brokers.accounts import store_accounts
+from brokers.base import SessionStatus
+from brokers.credentials import load_credentials
+from brokers.ibkr.client import IbkrClient
+from brokers.instruments import resolve_instruments, unresolved
+from brokers.models import Login, SessionState
+from brokers.quotes import publish_hint
+from brokers.services import client_for, seal, session_token, socket_session
+from cerbero import leases
+from cerbero.access import Actor
+from cerbero.errors import (
+    BrokerError,
+    BrokerUnavailable,
+    CannotDecrypt,
+    CredentialMissing,
+    PermissionMissing,
+    SessionExpired,
+)
+from cerbero.leases import ClockTime, Held
+
+log = logging.getLogger(__name__)
+
+LEASE_SECONDS = 110
+TICKLE_EVERY = timedelta(seconds=55)
+TOKEN_MARGIN = timedelta(hours=1)
+RETRY_SECONDS_MAX = 60.0
+COMPETING_RETRY_SECONDS = 30.0
+
+EVENTS = {
+    SessionState.DOWN: "session.ended",
+    SessionState.MINTING: "session.minting",
+    SessionState.AUTHENTICATED: "session.authenticated",
+    SessionState.UP: "session.established",
+    SessionState.COMPETING: "session.contested",
+    SessionState.NOT_ESTABLISHED: "session.not_established",
+    SessionState.EXPIRED: "session.expired",
+    SessionState.UNREACHABLE: "session.lost",
+    SessionState.MISMATCHED: "session.mismatched",
+}
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One holder's turn at one login: the row as read under the lease, and who acts."""
+
+    row: Login
+    actor: Actor
+    held: Held
+
+
+def lease_name(login: Login) -> str:
+    return f"session:{login.name}"
+
+
+def keep_session(login: Login, actor: Actor) -> str:
+    """Bring the session up, or keep it alive; returns the SessionState that it is in now.
+
+    Cheap when nothing is due. What fails is a state with its reason, and is tried again later and later.
+    Raises LeaseLost while another process is at it.
+    """
+    with _turn(login, actor) as turn:
+        if not turn.row.is_enabled:
+            return _enter(turn, SessionState.DOWN, "The login is switched off.")
+        if turn.row.retry_at > turn.row.now:
+            return turn.row.state
+        return _attempt(turn, _keep)
+
+
+def refresh_token(login: Login, actor: Actor) -> bool:
+    """Mint a new live session token when the old one ends within the hour; true when it did.
+
+    Raises LeaseLost, a BrokerError, CredentialMissing or CannotDecrypt; the old token stays in place then.
+    """
+    with _turn(login, actor) as turn:
+        if not turn.row.is_enabled or not _token_is_due(turn.row):
+            return False
+        with client_for(turn.row, load_credentials(turn.row), None) as client:
+            _mint(turn, client)
+        return True
+
+
+def take_over_session(login: Login, *, actor: Actor) -> str:
+    """Evict whatever platform holds the brokerage session: a person's decision, never a process's.
+
+    Returns the state. Raises PermissionMissing for anybody but a person, LeaseLost.
+    """
+    if not actor.is_person:
+        raise PermissionMissing("Only a signed-in person takes a session over.")
+    with _turn(login, actor) as turn:
+        with transaction.atomic():
+            _record(turn, "session.taken_over", {"from": turn.row.state})
+        return _attempt(turn, _take_over)
+
+
+@contextmanager
+def _turn(login: Login, actor: Actor) -> Iterator[Turn]:
+    with leases.lease(lease_name(login), LEASE_SECONDS) as held:
+        # `now` is the database's clock, by which every expiry here is read.
+        yield Turn(Login.objects.annotate(now=Now()).get(pk=login.pk), actor, held)
+
+
+def _attempt(turn: Turn, work: Callable[[Turn], str]) -> str:
+    try:
+        return work(turn)
+    except BrokerUnavailable as error:
+        if error.details.get("paced") or error.details.get("rate_limited"):
+            # We may not ask; that says nothing about the session.
+            return _enter(turn, turn.row.state, _words(error))
+        return _fail(turn, SessionState.UNREACHABLE, _words(error))
+    except SessionExpired as error:
+        return _fail(turn, SessionState.EXPIRED, _words(error))
+    except BrokerError as error:
+        return _fail(turn, SessionState.NOT_ESTABLISHED, _words(error))
+    except (CredentialMissing, CannotDecrypt) as error:
+        return _fail(turn, SessionState.DOWN, error.message)
+
+
+def _keep(turn: Turn) -> str:
+    row = turn.row
+    is_up = row.state == SessionState.UP
+    tickle_due = row.tickled_at is None or row.now - row.tickled_at >= TICKLE_EVERY
+    if is_up and not tickle_due and not _token_is_due(row):
+        return _resolve_if_needed(turn)
+    with _client(turn) as client:
+        fresh = _token_is_due(row)
+        if fresh:
+            _mint(turn, client)
+        try:
+            return _stay(turn, client) if is_up else _bring_up(turn, client)
+        except SessionExpired:
+            if fresh:
+                raise
+            _mint(turn, client)
+            return _bring_up(turn, client)
+
+
+def _take_over(turn: Turn) -> str:
+    with _client(turn) as client:
+        if _token_is_due(turn.row):
+            _mint(turn, client)
+        return _bring_up(turn, client, compete=True)
+
+
+def _stay(turn: Turn, client: IbkrClient) -> str:
+    session_id, status = client.tickle()
+    if not status.is_up:
+        return _bring_up(turn, client)
+    return _confirm(turn, client, session_id)
+
+
+def _bring_up(turn: Turn, client: IbkrClient, *, compete: bool = False) -> str:
+    status = client.open_session(compete=compete)
+    if status.is_up:
+        session_id, status = client.tickle()
+    if status.is_up:
+        return _confirm(turn, client, session_id)
+    return _not_up(turn, status)
+
+
+def _not_up(turn: Turn, status: SessionStatus) -> str:
+    if status.competing:
+        words = "Another platform holds the brokerage session; a person can take it over."
+        return _fail(turn, SessionState.COMPETING, words, at_least=COMPETING_RETRY_SECONDS)
+    said = [name for name in ("authenticated", "connected", "established") if getattr(status, name)]
+    words = f"The broker says: {', '.join(said) or 'neither authenticated nor connected'}. {status.message}"
+    return _fail(turn, SessionState.NOT_ESTABLISHED, words.strip())
+
+
+def _confirm(turn: Turn, client: IbkrClient, session_id: str) -> str:
+    """Up at the broker; ours only when the broker's accounts are of the environment that we were told."""
+    listed = client.listed_accounts()
+    with transaction.atomic():
+        leases.check(*turn.held)
+        problem = store_accounts(turn.row, listed, turn.actor)
+        changes: dict[str, Any] = {"tickled_at": ClockTime(), "failures": 0, "is_paper": listed.is_paper}
+        if session_id and session_id != _known_socket_session(turn.row):
+            changes["socket_session"] = seal(turn.row, "socket_session", session_id.encode())
+        state = SessionState.MISMATCHED if problem else SessionState.UP
+        _enter(turn, state, problem, **changes)
+    if problem:
+        return _pause(turn, COMPETING_RETRY_SECONDS)
+    return _resolve(turn, client)
+
+
+def _resolve_if_needed(turn: Turn) -> str:
+    if unresolved(turn.row).exists():
+        with _client(turn) as client:
+            return _resolve(turn, client)
+    return turn.row.state
+
+
+def _resolve(turn: Turn, client: IbkrClient) -> str:
+    try:
+        resolve_instruments(turn.row, client, turn.actor)
+    except BrokerError as error:
+        log.warning("login %s: instruments stay unresolved: %s", turn.row.name, _words(error))
+    return turn.row.state
+
+
+def _client(turn: Turn) -> IbkrClient:
+    try:
+        token = session_token(turn.row)
+    except CannotDecrypt:
+        # A new one is minted: a token is worth nothing more than the keys that made it.
+        token, turn.row.session_token_expires_at = None, None
+    return client_for(turn.row, load_credentials(turn.row), token)
+
+
+def _token_is_due(row: Login) -> bool:
+    expires_at = row.session_token_expires_at
+    return not row.session_token or expires_at is None or expires_at - row.now <= TOKEN_MARGIN
+
+
+def _mint(turn: Turn, client: IbkrClient) -> None:
+    if turn.row.state == SessionState.DOWN:
+        _enter(turn, SessionState.MINTING, "")
+    token = client.mint()
+    sealed = seal(turn.row, "session_token", token.secret)
+    with transaction.atomic():
+        leases.check(*turn.held)
+        Login.objects.filter(pk=turn.row.pk).update(
+            session_token=sealed, session_token_expires_at=token.expires_at
+        )
+        _record(turn, "session.token_minted", {"expires_at": token.expires_at.isoformat()})
+        if turn.row.state != SessionState.UP:
+            _enter(turn, SessionState.AUTHENTICATED, "")
+    turn.row.session_token, turn.row.session_token_expires_at = sealed, token.expires_at
+
+
+def _known_socket_session(row: Login) -> str:
+    try:
+        return socket_session(row)
+    except CannotDecrypt:
+        return ""
+
+
+def _fail(turn: Turn, state: str, words: str, *, at_least: float = 0.0) -> str:
+    failures = min(turn.row.failures + 1, 1000)
+    backoff = min(RETRY_SECONDS_MAX, 2.0 ** min(failures, 10)) * random.uniform(0.5, 1.0)  # noqa: S311
+    retry_at = ClockTime() + timedelta(seconds=max(at_least, backoff))
+    return _enter(turn, state, words, failures=failures, retry_at=retry_at)
+
+
+def _pause(turn: Turn, seconds: float) -> str:
+    Login.objects.filter(pk=turn.row.pk).update(retry_at=ClockTime() + timedelta(seconds=seconds))
+    return turn.row.state
+
+
+def _enter(turn: Turn, state: str, words: str, **changes: Any) -> str:
+    """Write the state and its reason; a change of state is an entry, the same state again is none."""
+    row, words = turn.row, words[:300]
+    with transaction.atomic():
+        leases.check(*turn.held)
+        rows = Login.objects.filter(pk=row.pk)
+        moved = rows.exclude(state=state).update(
+            state=state, state_detail=words, state_changed_at=ClockTime(), **changes
+        )
+        if moved:
+            _record(turn, EVENTS[SessionState(state)], {"from": row.state, "to": str(state), "detail": words})
+            transaction.on_commit(lambda: publish_hint("login", row.pk))
+        else:
+            rows.update(state_detail=words, **changes)
+    row.state = state
+    return state
+
+
+def _record(turn: Turn, event: str, details: dict[str, Any]) -> None:
+    record(
+        event,
+        actor=turn.actor,
+        subject_kind="login",
+        subject_id=turn.row.pk,
+        details={"login": turn.row.name, **details},
+    )
+
+
+def _words(error: BrokerError) -> str:
+    said = error.details.get("broker_says") or error.details.get("cause")
+    return f"{error.message} ({said})" if said else error.message
