@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import errno
 import logging
 import signal
 import socket
@@ -17,6 +18,10 @@ from .simulator import SIM, Simulator, StateInUse, background
 
 logger = logging.getLogger("brokers.simulator")
 MODULES = (session_api, contract_api, market_api, order_api, portfolio_api, stream_api, control_api)
+
+
+class PortUnavailable(Exception):
+    """The address to listen on is taken or not ours."""
 
 
 def build_app(sim: Simulator) -> web.Application:
@@ -45,7 +50,7 @@ def run(*, port: int, host: str, state_dir: Path, live: bool, seed: int) -> int:
     try:
         listener = _listen(host, port)
         sim = Simulator(state_dir, live=live, seed=seed)
-    except (StateInUse, StateMismatch, OSError) as error:
+    except (PortUnavailable, StateInUse, StateMismatch, OSError) as error:
         sys.stderr.write(f"The simulator cannot start: {error}\n")
         return 1
     asyncio.run(_serve(sim, listener, host))
@@ -55,7 +60,12 @@ def run(*, port: int, host: str, state_dir: Path, live: bool, seed: int) -> int:
 def _listen(host: str, port: int) -> socket.socket:
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be bound: {error.strerror}"
+        raise PortUnavailable(f"port {port} {reason}; choose another with --port") from None
     return listener
 
 

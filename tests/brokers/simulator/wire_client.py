@@ -1,6 +1,7 @@
 """A tiny OAuth 1.0a client of its own, so that the simulator is not held against the product's client."""
 
 import base64
+import functools
 import hashlib
 import hmac
 import secrets
@@ -40,7 +41,7 @@ class WireClient:
         }
 
     def secret(self) -> bytes:
-        key = load_pem_private_key(Path(self.credentials["encryption_key_path"]).read_bytes(), None)
+        key = private_key(self.credentials["encryption_key_path"])
         return key.decrypt(base64.b64decode(self.credentials["access_token_secret"]), PKCS1v15())
 
     def mint_request(self, a: int, **changes: str | None) -> httpx.Response:
@@ -54,7 +55,7 @@ class WireClient:
         params = {k: v for k, v in params.items() if v is not None}
         url = f"{self.base_url}/oauth/live_session_token"
         base = f"{self.secret().hex()}POST&{quote_plus(url)}&{quote_plus(_join(params))}"
-        key = load_pem_private_key(Path(self.credentials["signature_key_path"]).read_bytes(), None)
+        key = private_key(self.credentials["signature_key_path"])
         signature = base64.b64encode(key.sign(base.encode(), PKCS1v15(), SHA256())).decode()
         return self.http.post(url, headers={"Authorization": _header(params, signature)})
 
@@ -152,6 +153,12 @@ class WireClient:
     def origin(self) -> str:
         parts = urlsplit(self.base_url)
         return f"{parts.scheme}://{parts.netloc}"
+
+
+@functools.cache
+def private_key(path: str) -> Any:
+    """Loading checks the key, which takes longer than all else here."""
+    return load_pem_private_key(Path(path).read_bytes(), None)
 
 
 def _join(params: dict[str, str]) -> str:
