@@ -54,4 +54,12 @@ PROCESSES = (
     Process("sealer", ("manage.py", "run_sealer"), 2, role=SEALER),
 )
 PREPARE = ("manage.py", "prepare_database")
-BOOTSTRAP = ("manage.py", "bootstrap_demo", "--json", "--credentials", "{var}/simulator/credentials.json")
+BOOTSTRAP = (
+    "manage.py",
+    "bootstrap_demo",
+    "--json",
+    "--credentials",
+    "{var}/simulator/credentials.json",
+    "--tools-url",
+    "http://localhost:{tools_port}",
+)

@@ -19,6 +19,7 @@ class Command(BaseCommand):
 
     help = __doc__ or ""
     requires_system_checks: list[str] = []
+    has_printed = False
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--port", type=int, default=8000, help="people's pages; 0 picks a free port")
@@ -34,7 +35,8 @@ class Command(BaseCommand):
             signal.signal(how, signal.default_int_handler)
         stack, refusal = Stack(options, sys.stdout), None
         try:
-            self.stdout.write(banner(stack.start(), time.monotonic() - began))
+            running = stack.start()
+            self._print(banner(running, time.monotonic() - began))
             while stack.supervisor.gave_up is None:
                 time.sleep(0.2)
             refusal = stack.supervisor.gave_up
@@ -47,17 +49,25 @@ class Command(BaseCommand):
             for how in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(how, signal.SIG_IGN)
             stack.stop()
+        if stack.demo and not self.has_printed:
+            self._print(stack.demo["text"])
         if refusal is not None:
             self.stderr.write(f"\nCerbero stopped: {refusal}")
             sys.exit(1)
+
+    def _print(self, text: str) -> None:
+        self.stdout.write(text)
+        self.stdout.flush()
+        self.has_printed = True
 
 
 def banner(running: Running, seconds: float) -> str:
     """What a newcomer needs: where to look, who to be, and what to try."""
     return f"""
-Cerbero is up after {seconds:.1f} s. Ctrl-C stops everything; the data stays in {running.options.var}.
-    approve orders   {running.web_url}/admin/
-    watch            {running.web_url}/live/
-    bots' tools      {running.tools_url}/apidocs
-{running.demo}
+Cerbero is up after {seconds:.1f} s. Ctrl-C stops everything; the data stays in {running.options.var}
+    {running.web_url}/admin/           approve orders
+    {running.web_url}/live/            quotes and orders, live
+    {running.tools_url}/apidocs          the tools of bots
+
+{running.demo["text"]}
 """
