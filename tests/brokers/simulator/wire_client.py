@@ -24,7 +24,7 @@ class WireClient:
         self.credentials = credentials
         self.base_url: str = credentials["base_url"]
         self.account: str = credentials["accounts"][0]
-        self.http = httpx.Client(headers={"User-Agent": "wire-client"}, timeout=10)
+        self.http = httpx.Client(headers={"User-Agent": "wire-client"}, timeout=10, verify=False)
         self.live_session_token = b""
         self.style = "A"
 
