@@ -83,6 +83,8 @@ class Stack:
     def __init__(self, options: Options, out: TextIO) -> None:
         self.options = options
         self.supervisor = Supervisor(out)
+        # Known before everything answers; passwords are told this once, so whoever starts must print it in any case.
+        self.demo: dict[str, Any] | None = None
         self._lock: IO[str] | None = None
         self._postgres: embedded.Postgres | None = None
         self._redis: embedded.Redis | None = None
@@ -96,9 +98,9 @@ class Stack:
         simulator, *others = PROCESSES
         self._start(simulator, self._bare_environment())
         self._start_servers()
-        self._run_once(PREPARE, embedded.OWNER)
+        self.supervisor.say(self._run_once(PREPARE, embedded.OWNER).rstrip())
         self._wait_for("simulator", self.options.simulator_port, "/_sim/health")
-        demo = json.loads(self._run_once(BOOTSTRAP, embedded.APP).strip().splitlines()[-1])
+        self.demo = json.loads(self._run_once(BOOTSTRAP, embedded.APP).strip().splitlines()[-1])
         for process in others:
             self._start(process, self._environment(process.role))
         self._wait_for("web", self.options.port, "/health")
@@ -108,7 +110,7 @@ class Stack:
             web_url=f"http://localhost:{self.options.port}",
             tools_url=f"http://localhost:{self.options.tools_port}",
             simulator_url=f"http://127.0.0.1:{self.options.simulator_port}",
-            demo=demo,
+            demo=self.demo,
             environment=self._environment(embedded.APP),
             supervisor=self.supervisor,
         )
@@ -187,7 +189,7 @@ class Stack:
             process.kill()
             process.communicate()
             raise
-        self.supervisor.say(err.rstrip(), words[1])
+        self.supervisor.say(err.rstrip())
         if process.returncode != 0:
             raise CannotStart(
                 f"`manage.py {words[1]}` failed (exit code {process.returncode}); its words stand above."
