@@ -64,6 +64,12 @@ class MethodNotAllowed(CerberoError):
     code, status = "method_not_allowed", 405
 
 
+class CsrfFailed(CerberoError):
+    """This address takes a POST from our own pages only; programs use the tools, with a bearer token."""
+
+    code, status = "csrf_failed", 403
+
+
 class PayloadTooLarge(CerberoError):
     """The body is larger than a tool takes; the limit stands in the details."""
 

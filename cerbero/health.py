@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse
+from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
 from brokers.models import Account, Login, SessionState
@@ -37,12 +38,14 @@ Record = dict[str, Any]
 _probes = ThreadPoolExecutor(max_workers=4, thread_name_prefix="health")
 
 
+@csrf_exempt
 @require_safe
 def alive(request: HttpRequest) -> HttpResponse:
     """This process answers; asks nobody else."""
     return _answer({"status": "alive"})
 
 
+@csrf_exempt
 @require_safe
 def ready(request: HttpRequest) -> HttpResponse:
     """What works and what does not; 503 only where READY_FAILS_ON_DEGRADED asks for it."""

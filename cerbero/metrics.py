@@ -10,6 +10,7 @@ from django.db import Error as DatabaseError
 from django.db import connection
 from django.db.models import Count, Max, Min
 from django.http import HttpRequest, HttpResponse
+from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -38,6 +39,7 @@ _shared = CollectorRegistry()
 _shared.register(DatabaseCollector())
 
 
+@csrf_exempt
 @require_safe
 def scrape(request: HttpRequest) -> HttpResponse:
     """The Prometheus text format."""

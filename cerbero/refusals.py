@@ -4,11 +4,13 @@ import logging
 from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
+from django.views.csrf import csrf_failure
 
 from cerbero import plain
 from cerbero.errors import (
     BadInput,
     CerberoError,
+    CsrfFailed,
     InternalError,
     MalformedRequest,
     MethodNotAllowed,
@@ -34,6 +36,8 @@ _BY_STATUS: dict[int, type[CerberoError]] = {
     )
 }
 
+GetResponse = Callable[[HttpRequest], HttpResponse]
+
 logger = logging.getLogger(__name__)
 
 
@@ -54,12 +58,19 @@ def crashed(request: HttpRequest, error: Exception) -> HttpResponse:
     return refuse(request, InternalError())
 
 
-def one_shape(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+def refuse_csrf(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Django's CSRF_FAILURE_VIEW: a page for people, the one shape for programs."""
+    if request.path.startswith(PAGES):
+        return csrf_failure(request, reason)
+    return refuse(request, CsrfFailed())
+
+
+def one_shape(get_response: GetResponse, pages: tuple[str, ...] = PAGES) -> GetResponse:
     """Middleware: turn what Django or a library refuses into the one shape, except on people's pages."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
-        if response.status_code < 400 or request.path.startswith(PAGES):
+        if response.status_code < 400 or request.path.startswith(pages):
             return response
         if response.get("Content-Type", "").startswith(_JSON):
             return response

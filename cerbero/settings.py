@@ -103,6 +103,7 @@ ALLOWED_HOSTS = sorted({_public.hostname or "localhost", "localhost", "127.0.0.1
 if _secure:
     ALLOWED_HOSTS = [_public.hostname or "", *text("EXTRA_HOSTS", "").split()]
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
+CSRF_FAILURE_VIEW = "cerbero.refusals.refuse_csrf"
 
 ROOT_URLCONF = "cerbero.urls"
 ASGI_APPLICATION = "cerbero.asgi.application"

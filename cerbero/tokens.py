@@ -20,7 +20,7 @@ def issue(*, actor: Actor, bot: Bot, scopes: Sequence[str], days: int, label: st
     with transaction.atomic(durable=True):
         token = issue_token(bot, scopes=tuple(scopes), days=days, label=label)
         details = {
-            "prefix": token.split("_")[1],
+            "prefix": token.split("_", 2)[1],
             "scopes": sorted(scopes),
             "days": days,
             "environment": bot.environment,

@@ -1,6 +1,7 @@
 """WSGI: `tools_application` is the bots' plane (granian), `application` is everything."""
 
 import os
+from functools import partial
 from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "cerbero.settings")
@@ -26,7 +27,12 @@ class ToolsHandler(WSGIHandler):
     """Django's handler with the bots' own short list of middleware: no session, no cookie, no page."""
 
     request_class = ToolsRequest
-    middleware = (request_context, one_shape, content_security_policy, WhiteNoiseMiddleware)
+    middleware = (
+        request_context,
+        partial(one_shape, pages=()),
+        content_security_policy,
+        WhiteNoiseMiddleware,
+    )
 
     def load_middleware(self, is_async: bool = False) -> None:
         self._view_middleware: list[Any] = []
