@@ -15,13 +15,15 @@ from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.security.websocket import OriginValidator, WebsocketDenier
 from django.conf import settings
-from django.urls import re_path
+from django.urls import path, re_path
 
 from cerbero.checks import refuse_half_set_flags
+from cerbero.consumers import LiveConsumer
 
 refuse_half_set_flags()
 
 websockets = [
+    path("ws/live/", LiveConsumer.as_asgi()),
     # Any other address is refused, not a crash.
     re_path("", WebsocketDenier.as_asgi()),
 ]

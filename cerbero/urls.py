@@ -2,8 +2,17 @@
 
 from django.contrib import admin
 from django.urls import include, path
+from django.views.generic import RedirectView
+
+from cerbero import console
 
 urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="console:queue")),
+    path("live/", console.live, name="live"),
+    path("live/blotter.json", console.blotter, name="blotter"),
+    path("admin/health/", admin.site.admin_view(console.health_page), name="health_page"),
+    # Before the admin's own, which ends in a catch-all.
+    path("admin/", include("orders.admin.urls")),
     path("admin/", admin.site.urls),
     path("", include("cerbero.tool_urls")),
 ]

@@ -46,7 +46,8 @@ def percent(part: Decimal | None, whole: Decimal | None, places: int = 2, *, sig
     """`part` of `whole` in percent; a dash where either is missing or the whole is zero."""
     if part is None or not whole:
         return MISSING
-    value = round(part / whole * 100, places)
+    # Plus nought, so that a rounded nought has no sign.
+    value = round(part / whole * 100, places) + 0
     sign = "+" if signed and value > 0 else ""
     return f"{sign}{number(value, places)} %"
 

@@ -132,6 +132,14 @@ class Card:
         return number(before), number(after), str(told.get("effect") or "")
 
     @property
+    def checks(self) -> list[tuple[str, bool, str]]:
+        """Each check's name, whether it held, and value of limit as one text."""
+        return [
+            (str(check["name"]), bool(check["ok"]), _value_of_limit(check))
+            for check in self.facts.get("checks", [])
+        ]
+
+    @property
     def yes_count(self) -> int:
         return sum(decision.is_yes for decision in self.decisions)
 
@@ -202,6 +210,13 @@ def _market(ticket: Ticket, order: Order) -> Market:
         seen_ask=decimal(told.get("ask")),
         limit_price=order.limit_price or order.stop_price,
     )
+
+
+def _value_of_limit(check: dict[str, Any]) -> str:
+    value, limit, says = (str(check.get(name) or "") for name in ("value", "limit", "says"))
+    # A limit that is no number is not something that a value can be so much of.
+    text = f"{value} of {limit}" if limit[:1].isdigit() else " · ".join(filter(None, (value, limit)))
+    return f"{text} · {says}" if says else text
 
 
 def _mid(bid: Decimal | None, ask: Decimal | None) -> Decimal | None:

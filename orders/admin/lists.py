@@ -10,7 +10,7 @@ from django.contrib import admin
 from django.db import models
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from brokers.models import Account
@@ -82,15 +82,23 @@ class TicketAdmin(ReadOnlyAdmin):
         rows = super().get_queryset(request).select_related("account", "bot", "person")
         return rows.prefetch_related("orders__instrument")
 
-    def get_fields(self, request: HttpRequest, obj: Ticket | None = None) -> list[Any]:
-        described = ["what", "on_account", "proposed_by", "state", "value", "reason", "tag"]
-        return [*described, "refusal_code", "refusal", "idempotency_key", "digest", "reduce_only"] + [
-            ("created_at", "allowed_at", "ended_at"),
-            "legs",
-        ]
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Ticket | None = None) -> list[str]:
-        return ["what", "on_account", "proposed_by", "state", "value", "created_at", "legs"]
+    readonly_fields = ("what", "on_account", "proposed_by", "state", "value", "created_at", "legs")
+    fields = (
+        "what",
+        "on_account",
+        "proposed_by",
+        "state",
+        "value",
+        "reason",
+        "tag",
+        "refusal_code",
+        "refusal",
+        "idempotency_key",
+        "digest",
+        "reduce_only",
+        ("created_at", "allowed_at", "ended_at"),
+        "legs",
+    )
 
     @column("Order")
     def what(self, row: Ticket) -> str:
@@ -118,7 +126,7 @@ class TicketAdmin(ReadOnlyAdmin):
 
     @column("Orders")
     def legs(self, row: Ticket) -> SafeString:
-        return format_html("{}", *[order_link(order) for order in row.orders.all()][:1])
+        return format_html_join(", ", "{}", ((order_link(order),) for order in row.orders.all()))
 
 
 @admin.register(Order)

@@ -18,8 +18,6 @@ from orders.lifecycle import AttemptStatus
 from orders.models import Attempt, Drift, TradingState
 
 register = template.Library()
-register.filter("number", presentation.number)
-register.filter("price", presentation.price)
 register.filter("clock", presentation.clock)
 
 _NAVIGATION = (
@@ -46,9 +44,20 @@ class Link:
 
 
 @register.filter
+def number(value: object) -> str:
+    """Thousands separated; a dash for what is missing."""
+    return presentation.number(value if isinstance(value, Decimal) else None)
+
+
+@register.filter
+def price(value: object, increment: Decimal | None) -> str:
+    return presentation.price(value if isinstance(value, Decimal) else None, increment)
+
+
+@register.filter
 def age(moment: datetime | None) -> str:
     """How long ago, relative under an hour, absolute beyond; a dash for never."""
-    if moment is None:
+    if not moment:
         return presentation.MISSING
     seconds = (timezone.now() - moment).total_seconds()
     if seconds < 3600:
@@ -73,7 +82,7 @@ def milliseconds(moment: datetime | None) -> str:
 @register.filter
 def plain(value: Decimal | None) -> str:
     """A decimal for a script: no separators, no exponent; empty for None."""
-    return "" if value is None else f"{value:f}"
+    return f"{value:f}" if isinstance(value, Decimal) else ""
 
 
 @register.filter
@@ -93,12 +102,9 @@ def header(context: template.Context) -> dict[str, Any]:
     """The header of every page, for a person who is signed in."""
     request: HttpRequest = context["request"]
     logins = [_login(login) for login in Login.objects.filter(is_enabled=True).order_by("name")[:4]]
-    feeds = [login["feed_at"] for login in logins if login["feed_at"]]
     return {
         "links": _links(request),
         "logins": logins,
-        "feed_at": min(feeds, default=None),
-        "feed_state": _feed_state(min(feeds, default=None)),
         "halts": list(TradingState.objects.exclude(state=TradingState.State.ACTIVE)[:4]),
         "now": timezone.now(),
     }
@@ -125,6 +131,7 @@ def _links(request: HttpRequest) -> list[Link]:
 
 def _login(login: Login) -> dict[str, Any]:
     return {
+        "id": login.pk,
         "name": login.name,
         "broker": login.broker.upper(),
         "environment": login.environment,
@@ -133,6 +140,7 @@ def _login(login: Login) -> dict[str, Any]:
         "detail": login.state_detail,
         "since": login.state_changed_at,
         "feed_at": login.feed_alive_at,
+        "feed_state": _feed_state(login.feed_alive_at),
     }
 
 

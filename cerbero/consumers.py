@@ -1,0 +1,200 @@
+"""Live frames to browsers: one Redis subscription a process, one slot and one writer a socket.
+
+A slot holds what changed since its last frame, never a queue: a slow browser gets fewer frames and always
+the newest, and nobody waits for it. daphne buffers without end, so the browser says when it has seen a frame.
+"""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from urllib.parse import parse_qs
+from weakref import WeakKeyDictionary
+
+from channels.auth import get_user
+from channels.db import database_sync_to_async
+from channels.generic.websocket import AsyncWebsocketConsumer
+from django.contrib.sessions.backends.db import SessionStore
+
+from brokers.quotes import Hint, NewestQuotes, QuoteFrame, subscribe
+
+PERMISSION = "orders.view_order"
+FRAME_SECONDS = 0.05
+# Pages without quotes only follow the feed's age and the hints.
+CALM_SECONDS = 1.0
+# A client that never says "seen" gets frames at this pace.
+PATIENCE_SECONDS = 1.0
+# Signing out, or losing the permission, ends the stream within this time.
+RECHECK_SECONDS = 30.0
+HINTS_MAX = 200
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Slot:
+    """What one socket has not been sent yet. Newer news of the same thing takes the place of older."""
+
+    wants_quotes: bool
+    quotes: set[str] = field(default_factory=set)
+    changed: set[str] = field(default_factory=set)
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def take_quotes(self, ids: Iterable[str]) -> None:
+        if self.wants_quotes:
+            self.quotes.update(ids)
+        self.ready.set()
+
+    def take_hint(self, hint: str) -> None:
+        if len(self.changed) < HINTS_MAX:
+            self.changed.add(hint)
+        self.ready.set()
+
+
+class Hub:
+    """The process' one subscription, its newest quotes, and the slots that it fills."""
+
+    def __init__(self) -> None:
+        self.newest = NewestQuotes()
+        self.slots: set[Slot] = set()
+        self._texts: dict[str, str] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def join(self, wants_quotes: bool) -> Slot:
+        """A slot that begins with everything that is known."""
+        slot = Slot(wants_quotes)
+        slot.take_quotes(self._texts)
+        self.slots.add(slot)
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._run())
+        return slot
+
+    def leave(self, slot: Slot) -> None:
+        """Nobody left: nothing is read, and nothing old is kept for who comes next."""
+        self.slots.discard(slot)
+        if not self.slots and self._task is not None:
+            self._task.cancel()
+            self._task = None
+            self.newest, self._texts = NewestQuotes(), {}
+
+    def frame(self, slot: Slot, number: int) -> str:
+        """The slot's next frame; empties the slot."""
+        quotes = ",".join(self._texts[each] for each in slot.quotes)
+        changed = json.dumps(sorted(slot.changed))
+        feeds = json.dumps({login: milliseconds(at) for login, at in self.newest.feeds.items()})
+        slot.quotes, slot.changed = set(), set()
+        slot.ready.clear()
+        now = int(time.time() * 1000)
+        return f'{{"frame":{number},"now":{now},"feeds":{feeds},"changed":{changed},"quotes":[{quotes}]}}'
+
+    async def _run(self) -> None:
+        try:
+            async for frame in subscribe():
+                self.take(frame)
+        except Exception:
+            # The pages see their feed age, and say so; the next that joins starts anew.
+            logger.exception("the hub stopped")
+
+    def take(self, frame: QuoteFrame | Hint) -> None:
+        if isinstance(frame, Hint):
+            for slot in self.slots:
+                slot.take_hint(f"{frame.kind}:{frame.id}")
+            return
+        self.newest.apply(frame)
+        # Encoded once, however many sockets there are.
+        self._texts |= {key: as_text(key, quote) for key, quote in frame.quotes.items()}
+        for slot in self.slots:
+            slot.take_quotes(frame.quotes)
+
+
+_hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()
+
+
+def hub() -> Hub:
+    """This event loop's hub: a web process has one loop, and so one subscription."""
+    return _hubs.setdefault(asyncio.get_running_loop(), Hub())
+
+
+def as_text(instrument_id: str, quote: dict[str, Any]) -> str:
+    """A quote as browsers read it: prices as text, times in milliseconds of the Unix epoch."""
+    times = {name: milliseconds(_moment(quote.get(name))) for name in ("received_at", "changed_at")}
+    return json.dumps({"id": instrument_id, **quote, **times}, separators=(",", ":"))
+
+
+def milliseconds(moment: datetime | None) -> int | None:
+    return int(moment.timestamp() * 1000) if moment else None
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+class LiveConsumer(AsyncWebsocketConsumer):
+    """`/ws/live/`: quotes, the feeds' ages and hints; `?quotes=none` leaves the quotes out.
+
+    Each frame is `{"frame", "now", "feeds": {login: ms}, "changed": ["order:…"], "quotes": [{"id", …}]}`;
+    the browser answers `{"seen": frame}`.
+    """
+
+    async def connect(self) -> None:
+        self._tasks: list[asyncio.Task[None]] = []
+        if not await self._may_look():
+            # Before accepting: the browser sees a refused handshake (403).
+            await self.close()
+            return
+        query = parse_qs(self.scope["query_string"].decode("ascii", "replace"))
+        self._seen, self._says_seen = asyncio.Event(), False
+        self._hub = hub()
+        self._slot = self._hub.join(wants_quotes=query.get("quotes") != ["none"])
+        await self.accept()
+        start = asyncio.get_running_loop().create_task
+        self._tasks = [start(self._write()), start(self._recheck())]
+
+    async def disconnect(self, code: int) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            self._hub.leave(self._slot)
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """Anything that the browser says means that it has caught up."""
+        self._says_seen = True
+        self._seen.set()
+
+    async def _write(self) -> None:
+        number = 0
+        pause = FRAME_SECONDS if self._slot.wants_quotes else CALM_SECONDS
+        while True:
+            await self._slot.ready.wait()
+            number += 1
+            self._seen.clear()
+            await self.send(text_data=self._hub.frame(self._slot, number))
+            await asyncio.gather(asyncio.sleep(pause), self._until_seen())
+
+    async def _until_seen(self) -> None:
+        if self._says_seen:
+            await self._seen.wait()
+            return
+        try:
+            await asyncio.wait_for(self._seen.wait(), PATIENCE_SECONDS)
+        except TimeoutError:
+            return
+
+    async def _recheck(self) -> None:
+        while True:
+            await asyncio.sleep(RECHECK_SECONDS)
+            if not await self._may_look():
+                await self.close(code=4403)
+                return
+
+    async def _may_look(self) -> bool:
+        """By the session as it stands in the database now, not as it was when the socket was opened."""
+        key = self.scope["session"].session_key
+        if not key:
+            return False
+        user = await get_user({"session": SessionStore(key)})
+        return user.is_authenticated and await database_sync_to_async(user.has_perm)(PERMISSION)
