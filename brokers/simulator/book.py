@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from .accounting import Account, commission
+from .answers import now_ms
 from .config import Config
 from .market import Market, Quote, on_tick
 from .orders import TOUCHES, TRIGGERED, Execution, Order
 from .store import Store
 from .universe import Universe
 
+ID_LIFETIME_MS = 24 * 3600 * 1000
 OrderListener = Callable[[Order, bool], None]
 ExecutionListener = Callable[[Execution], None]
 
@@ -41,6 +43,7 @@ class OrderBook:
         self.orders = {o.order_id: o for o in map(Order.from_json, world.store.orders())}
         self.executions = [Execution.from_json(body) for body in world.store.executions()]
         self._working = {o.order_id: o for o in self.orders.values() if o.working}
+        self._used_ids = {o.client_order_id: o.arrived_ms for o in self.orders.values() if o.client_order_id}
         self._last_id = max(self.orders, default=self._random.randrange(100_000_000, 900_000_000))
         for execution in self.executions:
             self._account_of(execution)
@@ -56,9 +59,8 @@ class OrderBook:
 
     def registered(self, client_order_id: str) -> bool:
         """Whether a client order id was used within 24 hours (§6.3)."""
-        since = time.time_ns() // 1_000_000 - 24 * 3600 * 1000
-        recent = (o for o in reversed(self.orders.values()) if o.arrived_ms >= since)
-        return any(o.client_order_id == client_order_id for o in recent)
+        used_ms = self._used_ids.get(client_order_id)
+        return used_ms is not None and used_ms >= now_ms() - ID_LIFETIME_MS
 
     def working(self, account: str | None = None) -> list[Order]:
         return [o for o in self._working.values() if account is None or o.account == account]
@@ -71,6 +73,8 @@ class OrderBook:
             waiting = order.parent_id is not None or order.order_type in TRIGGERED
             order.move("PreSubmitted" if waiting else "Submitted")
             self.orders[order.order_id] = self._working[order.order_id] = order
+            if order.client_order_id:
+                self._used_ids[order.client_order_id] = order.arrived_ms
         self._save(orders)
         for order in orders:
             self.on_order(order, True)
@@ -233,7 +237,7 @@ class OrderBook:
             price=price,
             commission=fee - order.commission,
             position=account.held(order.conid) + order.sign * quantity,
-            executed_ms=time.time_ns() // 1_000_000,
+            executed_ms=now_ms(),
             exchange=instrument.exchange,
             client_order_id=order.client_order_id,
             submitter=order.submitter,

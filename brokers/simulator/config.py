@@ -20,6 +20,7 @@ class Config:
     depth: int = 500  # shares shown at the touch; no single fill is larger
     questions: list[str] = field(default_factory=list)  # message ids asked of every order
     price_limit_percent: Decimal = Decimal(3)  # o163
+    per_side_limit: int = 15  # working orders per contract, account and side
     reply_seconds: float = 60.0
     stale_reply_goes_live: bool = False
     no_data_conids: list[int] = field(default_factory=list)

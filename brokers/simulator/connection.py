@@ -41,13 +41,13 @@ class Connection:
         self._sim, self.socket, self._transport = sim, socket, transport
         self._queue: asyncio.Queue[str] = asyncio.Queue(QUEUE_LIMIT)
         self.forget()
-        self._commands: dict[str, Callable[[str, dict[str, Any]], None]] = {
+        self._commands: dict[str, Callable[[str, dict[str, Any]], object]] = {
             "smd": self._subscribe_quotes,
-            "umd": lambda target, _: self._feeds.pop(_conid(target), None) and None,
+            "umd": lambda target, _: self._feeds.pop(_conid(target), None),
             "smh": self._subscribe_history,
             "umh": lambda target, _: self.send({"message": f"Unsubscribed {target}"}),
             "sbd": self._subscribe_ladder,
-            "ubd": lambda target, _: self._ladders.pop(target, None) and None,
+            "ubd": lambda target, _: self._ladders.pop(target, None),
             "sor": self._subscribe_orders,
             "uor": lambda *_: self._set_orders(None),
             "str": self._subscribe_trades,

@@ -1,7 +1,7 @@
 """Control for tests and demos, from this machine only: faults, prices, fills, the truth about the book.
 
 GET    /_sim/health                          ready
-GET    /_sim/book                            every order, execution and placement that ever came in
+GET    /_sim/book                            every order and execution ever; every placement since the start
 POST   /_sim/faults {"kind", …}              see faults.Fault; GET lists, DELETE clears
 POST   /_sim/config {name: value, …}         see config.Config; GET reads
 POST   /_sim/price {"conid", "price" | "percent"}
@@ -13,6 +13,7 @@ POST   /_sim/keys {"consumer_key", "signature_public_key", "encryption_public_ke
 DELETE /_sim/keys/{access_token}
 """
 
+import asyncio
 from dataclasses import asdict
 from decimal import Decimal
 from typing import Any
@@ -59,6 +60,8 @@ async def add_fault(request: web.Request) -> web.Response:
         sim.session.take_away()
         sim.hub.tell({"topic": "sts", "args": {"competing": True}})
         sim.hub.tell_status()
+        if fault.lasts_seconds is not None:
+            asyncio.get_running_loop().call_later(fault.lasts_seconds, sim.session.let_go)
     return answer({"fault": fault.number})
 
 
@@ -73,7 +76,7 @@ async def list_faults(request: web.Request) -> web.Response:
 async def clear_faults(request: web.Request) -> web.Response:
     sim = request.app[SIM]
     sim.faults.clear()
-    sim.session.competing = False
+    sim.session.let_go()
     return answer({"faults": 0})
 
 

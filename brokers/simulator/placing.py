@@ -15,12 +15,11 @@ from .sessions import BrokerageSession
 from .tickets import TRUE, Rejected, amend, conid_of, parse
 from .universe import Instrument
 
-PER_SIDE_LIMIT = 15
 STALE_DELAY_SECONDS = 0.5
 
 
 class Placing:
-    """One login's way into the book. `arrivals` is every placement that came in, accepted or not."""
+    """One login's way into the book. `arrivals` is every placement since the start, accepted or not."""
 
     def __init__(self, book: OrderBook, session: BrokerageSession):
         self.book, self.session = book, session
@@ -149,13 +148,14 @@ class Placing:
         return parse(ticket, account=account, order_id=order_id, find=self.book.world.universe.find)
 
     def _check_limits(self, orders: list[Order]) -> None:
+        limit = self.book.world.config.per_side_limit
         for order in orders:
             same = [
                 o for o in self.book.working(order.account) if (o.conid, o.side) == (order.conid, order.side)
             ]
-            if len(same) >= PER_SIDE_LIMIT:
+            if len(same) >= limit:
                 raise Rejected(
-                    f"Your account has a minimum of {PER_SIDE_LIMIT} orders working on either the buy or sell "
+                    f"Your account has a minimum of {limit} orders working on either the buy or sell "
                     "side for this particular contract"
                 )
         self._check_funds(orders)
@@ -238,9 +238,9 @@ def _check_group(tickets: list[dict[str, Any]]) -> None:
     single_group = all(t.get("isSingleGroup") in TRUE for t in tickets)
     if len(parents) > 1 and not single_group:
         raise bad_request("unrelated orders in one request")
-    known = {t["cOID"] for t in tickets if t.get("cOID")}
+    known = {str(t["cOID"]) for t in tickets if t.get("cOID")}
     for child in (t for t in tickets if t.get("parentId")):
-        if child["parentId"] not in known:
+        if str(child["parentId"]) not in known:
             raise Rejected("Order couldn't be submitted: parent order not found")
 
 
@@ -249,7 +249,7 @@ def _link(pairs: list[tuple[dict[str, Any], Order]]) -> None:
     parents = {order.client_order_id: order for _, order in pairs if order.client_order_id}
     family = any(ticket.get("parentId") for ticket, _ in pairs)
     for ticket, order in pairs:
-        parent = parents.get(ticket.get("parentId"))
+        parent = parents.get(str(ticket.get("parentId")))
         if parent is not None:
             order.parent_id, order.oca_group = parent.order_id, str(parent.order_id)
         elif not family and len(pairs) > 1:

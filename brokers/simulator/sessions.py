@@ -107,6 +107,10 @@ class BrokerageSession:
         self.close()
         self.competing = True
 
+    def let_go(self) -> None:
+        """The other platform logs out."""
+        self.competing = False
+
     def expire(self) -> None:
         """Six idle minutes or a day end it (§2.3)."""
         now = time.monotonic()

@@ -1,5 +1,6 @@
 """Contracts and market data (§3, §4)."""
 
+import time
 from decimal import Decimal
 
 AAPL = 265598
@@ -29,10 +30,6 @@ def test_the_market_moves_and_can_be_frozen_and_set(client, simulator):
         seen.add(snapshot(client)["84"])
         if len(seen) > 2:
             break
-        client.get("/portfolio/accounts")
-        simulator.control("GET", "/_sim/health")
-        import time
-
         time.sleep(0.05)
     assert len(seen) > 2
     simulator.config(freeze=True)

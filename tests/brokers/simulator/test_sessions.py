@@ -1,5 +1,7 @@
 """Two tiers of session and their recorded bodies (§2)."""
 
+import time
+
 import pytest
 
 NO_BRIDGE = {"error": "Bad Request: no bridge", "statusCode": 400}
@@ -65,6 +67,13 @@ def test_a_competing_session_is_left_alone_or_evicted(simulator, outer):
     taken = init(outer, True)
     assert (taken["authenticated"], taken["competing"]) == (True, False)
     assert outer.request("GET", "/iserver/accounts").status_code == 200
+
+
+def test_a_competing_session_may_end_by_itself(simulator, outer):
+    simulator.fault("competing", seconds=0.2)
+    assert init(outer, False)["competing"] is True
+    time.sleep(0.3)
+    assert init(outer, False)["authenticated"] is True
 
 
 def test_the_night_reset_ends_the_session_and_changes_its_id(simulator, outer):
