@@ -112,7 +112,6 @@ AUTH_USER_MODEL = "cerbero.User"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 INSTALLED_APPS = [
-    "daphne",
     "cerbero.apps.CerberoAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -193,6 +192,7 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 USE_I18N = False
 USE_THOUSAND_SEPARATOR = True
+FORMAT_MODULE_PATH = "cerbero.formats"
 
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]

@@ -99,10 +99,11 @@ class Stack:
         self._start(simulator, self._bare_environment())
         self._start_servers()
         self.supervisor.say(self._run_once(PREPARE, embedded.OWNER).rstrip())
-        self._wait_for("simulator", self.options.simulator_port, "/_sim/health")
-        self.demo = json.loads(self._run_once(BOOTSTRAP, embedded.APP).strip().splitlines()[-1])
         for process in others:
             self._start(process, self._environment(process.role))
+        # Meanwhile: they look for logins and orders again and again, and find the first ones when they are there.
+        self._wait_for("simulator", self.options.simulator_port, "/_sim/health")
+        self.demo = json.loads(self._run_once(BOOTSTRAP, embedded.APP).strip().splitlines()[-1])
         self._wait_for("web", self.options.port, "/health")
         self._wait_for("tools", self.options.tools_port, "/health")
         return Running(
