@@ -69,6 +69,7 @@ def _watch_row(login: Login, instrument: Instrument) -> dict[str, Any]:
         "bid": price(quote.bid if quote else None, increment),
         "ask": price(quote.ask if quote else None, increment),
         "last": price(last, increment),
+        "direction": ("buy" if last > close else "sell" if last < close else "") if last and close else "",
         "change": percent(last - close if last and close else None, close, signed=True),
     }
 

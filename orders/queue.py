@@ -14,7 +14,17 @@ from cerbero.decisions import why_not
 from cerbero.models import Decision, DecisionStatus, User
 from orders.lifecycle import TicketStatus
 from orders.models import Order, Ticket, TicketQuerySet
-from orders.presentation import Sentence, decimal, money, number, percent, price, price_places, sentence
+from orders.presentation import (
+    Sentence,
+    decimal,
+    duration,
+    money,
+    number,
+    percent,
+    price,
+    price_places,
+    sentence,
+)
 
 # A person reads a handful; a flood is named as one instead of being drawn.
 CARDS_MAX = 50
@@ -95,7 +105,6 @@ class Card:
     ticket: Ticket
     legs: tuple[Sentence, ...]
     market: Market
-    decisions: tuple[Decision, ...]
     why_not: str
 
     @property
@@ -140,8 +149,8 @@ class Card:
         ]
 
     @property
-    def yes_count(self) -> int:
-        return sum(decision.is_yes for decision in self.decisions)
+    def who(self) -> str:
+        return who_decided(self.ticket)
 
     @property
     def can_approve(self) -> bool:
@@ -173,9 +182,20 @@ def card_of(ticket: Ticket, person: User) -> Card:
         ticket=ticket,
         legs=tuple(sentence(order) for order in orders),
         market=_market(ticket, orders[0]),
-        decisions=tuple(ticket.request.decisions.all()),
         why_not=_why_not(ticket, person),
     )
+
+
+def who_decided(ticket: Ticket) -> str:
+    """How many decisions there are of how many, and whose, as the card says it."""
+    taken, quorum, now = list(ticket.request.decisions.all()), ticket.request.quorum, timezone.now()
+    said = [
+        f"{each.person} {'approved' if each.is_yes else 'rejected'} "
+        f"{duration((now - each.decided_at).total_seconds())} ago"
+        for each in taken
+    ]
+    count = f"{sum(each.is_yes for each in taken)} of {quorum} decisions" if quorum > 1 else ""
+    return " · ".join(filter(None, [count, *said])) or "One decision is enough"
 
 
 def decided_tickets(count: int = 6) -> TicketQuerySet:

@@ -6,14 +6,15 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
-from orders.admin.lists import ReadOnlyAdmin, account_cell, column, figure, order_link
+from cerbero.site import AuditedAdmin
+from orders.admin.lists import ListAdmin, account_cell, column, figure, order_link
 from orders.models import Balance, Drift, Limits, Position, TradingState
 from orders.presentation import money, number, price
 from orders.templatetags.console import age, status_label
 
 
 @admin.register(Position)
-class PositionAdmin(ReadOnlyAdmin):
+class PositionAdmin(ListAdmin):
     list_display = ("symbol", "on_account", "held", "average", "market", "worth", "asked_at")
     list_filter = ("account__environment", "account")
     search_fields = ("symbol", "broker_instrument_id")
@@ -48,7 +49,7 @@ class PositionAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Balance)
-class BalanceAdmin(ReadOnlyAdmin):
+class BalanceAdmin(ListAdmin):
     list_display = ("on_account", "net", "available", "margin", "asked_at")
     list_filter = ("account__environment",)
     search_fields = ("account__broker_account_id", "account__alias")
@@ -78,7 +79,7 @@ class BalanceAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Drift)
-class DriftAdmin(ReadOnlyAdmin):
+class DriftAdmin(ListAdmin):
     list_display = ("kind", "subject", "on_account", "about", "seen_at")
     list_filter = ("kind", "account__environment", "account")
     search_fields = ("subject",)
@@ -96,7 +97,7 @@ class DriftAdmin(ReadOnlyAdmin):
 
 
 @admin.register(TradingState)
-class TradingStateAdmin(ReadOnlyAdmin):
+class TradingStateAdmin(ListAdmin):
     list_display = ("__str__", "label", "changed_by", "reason", "changed_at")
     list_filter = ("state", "scope")
     ordering = ("scope", "scope_id")
@@ -108,7 +109,7 @@ class TradingStateAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Limits)
-class LimitsAdmin(admin.ModelAdmin):
+class LimitsAdmin(AuditedAdmin):
     """The one thing here that people set: an account's limits. They come and go with the account."""
 
     list_display = ("on_account", "notional_max", "quantity_max", "collar_percent", "drift_percent")

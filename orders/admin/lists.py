@@ -14,6 +14,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from brokers.models import Account
+from cerbero.site import ReadOnlyAdmin
 from orders.admin.stopping import can_cancel
 from orders.models import (
     Attempt,
@@ -25,22 +26,12 @@ from orders.presentation import MISSING, money, number, price, sentence, symbol
 from orders.templatetags.console import age, environment_label, status_label
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):
+class ListAdmin(ReadOnlyAdmin):
     """A list to read. Numbers are trimmed, environments labelled, times with their zone."""
 
-    actions = None
     list_per_page = 50
     show_full_result_count = False
     empty_value_display = MISSING
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
-        return False
 
 
 def column(header: str, order_by: str | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -71,7 +62,7 @@ def order_link(order: Order | None) -> SafeString | str:
 
 
 @admin.register(Ticket)
-class TicketAdmin(ReadOnlyAdmin):
+class TicketAdmin(ListAdmin):
     list_display = ("what", "on_account", "proposed_by", "state", "refusal_code", "value", "at")
     list_filter = ("status", "account__environment", "account", "bot", "refusal_code")
     search_fields = ("id", "idempotency_key", "digest", "reason", "tag", "orders__instrument__symbol")
@@ -96,7 +87,9 @@ class TicketAdmin(ReadOnlyAdmin):
         "idempotency_key",
         "digest",
         "reduce_only",
-        ("created_at", "allowed_at", "ended_at"),
+        "created_at",
+        "allowed_at",
+        "ended_at",
         "legs",
     )
 
@@ -130,8 +123,8 @@ class TicketAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Order)
-class OrderAdmin(ReadOnlyAdmin):
-    list_display = ("what", "on_account", "state", "filled", "average", "by", "broker_order_id", "at")
+class OrderAdmin(ListAdmin):
+    list_display = ("what", "on_account", "state", "filled", "average", "by", "at")
     list_filter = ("status", "ticket__account__environment", "ticket__account", "side", "order_type")
     search_fields = ("id", "broker_order_id", "instrument__symbol", "ticket__idempotency_key", "text")
     ordering = ("-created_at",)
@@ -153,13 +146,17 @@ class OrderAdmin(ReadOnlyAdmin):
         "what",
         "on_account",
         "state",
-        ("filled", "average"),
-        ("limit", "stop"),
+        "filled",
+        "average",
+        "limit",
+        "stop",
         "by",
         "broker_order_id",
         "text",
         "ticket",
-        ("created_at", "reported_at", "cancel_requested_at"),
+        "created_at",
+        "reported_at",
+        "cancel_requested_at",
     )
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Order]:
@@ -219,7 +216,7 @@ class OrderAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Attempt)
-class AttemptAdmin(ReadOnlyAdmin):
+class AttemptAdmin(ListAdmin):
     list_display = (
         "client_order_id",
         "on_account",
@@ -245,7 +242,7 @@ class AttemptAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Execution)
-class ExecutionAdmin(ReadOnlyAdmin):
+class ExecutionAdmin(ListAdmin):
     list_display = ("executed_at", "on_account", "way", "size", "what", "at_price", "fee", "explained_by")
     list_filter = ("account__environment", "account", "side", ("order", admin.EmptyFieldListFilter))
     search_fields = ("execution_id", "instrument__symbol", "order__broker_order_id")

@@ -40,7 +40,7 @@ def show_state(request: HttpRequest) -> JsonResponse:
     waiting = queue.waiting_tickets()[: queue.CARDS_MAX]
     return JsonResponse(
         {
-            "waiting": {str(ticket.pk): _who(ticket) for ticket in waiting},
+            "waiting": {str(ticket.pk): queue.who_decided(ticket) for ticket in waiting},
             "decided": [_outcome(ticket) for ticket in queue.decided_tickets()],
         }
     )
@@ -70,14 +70,6 @@ def _decide(request: HttpRequest, ticket_id: UUID, *, is_yes: bool) -> HttpRespo
         reason="" if is_yes else request.POST.get("reason", ""),
     )
     return redirect("console:queue")
-
-
-def _who(ticket: Ticket) -> str:
-    """Who has decided so far, as the card says it."""
-    said = [f"{each.person} {'approved' if each.is_yes else 'rejected'}" for each in _decisions(ticket)]
-    count = sum(each.is_yes for each in _decisions(ticket))
-    start = f"{count} of {ticket.request.quorum} decisions" if ticket.request.quorum > 1 else ""
-    return " · ".join(filter(None, [start, *said]))
 
 
 def _outcome(ticket: Ticket) -> dict[str, Any]:

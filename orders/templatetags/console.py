@@ -97,6 +97,12 @@ def status_label(status: str) -> SafeString:
     return format_html('<span class="status {}">{}</span>', status, status.replace("_", " "))
 
 
+@register.filter
+def words(name: str) -> str:
+    """A machine's name for people: `beat:keep_sessions` reads beat · keep sessions."""
+    return name.replace(":", " · ").replace("_", " ")
+
+
 @register.simple_tag(takes_context=True)
 def header(context: template.Context) -> dict[str, Any]:
     """The header of every page, for a person who is signed in."""

@@ -2,7 +2,7 @@
 export const STALE_MS = 5000;
 export const DEAD_MS = 15000;
 
-const header = document.getElementById("header");
+const header = document.getElementById("console");
 const listeners = { quotes: new Set(), changed: new Set(), tick: new Set() };
 const clock = { server: Number(header?.dataset.now || Date.now()), local: performance.now() };
 const feeds = new Map();

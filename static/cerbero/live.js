@@ -26,9 +26,9 @@ function takeQuote(quote) {
 function showAge(row) {
   const { availability, changedAt, halted } = row.dataset;
   const feed = feedState(row);
-  const none = !changedAt || availability === "none";
-  row.classList.toggle("dead", none || feed.word === "dead");
-  row.classList.toggle("stale", !none && feed.word === "stale");
+  const isDead = availability === "none" || feed.word === "dead";
+  row.classList.toggle("dead", Boolean(changedAt) && isDead);
+  row.classList.toggle("stale", Boolean(changedAt) && !isDead && feed.word === "stale");
   part(row, "data").textContent = halted ? "halted" : availability || "none";
   const age = changedAt ? `${duration(now() - Number(changedAt))} ago` : "never";
   part(row, "age").textContent = feed.word === "ok" || !changedAt ? age : `${age} · ${feed.age === Infinity ? "feed down" : `feed silent ${duration(feed.age)}`}`;

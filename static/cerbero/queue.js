@@ -34,6 +34,7 @@ function showMarket(card) {
   const feed = feedState(market);
   const noQuote = !changedAt ? "There is no quote for this instrument yet." : availability === "none" ? "The broker gives no data for this instrument." : "";
   const why = noQuote || (feed.word === "dead" ? feed.why : "");
+  market.classList.toggle("void", !changedAt);
   market.classList.toggle("dead", Boolean(why));
   market.classList.toggle("stale", !why && feed.word === "stale");
   market.querySelector(".dot").className = `dot ${why ? "dead" : feed.word}`;
@@ -42,7 +43,7 @@ function showMarket(card) {
   part(card, "age").textContent = why && !noQuote ? why : changed + silent;
   const note = card.querySelector(".feed-note");
   note.hidden = !why || isGone(card);
-  note.textContent = `${why} Approving is off until it is back; rejecting is not.`;
+  note.textContent = `${why} Approving is off meanwhile; rejecting is not.`;
   const approve = card.querySelector(".go");
   if (approve && !isGone(card)) approve.disabled = Boolean(why) || card.dataset.sent === "yes";
 }
@@ -89,7 +90,7 @@ async function refresh() {
   fresh.textContent = `${unseen} new: show`;
   for (const card of cards) {
     const id = card.dataset.ticket;
-    if (id in waiting) { if (waiting[id]) card.querySelector(".who").textContent = waiting[id]; continue; }
+    if (id in waiting) { card.querySelector(".who").textContent = waiting[id]; continue; }
     const outcome = decided.find((row) => row.id === id);
     end(card, outcome ? `${outcome.decision === "approved" ? "Approved" : "Not approved"}${outcome.by !== "–" ? ` by ${outcome.by}` : ""}${outcome.why ? `: ${outcome.why}` : ""}.` : "It no longer waits.");
   }
