@@ -7,27 +7,17 @@ from django.db.models import BooleanField, Exists, OuterRef, QuerySet
 from django.http import HttpRequest
 
 from audit.models import Checkpoint, Entry, Link
+from cerbero.site import ReadOnlyAdmin
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):
-    """Looking is all; Postgres refuses the rest anyway."""
-
+class TrailAdmin(ReadOnlyAdmin):
     # Counting all rows for "of N total" would read the whole trail.
     show_full_result_count = False
     list_per_page = 50
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
 
 @admin.register(Entry)
-class EntryAdmin(ReadOnlyAdmin):
+class EntryAdmin(TrailAdmin):
     list_display = ["at", "event", "actor_kind", "actor_name", "subject_kind", "subject_id", "is_sealed"]
     list_display_links = ["at", "event"]
     list_filter = ["actor_kind", "event", "subject_kind", "at"]
@@ -60,7 +50,7 @@ class EntryAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Checkpoint)
-class CheckpointAdmin(ReadOnlyAdmin):
+class CheckpointAdmin(TrailAdmin):
     list_display = ["position", "sealed_at", "digest", "epoch"]
     list_filter = ["sealed_at"]
     search_fields = ["=position", "digest"]

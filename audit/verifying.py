@@ -9,7 +9,9 @@ import hashlib
 import re
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -189,36 +191,39 @@ def _check_signature(
 
 def _check_chain(verdict: Verdict, heads: dict[int, list[Head]]) -> None:
     starts = {row[0] for row in _fetch("SELECT first_position FROM audit_cursor")}
-    expected, digest, before = 1, bytes(32), (-1, -1)
-    for position, claimed, entry, xid, *fields in _stream(_CHAIN):
-        if position != expected:
-            raise Broken("links_missing", f"links {expected} to {position - 1} are gone", position=expected)
-        if xid is None:
-            raise Broken("entry_missing", "a sealed entry is gone", position=position, entry=entry)
-        digest = hashlib.sha256(digest + "\0".join(("1", *fields)).encode()).digest()
-        if digest.hex() != claimed:
-            raise Broken(
-                "digest_differs",
-                "an entry is not what was sealed, or its link was changed",
-                **_at(position, entry),
-            )
-        if position in starts:
-            before = (-1, -1)
-        if (xid, entry) <= before:
-            raise Broken(
-                "order_wrong", "entries were not sealed in the order of commits", **_at(position, entry)
-            )
-        if position in heads:
-            _check_heads(heads.pop(position), claimed, entry)
-        expected, before = expected + 1, (xid, entry)
-    verdict.entries, verdict.digest = expected - 1, digest.hex()
+    with _stream(_CHAIN) as rows:
+        end, digest = _follow(rows, starts, heads)
+    verdict.entries, verdict.digest = end, digest.hex() if end else ""
     if heads:
         cut = max(heads)
         raise Broken(
             "tail_missing",
-            f"the chain ends at {expected - 1}, but position {cut} was signed ({heads[cut][0].source})",
-            position=expected,
+            f"the chain ends at {end}, but position {cut} was signed ({heads[cut][0].source})",
+            position=end + 1,
         )
+
+
+def _follow(rows: Iterator[tuple], starts: set[int], heads: dict[int, list[Head]]) -> tuple[int, bytes]:
+    """Replay the chain; takes from `heads` what it meets. Returns the last position and its digest."""
+    expected, digest, before = 1, bytes(32), (-1, -1)
+    for position, claimed, entry, xid, *fields in rows:
+        if position != expected:
+            raise Broken("links_missing", f"links from {expected} on are gone", position=expected)
+        if xid is None:
+            raise Broken("entry_missing", "a sealed entry is gone", position=position, entry=entry)
+        digest = hashlib.sha256(digest + "\0".join(("1", *fields)).encode()).digest()
+        if digest.hex() != claimed:
+            message = "an entry is not what was sealed, or its link was changed"
+            raise Broken("digest_differs", message, position=position, entry=entry)
+        if position in starts:
+            before = (-1, -1)
+        if (xid, entry) <= before:
+            message = "entries were not sealed in the order of commits"
+            raise Broken("order_wrong", message, position=position, entry=entry)
+        if position in heads:
+            _check_heads(heads.pop(position), claimed, entry)
+        expected, before = expected + 1, (xid, entry)
+    return expected - 1, digest
 
 
 def _check_heads(claims: list[Head], digest: str, entry: int) -> None:
@@ -227,7 +232,8 @@ def _check_heads(claims: list[Head], digest: str, entry: int) -> None:
             raise Broken(
                 f"{claim.source}_differs",
                 f"the chain was written anew: the {claim.source} signed another digest here",
-                **_at(claim.position, entry),
+                position=claim.position,
+                entry=entry,
             )
 
 
@@ -238,16 +244,14 @@ def _check_unsealed(verdict: Verdict) -> None:
     )[0]
     cursors = _fetch("SELECT epoch, transaction_id, entry_id FROM audit_cursor ORDER BY number DESC LIMIT 1")
     epoch, *reached = cursors[0] if cursors else (f"{system}.0", -1, -1)
-    for entry, xid, age in _stream(_UNSEALED):
-        # A restored database's entries wait for the new epoch; here numbers of the former one mean nothing.
-        if epoch.split(".")[0] == system and not tuple(reached) < (xid, entry) < (xmax, 0):
-            raise Broken("entry_unreachable", "an entry stands where the sealer never comes", entry=entry)
-        verdict.unsealed += 1
-        verdict.lag_seconds = max(verdict.lag_seconds, round(float(age), 3))
-
-
-def _at(position: int, entry: int) -> dict[str, int]:
-    return {"position": position, "entry": entry}
+    # A restored database's entries wait for the new epoch; here the former one's numbers mean nothing.
+    is_same_life = epoch.split(".")[0] == system
+    with _stream(_UNSEALED) as rows:
+        for entry, xid, age in rows:
+            if is_same_life and not tuple(reached) < (xid, entry) < (xmax, 0):
+                raise Broken("entry_unreachable", "an entry stands where the sealer never comes", entry=entry)
+            verdict.unsealed += 1
+            verdict.lag_seconds = max(verdict.lag_seconds, round(float(age), 3))
 
 
 def _hex(digest: str, position: int) -> bytes:
@@ -263,8 +267,9 @@ def _fetch(sql: str, params: list[Any] | None = None) -> list[tuple]:
         return cursor.fetchall()
 
 
-def _stream(sql: str) -> Iterator[tuple]:
+@contextmanager
+def _stream(sql: str) -> Iterator[Iterator[tuple]]:
+    """Rows as a server-side cursor gives them."""
     with connection.chunked_cursor() as cursor:
         cursor.execute(sql)
-        while rows := cursor.fetchmany(_FETCH):
-            yield from rows
+        yield chain.from_iterable(iter(lambda: cursor.fetchmany(_FETCH), []))

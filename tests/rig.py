@@ -65,6 +65,8 @@ class Servers:
             "DATABASE_URL": self.postgres.url(role, database),
             "REDIS_URL": self.redis.url,
             "EMBEDDED_SERVERS": "1",
+            # Every database has a trail of its own, and so an anchor.
+            "ANCHOR_PATH": str(self.root / "anchors" / database / "checkpoints.log"),
         }
 
     def create_database(self, template: str = TEMPLATE) -> "Database":
