@@ -23,7 +23,7 @@ class ToolsRequest(WSGIRequest):
     urlconf = "cerbero.tool_urls"
 
 
-class ToolsHandler(WSGIHandler):
+class ToolsPlane(WSGIHandler):
     """Django's handler with the bots' own short list of middleware: no session, no cookie, no page."""
 
     request_class = ToolsRequest
@@ -46,4 +46,4 @@ class ToolsHandler(WSGIHandler):
 
 refuse_half_set_flags()
 application = WSGIHandler()
-tools_application = ToolsHandler()
+tools_application = ToolsPlane()

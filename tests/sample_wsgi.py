@@ -1,14 +1,14 @@
 """The bots' plane as granian serves it, with the sample tool mounted."""
 
-from cerbero.wsgi import ToolsHandler, ToolsRequest
+from cerbero.wsgi import ToolsPlane, ToolsRequest
 
 
 class SampleRequest(ToolsRequest):
     urlconf = "tests.sample_urls"
 
 
-class SampleHandler(ToolsHandler):
+class SamplePlane(ToolsPlane):
     request_class = SampleRequest
 
 
-application = SampleHandler()
+application = SamplePlane()
