@@ -109,6 +109,24 @@ def take_over_session(login: Login, *, actor: Actor) -> str:
         return _attempt(turn, _take_over)
 
 
+def session_lost(login: Login, actor: Actor) -> None:
+    """A caller met SessionExpired: do not wait for the next tickle to find out. Needs no lease, mints nothing."""
+    with transaction.atomic():
+        lost = Login.objects.filter(pk=login.pk, state=SessionState.UP).update(
+            state=SessionState.EXPIRED,
+            state_detail="The broker refused a request for want of a session.",
+            state_changed_at=ClockTime(),
+        )
+        if lost:
+            record(
+                EVENTS[SessionState.EXPIRED],
+                actor=actor,
+                subject_kind="login",
+                subject_id=login.pk,
+                details={"login": login.name},
+            )
+
+
 @contextmanager
 def _turn(login: Login, actor: Actor) -> Iterator[Turn]:
     with leases.lease(lease_name(login), LEASE_SECONDS) as held:

@@ -19,9 +19,10 @@ from brokers.base import Broker
 from brokers.models import Login, SessionState
 from brokers.reports import CHANNEL
 from brokers.services import broker_for
+from brokers.sessions import session_lost
 from cerbero import access, leases
 from cerbero.access import Actor
-from cerbero.errors import BrokerError, CerberoError, LeaseLost, ProcessDied
+from cerbero.errors import BrokerError, CerberoError, LeaseLost, ProcessDied, SessionExpired
 from cerbero.lifecycle import transition
 from orders import reports, services, submission
 from orders.lifecycle import ORDER, AttemptStatus, OrderStatus
@@ -96,7 +97,7 @@ def _serve(actor: Actor, login: Login, hold: Hold) -> None:
         # We place for this login, and we are not placing: whoever sent this is gone.
         submission.doubt(actor, attempt, ProcessDied())
     for order in Order.objects.to_cancel().filter(ticket__account__login=login):
-        _guarded(actor, lambda order=order: _cancel_again(actor, order))  # type: ignore[misc]
+        _guarded(actor, login, lambda order=order: _cancel_again(actor, order))  # type: ignore[misc]
     if login.state != SessionState.UP:
         return
     prepared = list(_attempts(login).filter(status=AttemptStatus.PREPARED))
@@ -104,10 +105,12 @@ def _serve(actor: Actor, login: Login, hold: Hold) -> None:
     if not prepared and not sendable:
         return
     with broker_for(login) as broker:
-        _place(actor, hold, broker, prepared, sendable)
+        _place(actor, login, hold, broker, prepared, sendable)
 
 
-def _place(actor: Actor, hold: Hold, broker: Broker, prepared: list[Attempt], sendable: list[Ticket]) -> None:
+def _place(
+    actor: Actor, login: Login, hold: Hold, broker: Broker, prepared: list[Attempt], sendable: list[Ticket]
+) -> None:
     works: list[Callable[[], None]] = [
         *(
             lambda attempt=attempt: submission.resume(actor=actor, attempt=attempt, broker=broker, hold=hold)  # type: ignore[misc]
@@ -120,13 +123,15 @@ def _place(actor: Actor, hold: Hold, broker: Broker, prepared: list[Attempt], se
     ]
     for work in works:
         leases.renew(hold.name, hold.fence, LEASE_SECONDS)
-        _guarded(actor, work)
+        _guarded(actor, login, work)
         reports.drain(actor)
 
 
-def _guarded(actor: Actor, work: Callable[[], None]) -> None:
+def _guarded(actor: Actor, login: Login, work: Callable[[], None]) -> None:
     try:
         work()
+    except SessionExpired:
+        session_lost(login, actor)
     except BrokerError as problem:
         log.warning("broker not ready", extra={"code": problem.code})
     except CerberoError as problem:

@@ -18,6 +18,7 @@ from django.utils import timezone
 from audit.services import record
 from brokers.base import Answer, Broker, OrderReport, OrderTerms, Question
 from brokers.reports import record_reports
+from brokers.sessions import session_lost
 from cerbero import decisions, leases
 from cerbero.access import Actor
 from cerbero.errors import (
@@ -238,7 +239,7 @@ def _own(row: OrderReport, attempt: Attempt) -> OrderReport:
 
 
 def _rejected(actor: Actor, attempt: Attempt, no: BrokerRejected) -> None:
-    text = str(no.details.get("text") or no.message)[:300]
+    text = str(no.details.get("broker_says") or no.message)[:300]
     with transaction.atomic(durable=True):
         transition(
             attempt,
@@ -259,6 +260,8 @@ def _rejected(actor: Actor, attempt: Attempt, no: BrokerRejected) -> None:
 
 def _disarm(actor: Actor, attempt: Attempt, problem: BrokerError) -> None:
     """Certainly not sent: the same attempt is tried again until its approval expires."""
+    if isinstance(problem, SessionExpired):
+        session_lost(attempt.ticket.account.login, actor)
     with transaction.atomic(durable=True):
         transition(
             attempt,

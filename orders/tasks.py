@@ -6,8 +6,9 @@ from celery import shared_task
 
 from brokers.models import Login, SessionState
 from brokers.services import broker_for
+from brokers.sessions import session_lost
 from cerbero import access, leases
-from cerbero.errors import BrokerError, LeaseLost
+from cerbero.errors import BrokerError, LeaseLost, SessionExpired
 from orders.reconciliation import reconcile
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,8 @@ def reconcile_accounts() -> None:
                 reconcile(actor=actor, login=login, broker=broker)
         except LeaseLost:
             continue
+        except SessionExpired:
+            session_lost(login, actor)
         except BrokerError as problem:
             log.warning("not reconciled", extra={"login": login.name, "code": problem.code})
             leases.failed(JOB, f"{login.name}: {problem.code}")

@@ -1,0 +1,24 @@
+"""`desk` needs only rows; `floor` has a broker of its own. Models are imported late: settings need the servers."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def desk(db) -> Any:
+    from tests.orders import world
+
+    return world.build()
+
+
+@pytest.fixture
+def floor(fresh_database, fresh_simulator, redis_url) -> Iterator[Any]:
+    """Quick fills and no questions."""
+    from brokers.connections import close_connections
+    from tests.orders import world
+
+    fresh_simulator.config(fill_delay=[0.01, 0.02], questions=[])
+    yield world.connect(fresh_simulator)
+    close_connections()

@@ -1,0 +1,62 @@
+"""The halt: who may, what it stops, and that it waits for nobody for long."""
+
+import threading
+
+import pytest
+from django.db import transaction
+
+from cerbero.errors import NotFound, PermissionMissing, TradingHalted
+from orders import trading
+from orders.models import TradingState
+from tests.orders import world as worlds
+from tests.rig import run_together
+
+BOT = TradingState.Scope.BOT
+
+
+def test_a_bot_halts_itself_and_nobody_else(desk):
+    trading.halt_trading(actor=desk.scanner, scope=BOT, scope_id=str(desk.bot.pk), reason="confused")
+    with pytest.raises(TradingHalted):
+        desk.place()
+    for scope, scope_id in ((TradingState.Scope.EVERYTHING, ""), (BOT, "another")):
+        with pytest.raises(PermissionMissing):
+            trading.halt_trading(actor=desk.scanner, scope=scope, scope_id=scope_id, reason="x")
+
+
+def test_a_bot_cannot_resume(desk):
+    trading.halt_trading(actor=desk.scanner, scope=BOT, scope_id=str(desk.bot.pk), reason="confused")
+    with pytest.raises(PermissionMissing):
+        trading.resume_trading(actor=desk.scanner, scope=BOT, scope_id=str(desk.bot.pk), reason="fine")
+    trading.resume_trading(actor=desk.person("bob"), scope=BOT, scope_id=str(desk.bot.pk), reason="looked")
+    assert desk.place().status == "proposed"
+
+
+def test_who_when_and_why_are_kept(desk):
+    trading.halt_trading(actor=desk.person("bob"), reason="fat finger")
+    row = TradingState.objects.get(scope=TradingState.Scope.EVERYTHING)
+    assert (row.state, row.changed_by, row.reason) == ("halted", "bob", "fat finger")
+
+
+def test_a_scope_that_does_not_exist_is_not_found(desk):
+    with pytest.raises(NotFound):
+        trading.halt_trading(actor=desk.person("bob"), scope=BOT, scope_id="nobody", reason="x")
+
+
+def test_a_halt_waits_for_the_submission_that_holds_the_rows(fresh_database):
+    desk = worlds.build()
+    locked, done = threading.Event(), []
+
+    def submission():
+        with transaction.atomic():
+            trading.worst_state(desk.account, desk.bot.pk, lock=True)
+            locked.set()
+            threading.Event().wait(0.3)
+            done.append("submission")
+
+    def halt():
+        locked.wait(5)
+        trading.halt_trading(actor=desk.person("bob"), reason="now")
+        done.append("halt")
+
+    assert run_together(submission, halt) == [None, None]
+    assert done == ["submission", "halt"]

@@ -1,0 +1,206 @@
+"""A small desk in real rows: alice owns the bot, bob and carol approve, one paper account, two instruments."""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from django.contrib.auth.models import Group, Permission
+from django.utils import timezone
+
+from brokers.base import OrderType, Side, TimeInForce
+from brokers.credentials import store_credential
+from brokers.models import Account, BrokerInstrument, Instrument, Login, Quote, SessionState, Subscription
+from brokers.services import broker_for
+from brokers.sessions import keep_session
+from cerbero import access, leases
+from cerbero.access import Actor
+from cerbero.models import Bot, User
+from orders import loop, reconciliation, services, trading
+from orders.models import Limits, Order, Ticket
+from orders.services import Proposal
+from orders.submission import Hold
+from tests.simulator_process import SimulatorProcess
+
+PERMISSIONS = (
+    "decide_ticket",
+    "cancel_order",
+    "close_position",
+    "halt_trading",
+    "resume_trading",
+    "view_ticket",
+)
+AAPL, SPY = "265598", "756733"
+
+
+@dataclass
+class World:
+    """Everything that a test of orders stands on."""
+
+    people: dict[str, User]
+    bot: Bot
+    login: Login
+    account: Account
+    aapl: Instrument
+    keys: Any
+    sim: SimulatorProcess | None = None
+
+    @property
+    def scanner(self) -> Actor:
+        """The bot, as its token would make it."""
+        return Actor(
+            kind="bot",
+            id=self.bot.pk,
+            name=self.bot.name,
+            scopes=frozenset(access.DEFAULT_SCOPES),
+            environment="paper",
+            owner_id=self.bot.owner_id,
+            tag="test-1",
+        )
+
+    def person(self, name: str) -> Actor:
+        return access.person(self.people[name])
+
+    def proposal(self, **changes: Any) -> Proposal:
+        """A limit order to buy 10 AAPL at 190.00, inside every limit, with a key of its own."""
+        fields: dict[str, Any] = {
+            "account": self.account.broker_account_id,
+            "symbol": "AAPL",
+            "side": Side.BUY,
+            "quantity": Decimal(10),
+            "order_type": OrderType.LIMIT,
+            "limit_price": Decimal("190.00"),
+            "time_in_force": TimeInForce.DAY,
+            "idempotency_key": f"key-{next(self.keys)}",
+        }
+        return Proposal(**fields | changes)
+
+    def place(self, **changes: Any) -> Ticket:
+        return services.place_order(actor=self.scanner, proposal=self.proposal(**changes))
+
+    def decide(self, ticket: Ticket, who: str = "bob", *, is_yes: bool = True, reason: str = "") -> Ticket:
+        ticket.refresh_from_db()
+        return services.decide_ticket(
+            actor=self.person(who),
+            ticket_id=ticket.pk,
+            digest=ticket.request.digest,
+            is_yes=is_yes,
+            reason=reason,
+        )
+
+    def approved(self, **changes: Any) -> Ticket:
+        return self.decide(self.place(**changes))
+
+    def order(self, ticket: Ticket) -> Order:
+        return Order.objects.select_related("ticket").get(ticket=ticket, number=1)
+
+    def quote(self, bid: str, ask: str, **changes: Any) -> None:
+        """The newest stored quote of AAPL, of this moment unless told otherwise."""
+        now = timezone.now()
+        fields = {"bid": Decimal(bid), "ask": Decimal(ask), "last": Decimal(bid), "availability": "live"}
+        fields |= {"received_at": now, "changed_at": now}
+        Quote.objects.update_or_create(instrument=self.aapl, defaults=fields | changes)
+
+    # With a broker only.
+
+    def turn(self, holder: str = "orders-1") -> None:
+        """One pass of the orders loop, as a process of that name would do it."""
+        holds = self.__dict__.setdefault("_holds", {}).setdefault(holder, {})
+        loop.turn(access.system("orders"), holder, holds)
+
+    def release(self, holder: str = "orders-1") -> None:
+        """That process is gone and its lease has run out."""
+        for hold in self.__dict__.get("_holds", {}).pop(holder, {}).values():
+            leases.release(hold.name, hold.fence)
+
+    def hold(self) -> Hold:
+        name = f"place:{self.login.pk}"
+        return Hold(name, leases.hold(name, "test", 30))
+
+    def reconcile(self, **options: Any) -> None:
+        with broker_for(self.login) as broker:
+            reconciliation.reconcile(
+                actor=access.system("reconciliation"), login=self.login, broker=broker, **options
+            )
+
+    def near(self) -> Decimal:
+        """AAPL's ask at the simulator, as a limit that fills at once would have it."""
+        with broker_for(self.login) as broker:
+            for _ in range(20):
+                rows = broker.snapshot([AAPL])
+                if rows and rows[0].ask:
+                    self.quote(str(rows[0].bid), str(rows[0].ask))
+                    return rows[0].ask
+        raise AssertionError("the simulator quotes nothing")
+
+    def at_broker(self) -> list[dict[str, Any]]:
+        """Every order that the simulator ever accepted: the judge's truth."""
+        assert self.sim is not None
+        return self.sim.book()["orders"]
+
+
+def build(login: Login | None = None, broker_account_id: str = "DU1234567") -> World:
+    people = {
+        name: User.objects.create_user(name, password=None, is_staff=True)
+        for name in ("alice", "bob", "carol")
+    }
+    approvers, _ = Group.objects.get_or_create(name="Approver")
+    approvers.permissions.add(*Permission.objects.filter(codename__in=PERMISSIONS))
+    for person in people.values():
+        person.groups.add(approvers)
+    bot = Bot.objects.create(name="scanner-alpha", owner=people["alice"], environment="paper")
+    login = login or Login.objects.create(
+        name="desk-1", environment="paper", is_paper=True, state=SessionState.UP
+    )
+    account, _ = Account.objects.update_or_create(
+        login=login,
+        broker_account_id=broker_account_id,
+        defaults={"environment": "paper", "listed_at": timezone.now()},
+    )
+    Limits.objects.create(account=account)
+    trading.ensure_states(account, bot)
+    aapl = Instrument.objects.create(
+        symbol="AAPL", name="APPLE INC", price_increment=Decimal("0.01"), multiplier=1, is_allowed=True
+    )
+    BrokerInstrument.objects.create(instrument=aapl, broker="ibkr", broker_instrument_id=AAPL)
+    world = World(people, bot, login, account, aapl, itertools.count(1))
+    world.quote("189.98", "190.02")
+    return world
+
+
+def connect(sim: SimulatorProcess) -> World:
+    """The same desk with its session up at a simulator."""
+    keys = sim.credentials
+    login = Login.objects.create(name="desk-1", environment="paper", base_url=sim.base_url, ws_url=sim.ws_url)
+    store_credential(
+        actor=access.system("test"),
+        login=login,
+        consumer_key=keys["consumer_key"],
+        access_token=keys["access_token"],
+        access_token_secret=keys["access_token_secret"],
+        dh_prime=keys["dh_prime"],
+        signature_key_pem=Path(keys["signature_key_path"]).read_bytes(),
+        encryption_key_pem=Path(keys["encryption_key_path"]).read_bytes(),
+        status="active",
+    )
+    world = build(login, keys["accounts"][0])
+    Subscription.objects.create(login=login, instrument=world.aapl)
+    state = until(lambda: keep_session(login, access.system("test")) == SessionState.UP)
+    assert state
+    login.refresh_from_db()
+    world.account.refresh_from_db()
+    world.sim = sim
+    return world
+
+
+def until(look: Callable[[], Any], seconds: float = 10) -> Any:
+    """What `look` returns as soon as that is something."""
+    import time
+
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+    return found
