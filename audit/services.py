@@ -7,9 +7,8 @@ from enum import Enum
 from typing import Any
 from uuid import UUID
 
-from django.db import connection
-
 from audit.models import Entry
+from cerbero import plain
 from cerbero.access import Actor
 
 
@@ -37,23 +36,6 @@ def record(
     )
 
 
-def seal_lag_seconds() -> float:
-    """Age of the oldest entry that the sealer has not reached; 0 when all is sealed."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT extract(epoch FROM clock_timestamp() - e.at)
-            FROM (SELECT coalesce(max(transaction_id), 0) AS xid, coalesce(max(entry_id), 0) AS id
-                  FROM (SELECT * FROM audit_cursor ORDER BY number DESC LIMIT 1) newest) c,
-                 audit_entry e
-            WHERE (e.transaction_id, e.id) > (c.xid, c.id)
-            ORDER BY e.transaction_id, e.id LIMIT 1
-            """
-        )
-        row = cursor.fetchone()
-    return max(0.0, float(row[0])) if row else 0.0
-
-
 def _plain(value: Any) -> Any:
     match value:
         case dict():
@@ -76,18 +58,12 @@ def _text(value: Any) -> str | float:
         case float():
             return value if math.isfinite(value) else str(value)
         case Decimal():
-            return plain_decimal(value)
+            return plain.text(value)
         case UUID():
             return str(value)
         case date() | time():
-            return value.isoformat()
+            return value.isoformat().replace("+00:00", "Z")
     raise TypeError(f"{type(value).__name__} has no place in an audit entry")
-
-
-def plain_decimal(value: Decimal) -> str:
-    """A decimal's canonical text: no exponent, no trailing zeros, never rounded."""
-    text = f"{value:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _clean(text: str) -> str:

@@ -36,7 +36,7 @@ def test_details_become_plain_text(db: None) -> None:
         "quantity": "1000",
         "exact": "1234567890123456789.123456789012345678",
         "id": "00000000-0000-0000-0000-000000000001",
-        "at": "2026-01-02T03:04:05.000600+00:00",
+        "at": "2026-01-02T03:04:05.000600Z",
         "status": "filled",
         "legs": [{"number": 1, "open": True}, None],
         "scopes": ["a", "b"],

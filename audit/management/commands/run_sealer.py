@@ -86,3 +86,4 @@ def _sign_and_anchor(signer: sealing.Signer, anchor: Anchor) -> None:
         )
     if newest:
         anchor.append(*newest)
+    sealing.mark_success()

@@ -34,6 +34,7 @@ _ADMINISTER = {
     "brokers": "add_account add_instrument add_liveclearance add_login change_account change_instrument "
     "change_liveclearance change_login",
     "cerbero": "add_accesstoken add_bot add_user change_accesstoken change_bot change_user",
+    "keyrotation": "rotate_keys",
     "orders": "change_limits halt_trading resume_trading",
 }
 # What each group may do. The code is the truth: anything else is taken away at the next run.
@@ -59,6 +60,7 @@ _GRANTS = {
         "GRANT SELECT ON audit_entry TO {role}",
         "GRANT SELECT, INSERT ON audit_link, audit_checkpoint TO {role}",
         "GRANT SELECT, INSERT, UPDATE ON audit_cursor TO {role}",
+        "GRANT EXECUTE ON FUNCTION audit_mark_sealer() TO {role}",
     ),
 }
 
