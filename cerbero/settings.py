@@ -169,7 +169,9 @@ SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _secure
 CSRF_COOKIE_HTTPONLY = True
-SECURE_SSL_REDIRECT = _secure and not TRUST_PROXY
+SECURE_SSL_REDIRECT = _secure
+# Probes and scrapers ask from inside, past the proxy that speaks TLS.
+SECURE_REDIRECT_EXEMPT = [r"^health(/ready)?$", r"^metrics$"]
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUST_PROXY else None
 SECURE_HSTS_SECONDS = int(timedelta(days=365).total_seconds()) if _secure else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _secure
