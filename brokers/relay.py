@@ -14,12 +14,13 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import redis
 import redis.asyncio
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connections
 
-from brokers import quotes
+from brokers import notifications, quotes
 from brokers.base import (
     ExecutionReport,
     ListedAccounts,
@@ -90,6 +91,7 @@ def now() -> datetime:
 async def run(stop: asyncio.Event) -> None:
     """Serve every enabled login until `stop` is set."""
     feeds: dict[UUID, asyncio.Task[None]] = {}
+    hints = asyncio.create_task(_pass_hints_on())
     client = redis.asyncio.Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2)
     try:
         while not stop.is_set():
@@ -97,10 +99,22 @@ async def run(stop: asyncio.Event) -> None:
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), LOOK_SECONDS)
     finally:
-        for task in feeds.values():
+        for task in (hints, *feeds.values()):
             task.cancel()
-        await asyncio.gather(*feeds.values(), return_exceptions=True)
+        await asyncio.gather(hints, *feeds.values(), return_exceptions=True)
         await client.aclose()
+
+
+async def _pass_hints_on() -> None:
+    """From Postgres to the pages: whoever changes a row need not reach Redis."""
+    while True:
+        try:
+            async for payload in notifications.hear(notifications.HINTS):
+                kind, _, row_id = payload.partition(":")
+                await asyncio.to_thread(quotes.publish_hint, kind, row_id)
+        except psycopg.OperationalError as error:
+            log.warning("relay: hints: Postgres is away: %s", type(error).__name__)
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 async def _look_at_logins(feeds: dict[UUID, asyncio.Task[None]], client: redis.asyncio.Redis) -> None:
@@ -135,6 +149,10 @@ async def _serve_login(feed: Feed) -> None:
             except Reconnect as why:
                 log.info("relay: %s: %s", feed.login.name, why)
                 failures = 0
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # A stream that breaks just as we are told to stop makes its TaskGroup swallow the telling.
+                return
             backoff = min(BACKOFF_SECONDS_MAX, 0.5 * 2 ** min(failures, 8))
             await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311
     finally:
