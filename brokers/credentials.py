@@ -113,6 +113,15 @@ def complete_credential(
         )
 
 
+def destroy_credential(row: Credential, *, actor: Actor) -> None:
+    """Overwrite a set's secrets, within the caller's transaction; its fingerprints stay. Raises StateConflict.
+
+    What Postgres keeps of the row until its vacuum, and in its log, is ciphertext.
+    """
+    empty = dict.fromkeys(SECRET_COLUMNS, b"")
+    transition(row, Status.DESTROYED, moves=MOVES, actor=actor, event="credential.destroyed", **empty)
+
+
 def fingerprint(private_pem: bytes) -> str:
     """SHA-256 over the DER of the public half, in hex. Raises BadInput for anything but an RSA key."""
     try:

@@ -260,3 +260,9 @@ class CredentialMissing(CerberoError):
     """This login has no active credential; store one first."""
 
     code, status = "credential_missing", 409
+
+
+class RotationOpen(CerberoError):
+    """A rotation of this login's keys is open already; finish or abort that one first."""
+
+    code, status = "rotation_open", 409

@@ -6,25 +6,7 @@ from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
 from brokers.models import Credential, Login
-
-
-class RotationStatus(models.TextChoices):
-    REQUESTED = "requested"
-    GENERATED = "generated"
-    REGISTERED = "registered"
-    PROVEN = "proven"
-    ACTIVE = "active"
-    RETIRED = "retired"
-    ABORTED = "aborted"
-    ROLLED_BACK = "rolled_back"
-
-
-OPEN = (
-    RotationStatus.REQUESTED,
-    RotationStatus.GENERATED,
-    RotationStatus.REGISTERED,
-    RotationStatus.PROVEN,
-)
+from keyrotation.lifecycle import RotationStatus
 
 
 class Rotation(models.Model):
@@ -47,6 +29,7 @@ class Rotation(models.Model):
                 name="rotation_one_open_a_login",
             )
         ]
+        permissions = [("rotate_keys", "Can start and abort key rotations")]
 
     def __str__(self) -> str:
         return f"rotation of {self.login}: {self.status}"

@@ -1,0 +1,33 @@
+"""A rotation's life: every legal move, and nothing else.
+
+The same table stands in the database as a trigger (keyrotation/migrations/0002_guards.py); a test holds the two equal.
+"""
+
+from django.db.models import TextChoices
+
+
+class RotationStatus(TextChoices):
+    REQUESTED = "requested"
+    GENERATED = "generated"
+    REGISTERED = "registered"
+    PROVEN = "proven"
+    ACTIVE = "active"
+    RETIRED = "retired"
+    ABORTED = "aborted"
+    ROLLED_BACK = "rolled_back"
+
+
+MOVES: dict[str, frozenset[str]] = {
+    RotationStatus.REQUESTED: frozenset({RotationStatus.GENERATED, RotationStatus.ABORTED}),
+    RotationStatus.GENERATED: frozenset({RotationStatus.REGISTERED, RotationStatus.ABORTED}),
+    RotationStatus.REGISTERED: frozenset({RotationStatus.PROVEN, RotationStatus.ABORTED}),
+    RotationStatus.PROVEN: frozenset({RotationStatus.ACTIVE, RotationStatus.ABORTED}),
+    # From here on the new keys are in use: it ends with the old set destroyed, or in use again.
+    RotationStatus.ACTIVE: frozenset({RotationStatus.RETIRED, RotationStatus.ROLLED_BACK}),
+    RotationStatus.RETIRED: frozenset(),
+    RotationStatus.ABORTED: frozenset(),
+    RotationStatus.ROLLED_BACK: frozenset(),
+}
+
+# While in one of these, no other rotation of the login may begin.
+OPEN = frozenset(status for status, moves in MOVES.items() if RotationStatus.ABORTED in moves)
