@@ -252,7 +252,7 @@ class InstrumentPage(AuditedAdmin):
     search_fields = ("symbol", "name", "broker_ids__broker_instrument_id")
     ordering = ("symbol",)
     inlines = (BrokerInstrumentInline,)
-    actions = ("allow_orders", "refuse_orders")
+    actions = ("allow_orders", "refuse_orders", "stream_quotes", "stop_quotes")
 
     def get_fields(self, request: HttpRequest, obj: Instrument | None = None) -> tuple[str, ...]:
         named = ("symbol", "asset_class", "currency", "exchange")
@@ -271,17 +271,27 @@ class InstrumentPage(AuditedAdmin):
 
     @admin.action(description="Allow orders", permissions=["allow"])
     def allow_orders(self, request: HttpRequest, rows: QuerySet[Instrument]) -> None:
-        self._set_allowed(request, rows, True)
+        self._each(request, rows, "may be ordered", services.set_instrument_allowed, is_allowed=True)
 
     @admin.action(description="Refuse orders", permissions=["allow"])
     def refuse_orders(self, request: HttpRequest, rows: QuerySet[Instrument]) -> None:
-        self._set_allowed(request, rows, False)
+        self._each(
+            request, rows, "may no longer be ordered", services.set_instrument_allowed, is_allowed=False
+        )
 
-    def _set_allowed(self, request: HttpRequest, rows: QuerySet[Instrument], is_allowed: bool) -> None:
-        words = "may be ordered" if is_allowed else "may no longer be ordered"
+    @admin.action(description="Stream quotes", permissions=["allow"])
+    def stream_quotes(self, request: HttpRequest, rows: QuerySet[Instrument]) -> None:
+        self._each(request, rows, "is streamed", services.set_watched, is_watched=True)
+
+    @admin.action(description="Stop streaming quotes", permissions=["allow"])
+    def stop_quotes(self, request: HttpRequest, rows: QuerySet[Instrument]) -> None:
+        self._each(request, rows, "is streamed no longer", services.set_watched, is_watched=False)
+
+    def _each(
+        self, request: HttpRequest, rows: QuerySet[Instrument], words: str, act: Any, **wanted: bool
+    ) -> None:
         for row in rows:
-            act = services.set_instrument_allowed
-            _attempt(request, f"{row} {words}.", act, instrument=row, is_allowed=is_allowed)
+            _attempt(request, f"{row} {words}.", act, instrument=row, **wanted)
 
 
 @admin.register(Quote)

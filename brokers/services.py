@@ -15,7 +15,7 @@ from brokers.credentials import load_credentials
 from brokers.encryption import decrypt, encrypt, identity
 from brokers.ibkr.client import IbkrClient
 from brokers.ibkr.oauth import IbkrCredentials
-from brokers.models import Account, Instrument, LiveClearance, Login
+from brokers.models import Account, Instrument, LiveClearance, Login, Subscription
 from cerbero.access import Actor
 from cerbero.errors import BadInput, LoginDisabled, NotFound, PermissionMissing, StateConflict
 from cerbero.models import Environment, User
@@ -146,6 +146,22 @@ def set_instrument_allowed(*, actor: Actor, instrument: Instrument, is_allowed: 
         )
         if changed:
             event = "instrument.allowed" if is_allowed else "instrument.disallowed"
+            _record(actor, event, instrument, {"symbol": instrument.symbol})
+    return bool(changed)
+
+
+def set_watched(*, actor: Actor, instrument: Instrument, is_watched: bool) -> bool:
+    """Stream an instrument's quotes on every enabled login, or on none; returns whether that changed anything."""
+    _administrator(actor)
+    with transaction.atomic():
+        if is_watched:
+            missing = Login.objects.filter(is_enabled=True).exclude(subscriptions__instrument=instrument)
+            rows = [Subscription(login=login, instrument=instrument) for login in missing]
+            changed = len(Subscription.objects.bulk_create(rows, ignore_conflicts=True))
+        else:
+            changed = Subscription.objects.filter(instrument=instrument).delete()[0]
+        if changed:
+            event = "instrument.watched" if is_watched else "instrument.unwatched"
             _record(actor, event, instrument, {"symbol": instrument.symbol})
     return bool(changed)
 

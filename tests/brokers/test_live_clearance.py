@@ -144,6 +144,22 @@ def test_an_administrator_opens_an_instrument_and_an_operator_cannot(db, signed_
     assert events("instrument.") == ["instrument.allowed"]
 
 
+def test_an_instrument_is_named_and_streamed_by_hand(account: Account, signed_in) -> None:
+    client = signed_in("carol", "Administrator")
+    form = {"symbol": "MSFT", "asset_class": "STK", "currency": "USD", "exchange": ""}
+    empty = {"broker_ids-TOTAL_FORMS": 0, "broker_ids-INITIAL_FORMS": 0}
+    client.post(reverse("admin:brokers_instrument_add"), form | empty)
+    row = Instrument.objects.get(symbol="MSFT")
+    assert row.is_allowed is False
+    url, chosen = reverse("admin:brokers_instrument_changelist"), {"_selected_action": [str(row.pk)]}
+    for _ in range(2):
+        client.post(url, chosen | {"action": "stream_quotes"})
+    assert [each.login_id for each in row.subscriptions.all()] == [account.login_id]
+    client.post(url, chosen | {"action": "stop_quotes"})
+    assert not row.subscriptions.exists()
+    assert events("instrument.") == ["instrument.added", "instrument.watched", "instrument.unwatched"]
+
+
 def test_the_pages_of_logins_and_accounts_show_states_and_no_secret(account: Account, signed_in) -> None:
     Login.objects.update(
         session_token=b"TOKEN-BYTES", socket_session=b"SOCKET-BYTES", state=SessionState.COMPETING
