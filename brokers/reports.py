@@ -1,7 +1,7 @@
 """The inbox: whatever the broker says of an order or a fill becomes a row, once, and wakes the orders loop."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from decimal import Decimal
@@ -15,9 +15,9 @@ from django.db import connection, transaction
 
 from brokers.base import ExecutionReport, OrderReport, Raw
 from brokers.models import Login, Report
+from brokers.notifications import ORDERS
 
 Record = OrderReport | ExecutionReport
-CHANNEL = "cerbero_orders"
 KINDS: dict[str, type[OrderReport] | type[ExecutionReport]] = {
     Report.Kind.ORDER: OrderReport,
     Report.Kind.EXECUTION: ExecutionReport,
@@ -56,7 +56,7 @@ def parse(row: Report) -> Record:
 def notify_orders() -> None:
     """Wake the orders loop when the current transaction commits."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_notify(%s, '')", [CHANNEL])
+        cursor.execute("SELECT pg_notify(%s, '')", [ORDERS])
 
 
 def plain(value: Any) -> Any:
@@ -109,7 +109,7 @@ def _without_repeats(login: Login, rows: Iterable[Report]) -> list[Report]:
 
 def _newest_digests(login: Login, subjects: set[str]) -> dict[tuple[str, str], str]:
     found = (
-        Report.objects.filter(login=login, kind__in=list(KINDS), subject__in=subjects)
+        Report.objects.filter(login=login, kind__in=list(KINDS), subject__in=subjects, problem="")
         .order_by("kind", "subject", "-id")
         .distinct("kind", "subject")
         .values_list("kind", "subject", "digest")
@@ -118,7 +118,7 @@ def _newest_digests(login: Login, subjects: set[str]) -> dict[tuple[str, str], s
 
 
 @cache
-def _hints(kind: type) -> dict[str, type]:
+def _hints(kind: Hashable) -> dict[str, type]:
     """Each field's type, without its None."""
     return {name: _bare(hint) for name, hint in get_type_hints(kind).items()}
 

@@ -6,18 +6,17 @@ plays no part.
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from time import monotonic
 
 import psycopg
-from django.db import InterfaceError, OperationalError, close_old_connections, connection
+from django.db import InterfaceError, OperationalError, close_old_connections
 from django.db.models import Q
 from django.db.models.functions import Now
 
 from brokers.base import Broker
 from brokers.models import Login, SessionState
-from brokers.reports import CHANNEL
+from brokers.notifications import ORDERS, listening
 from brokers.services import broker_for
 from brokers.sessions import session_lost
 from cerbero import access, leases
@@ -34,7 +33,6 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 1.0
 BEAT_SECONDS = 5.0
 LEASE_SECONDS = 15
-_CONNECTION = ("dbname", "user", "password", "host", "port")
 
 
 def run(stop: threading.Event) -> None:
@@ -43,7 +41,7 @@ def run(stop: threading.Event) -> None:
     holds: dict[str, Hold] = {}
     while not stop.is_set():
         try:
-            with _listening() as wait:
+            with listening(ORDERS) as wait:
                 _work(actor, holder, holds, stop, wait)
         except (psycopg.OperationalError, OperationalError, InterfaceError) as problem:
             log.warning("database away", extra={"problem": type(problem).__name__})
@@ -164,18 +162,3 @@ TICKET_ROWS = (
 def _attempts(login: Login):  # type: ignore[no-untyped-def]
     rows = [f"ticket__{name}" for name in TICKET_ROWS]
     return Attempt.objects.filter(Q(ticket__account__login=login)).select_related(*rows)
-
-
-@contextmanager
-def _listening() -> Iterator[Callable[[float], None]]:
-    """A connection of its own that hears notifications; yields a wait that ends at the first one."""
-    parameters = connection.get_connection_params()
-    known = {name: parameters[name] for name in _CONNECTION if parameters.get(name)}
-    with psycopg.connect(**known, autocommit=True, application_name="cerbero-orders") as heard:
-        heard.execute(f"LISTEN {CHANNEL}")
-
-        def wait(seconds: float) -> None:
-            for _ in heard.notifies(timeout=seconds, stop_after=1):
-                pass
-
-        yield wait

@@ -8,7 +8,8 @@ import pytest
 
 from brokers.base import BrokerOrderState, ExecutionReport, OrderReport, Side
 from brokers.models import Login, Report
-from brokers.reports import CHANNEL, parse, record_reports
+from brokers.notifications import ORDERS as CHANNEL
+from brokers.reports import parse, record_reports
 from tests.rig import Database
 
 ORDER = OrderReport(
