@@ -15,7 +15,7 @@ from orders.canonical import ticket_digest
 from orders.closing import closable, position_now
 from orders.facts import Facts, gather_for, leg_of, market_of
 from orders.models import Order, Ticket
-from orders.services import require_live
+from orders.tickets import require_live
 
 # A close needs no approval, so nothing else ends its wait.
 CLOSE_WAITS_SECONDS = 60

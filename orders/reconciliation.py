@@ -22,7 +22,7 @@ from orders.facts import as_seen, gather_for, leg_of
 from orders.lifecycle import ATTEMPT, ORDER, TICKET, WORKING, AttemptStatus, OrderStatus, TicketStatus
 from orders.models import Attempt, Balance, Order, Position
 from orders.risk import check_all
-from orders.services import ask_people, deny
+from orders.tickets import ask_people, deny
 
 log = logging.getLogger(__name__)
 

@@ -123,7 +123,6 @@ def _move(
         _end_or_revive_ticket(actor, order)
     elif changes:
         Order.objects.filter(pk=order.pk).update(**changes)
-        announce(order)
 
 
 def _is_stale(actor: Actor, order: Order, wanted: str, report: Report) -> bool:

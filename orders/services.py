@@ -1,69 +1,47 @@
 """Proposing, deciding, canceling and closing. Each function owns its transactions and calls leaves."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from django.conf import settings
-from django.db import IntegrityError, transaction
-from django.db.models import Q
+from django.db import transaction
 from django.db.models.functions import Now
 
 from audit.services import record
-from brokers.base import OrderTerms, OrderType, Preview, Side, TimeInForce
-from brokers.models import Account
+from brokers.base import OrderType, Preview, Side
 from brokers.reports import notify_orders
-from brokers.services import broker_for, live_missing
+from brokers.services import broker_for
 from cerbero import decisions
 from cerbero.access import Actor
 from cerbero.errors import (
     BrokerError,
     CerberoError,
-    IdempotencyConflict,
-    LiveTradingDenied,
     NotFound,
     NothingToClose,
-    PermissionMissing,
     QuoteMissing,
     RiskRefused,
 )
 from cerbero.lifecycle import transition
 from cerbero.models import DecisionRequest, DecisionStatus
-from orders import policy, risk, trading
-from orders.canonical import TERMS, decision_digest, plain, ticket_digest
+from orders import risk, trading
+from orders.canonical import plain
 from orders.closing import closable, position_now
 from orders.facts import Facts, as_seen, find_account, gather, leg_of
 from orders.lifecycle import ENDED, ORDER, TICKET, OrderStatus, TicketStatus
 from orders.models import Order, Ticket
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """What a caller wants; units and prices are the instrument's own."""
-
-    account: str
-    symbol: str
-    side: Side
-    quantity: Decimal
-    order_type: OrderType
-    idempotency_key: str
-    time_in_force: TimeInForce = TimeInForce.DAY
-    limit_price: Decimal | None = None
-    stop_price: Decimal | None = None
-    reason: str = ""
-
-    def order(self, facts: Facts) -> Order:
-        return Order(
-            instrument=facts.instrument,
-            side=self.side,
-            quantity=self.quantity,
-            order_type=self.order_type,
-            limit_price=self.limit_price,
-            stop_price=self.stop_price,
-            time_in_force=self.time_in_force,
-        )
+from orders.tickets import (
+    Proposal,
+    ask_people,
+    build,
+    deny,
+    end_orders,
+    existing,
+    insert,
+    once,
+    require_live,
+    terms_of,
+)
 
 
 def place_order(*, actor: Actor, proposal: Proposal) -> Ticket:
@@ -73,11 +51,11 @@ def place_order(*, actor: Actor, proposal: Proposal) -> Ticket:
     kept; ask again), IdempotencyConflict, or RiskRefused (kept as a denied ticket).
     """
     account = find_account(actor, proposal.account)
-    ticket = _existing(actor, account, proposal)
+    ticket = existing(actor, account, proposal)
     if ticket is None:
         facts = gather(account, proposal.symbol)
         _require_ready(actor, facts)
-        ticket = _once(actor, account, proposal, lambda: _propose(actor, facts, proposal))
+        ticket = once(actor, account, proposal, lambda: _propose(actor, facts, proposal))
     if ticket.refusal_code == RiskRefused.code:
         raise RiskRefused(ticket_id=str(ticket.pk), checks=ticket.refusal.get("checks", []))
     return ticket
@@ -134,7 +112,7 @@ def close_position(
         idempotency_key=idempotency_key,
         reason=reason,
     )
-    return _once(actor, row, proposal, lambda: _allow_close(actor, replace(facts, position=held), proposal))
+    return once(actor, row, proposal, lambda: _allow_close(actor, replace(facts, position=held), proposal))
 
 
 def decide_ticket(*, actor: Actor, ticket_id: UUID, digest: str, is_yes: bool, reason: str = "") -> Ticket:
@@ -212,77 +190,6 @@ def expire_overdue(*, actor: Actor) -> int:
     return count
 
 
-def deny(actor: Actor, ticket: Ticket, code: str, refusal: dict[str, Any]) -> None:
-    """Refuse a ticket that has not been sent, and end its orders. Runs in the caller's transaction."""
-    transition(
-        ticket,
-        TicketStatus.DENIED,
-        moves=TICKET,
-        actor=actor,
-        event="ticket.denied",
-        details={"code": code},
-        refusal_code=code,
-        refusal=refusal,
-        ended_at=Now(),
-    )
-    end_orders(actor, ticket, "order.denied")
-
-
-def end_orders(actor: Actor, ticket: Ticket, event: str, text: str = "") -> None:
-    for order in ticket.orders.exclude(status__in=ENDED):
-        transition(order, OrderStatus.CANCELED, moves=ORDER, actor=actor, event=event, text=text)
-
-
-def ask_people(
-    actor: Actor, ticket: Ticket, facts: Facts, order: Order, seen: dict[str, Any]
-) -> DecisionRequest:
-    """Open the decision request of a ticket; its facts are what the approver sees."""
-    needed = policy.requirement(facts.account.environment)
-    return decisions.ask(
-        actor=actor,
-        subject_kind="ticket",
-        subject_id=ticket.pk,
-        summary=sentence(order),
-        digest=decision_digest(ticket.digest, seen),
-        facts=seen,
-        quorum=needed.quorum,
-        group=needed.group,
-        seconds=settings.APPROVAL_SECONDS,
-        excluded_user_ids=_excluded(ticket),
-    )
-
-
-def sentence(order: Order) -> str:
-    """The whole order in one line, as people read it."""
-    prices = [plain(price) or "" for price in (order.limit_price, order.stop_price) if price is not None]
-    kind = order.order_type.replace("_", " ")
-    words = [order.side.capitalize(), plain(order.quantity) or "", order.instrument.symbol, kind, *prices]
-    return " ".join([*words, str(order.time_in_force)])
-
-
-def terms_of(order: Order, broker_instrument_id: str, client_order_id: str | None = None) -> OrderTerms:
-    """The leg as it goes to the adapter."""
-    return OrderTerms(
-        broker_instrument_id=broker_instrument_id,
-        side=Side(order.side),
-        quantity=order.quantity,
-        order_type=OrderType(order.order_type),
-        time_in_force=TimeInForce(order.time_in_force),
-        limit_price=order.limit_price,
-        stop_price=order.stop_price,
-        client_order_id=client_order_id,
-    )
-
-
-def require_live(account: Account) -> None:
-    """Raises LiveTradingDenied while the broker has not said what the account is, or a live one is not cleared."""
-    if not account.environment:
-        raise LiveTradingDenied(missing=["the broker has not yet said whether this account is paper or live"])
-    missing = live_missing(account) if account.environment == "live" else []
-    if missing:
-        raise LiveTradingDenied(missing=missing)
-
-
 def _require_ready(actor: Actor, facts: Facts) -> None:
     """What would pass later is not kept: halts, clearance and quotes are said, and asked again."""
     state = trading.worst_state(facts.account, actor.id if actor.is_bot else None)
@@ -294,7 +201,7 @@ def _require_ready(actor: Actor, facts: Facts) -> None:
 
 
 def _propose(actor: Actor, facts: Facts, proposal: Proposal) -> Ticket:
-    ticket, order = _build(actor, facts, proposal)
+    ticket, order = build(actor, facts, proposal)
     checks = risk.check_all(leg_of(order, facts.instrument), facts.market, facts.bounds)
     refusals = risk.failed(checks)
     with transaction.atomic(durable=True):
@@ -305,75 +212,16 @@ def _propose(actor: Actor, facts: Facts, proposal: Proposal) -> Ticket:
             order.status = OrderStatus.CANCELED
         else:
             ticket.request = ask_people(actor, ticket, facts, order, as_seen(facts, order, checks))
-        _insert(actor, ticket, order, "ticket.denied" if refusals else "ticket.proposed")
+        insert(actor, ticket, order, "ticket.denied" if refusals else "ticket.proposed")
     return ticket
 
 
 def _allow_close(actor: Actor, facts: Facts, proposal: Proposal) -> Ticket:
-    ticket, order = _build(actor, facts, proposal, reduce_only=True)
+    ticket, order = build(actor, facts, proposal, reduce_only=True)
     with transaction.atomic(durable=True):
         ticket.status, ticket.allowed_at = TicketStatus.ALLOWED, Now()
-        _insert(actor, ticket, order, "ticket.allowed")
+        insert(actor, ticket, order, "ticket.allowed")
         notify_orders()
-    return ticket
-
-
-def _build(
-    actor: Actor, facts: Facts, proposal: Proposal, *, reduce_only: bool = False
-) -> tuple[Ticket, Order]:
-    order = proposal.order(facts)
-    ticket = Ticket(
-        account=facts.account,
-        bot_id=actor.id if actor.is_bot else None,
-        person_id=actor.id if actor.is_person else None,
-        idempotency_key=proposal.idempotency_key,
-        reduce_only=reduce_only,
-        reason=proposal.reason,
-        tag=actor.tag,
-        notional=risk.notional(leg_of(order, facts.instrument), facts.market, facts.bounds),
-        notional_currency=facts.account.currency,
-    )
-    order.ticket = ticket
-    ticket.digest = ticket_digest(ticket, facts.account, [order])
-    return ticket, order
-
-
-def _insert(actor: Actor, ticket: Ticket, order: Order, event: str) -> None:
-    ticket.save(force_insert=True)
-    order.save(force_insert=True)
-    details = {"order": sentence(order), "account": str(ticket.account), "digest": ticket.digest}
-    if ticket.refusal_code:
-        details["code"] = ticket.refusal_code
-    record(event, actor=actor, subject_kind="ticket", subject_id=ticket.pk, details=details)
-
-
-def _once(actor: Actor, account: Account, proposal: Proposal, write: Callable[[], Ticket]) -> Ticket:
-    """Write under the unique key; whoever comes second is given the first one's ticket."""
-    ticket = _existing(actor, account, proposal)
-    if ticket is not None:
-        return ticket
-    try:
-        return write()
-    except IntegrityError:
-        ticket = _existing(actor, account, proposal)
-        if ticket is None:
-            raise
-        return ticket
-
-
-def _existing(actor: Actor, account: Account, proposal: Proposal) -> Ticket | None:
-    """The ticket of this key. Raises IdempotencyConflict, naming the fields, when its terms differ."""
-    key = Q(account=account, idempotency_key=proposal.idempotency_key)
-    mine = Q(bot_id=actor.id) if actor.is_bot else Q(person_id=actor.id)
-    ticket = Ticket.objects.filter(key & mine).first()
-    if ticket is None:
-        return None
-    order = ticket.orders.select_related("instrument").get(number=1)
-    differs = [name for name in TERMS if getattr(order, name) != getattr(proposal, name)]
-    if order.instrument.symbol != proposal.symbol.upper():
-        differs.append("symbol")
-    if differs and not ticket.reduce_only:
-        raise IdempotencyConflict(ticket_id=str(ticket.pk), differs=differs)
     return ticket
 
 
@@ -415,12 +263,3 @@ def _withdraw(actor: Actor, ticket: Ticket) -> None:
         ticket, TicketStatus.WITHDRAWN, moves=TICKET, actor=actor, event="ticket.withdrawn", ended_at=Now()
     )
     end_orders(actor, ticket, "order.withdrawn")
-
-
-def _excluded(ticket: Ticket) -> list[UUID]:
-    """Whoever asked, and the owner of the bot that asked, as of now (gates.md §1)."""
-    if ticket.bot is not None:
-        return [ticket.bot.owner_id]
-    if ticket.person_id is None:
-        raise PermissionMissing("A ticket needs a proposer.")
-    return [ticket.person_id]

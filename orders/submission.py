@@ -38,7 +38,7 @@ from orders.facts import as_seen, leg_of
 from orders.lifecycle import ATTEMPT, ORDER, TICKET, AttemptStatus, OrderStatus, TicketStatus
 from orders.models import Attempt, Order, Ticket, TradingState
 from orders.recheck import Denied, Moment, Moved, Refusal, Waits, look_again, read_moment
-from orders.services import ask_people, deny, terms_of
+from orders.tickets import ask_people, deny, terms_of
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from cerbero.errors import NotFound
 from cerbero.tool import DESTRUCTIVE, READ, WRITE, Out, Params, tool
 from orders import services, trading
 from orders.models import Order, Ticket, TradingState
-from orders.services import Proposal
+from orders.tickets import Proposal
 
 # Prices and sizes as brokers have them; beyond this no arithmetic of ours could be exact.
 Amount = Annotated[Decimal, Field(gt=0, max_digits=20, decimal_places=8)]

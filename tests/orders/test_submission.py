@@ -12,8 +12,9 @@ from brokers.services import broker_for
 from cerbero import access
 from cerbero.errors import BrokerUnavailable, LeaseLost
 from cerbero.models import DecisionRequest, Lease
-from orders import services, submission, trading
+from orders import submission, trading
 from orders.models import Attempt, Execution, Order, Ticket
+from orders.tickets import terms_of
 from tests.orders.world import until
 
 ME = access.system("orders")
@@ -187,7 +188,7 @@ def test_a_halt_between_preparing_and_the_wire_sends_nothing(floor):
         moment = submission.read_moment(ticket, order, broker)
         attempt = submission.prepare(ME, ticket, order, moment, hold)
         trading.halt_trading(actor=ME, reason="test")
-        legs = [services.terms_of(order, moment.facts.broker_instrument_id)]
+        legs = [terms_of(order, moment.facts.broker_instrument_id)]
         submission.send(ME, attempt, legs, broker, hold)
     assert (Attempt.objects.get().status, floor.at_broker()) == ("prepared", [])
 

@@ -20,8 +20,8 @@ from cerbero.access import Actor
 from cerbero.models import Bot, User
 from orders import loop, reconciliation, services, trading
 from orders.models import Limits, Order, Ticket
-from orders.services import Proposal
 from orders.submission import Hold
+from orders.tickets import Proposal
 from tests.simulator_process import SimulatorProcess
 
 PERMISSIONS = (
