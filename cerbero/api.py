@@ -97,12 +97,9 @@ def build(tools: Iterable[Tool], *, namespace: str = "api") -> ToolAPI:
         urls_namespace=namespace,
         auth=BotToken(),
     )
-    api.add_exception_handler(CerberoError, refuse)
-    api.add_exception_handler(OperationalError, _database_away)
-    api.add_exception_handler(InterfaceError, _database_away)
-    api.add_exception_handler(Http404, lambda request, _: refuse(request, NotFound()))
-    api.add_exception_handler(HttpError, lambda request, error: HttpResponse(status=error.status_code))
-    api.add_exception_handler(Exception, crashed)
+    # ninja's own answers to the first two have another shape.
+    for kind in (Http404, HttpError, Exception):
+        api.add_exception_handler(kind, _answer)
     return api
 
 
@@ -137,8 +134,16 @@ def _request_body(tool: Tool) -> dict[str, Any]:
     return {"required": True, "content": {"application/json": {"schema": reference}}}
 
 
-def _database_away(request: HttpRequest, error: Exception) -> HttpResponse:
-    return refuse(request, DatabaseUnavailable())
+def _answer(request: HttpRequest, error: Any) -> HttpResponse:
+    if isinstance(error, CerberoError):
+        return refuse(request, error)
+    if isinstance(error, OperationalError | InterfaceError):
+        return refuse(request, DatabaseUnavailable())
+    if isinstance(error, Http404):
+        return refuse(request, NotFound())
+    if isinstance(error, HttpError):
+        return HttpResponse(status=error.status_code)
+    return crashed(request, error)
 
 
 api = build(TOOLS.values())

@@ -27,13 +27,13 @@ class AuditedAdmin(ModelAdmin):
     Django's LogEntry stays empty: it would be a second history that anybody can edit.
     """
 
-    def log_addition(self, request: HttpRequest, obj: Model, message: Any) -> None:
+    def log_addition(self, request: HttpRequest, obj: Model, message: Any) -> None:  # type: ignore[override]
         _record(request, obj, "added", message)
 
-    def log_change(self, request: HttpRequest, obj: Model, message: Any) -> None:
+    def log_change(self, request: HttpRequest, obj: Model, message: Any) -> None:  # type: ignore[override]
         _record(request, obj, "changed", message)
 
-    def log_deletions(self, request: HttpRequest, queryset: Iterable[Model]) -> None:
+    def log_deletions(self, request: HttpRequest, queryset: Iterable[Model]) -> None:  # type: ignore[override]
         for obj in queryset:
             _record(request, obj, "deleted", [])
 

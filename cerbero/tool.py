@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, get_type_hints
+from typing import Any, TypeGuard, get_type_hints
 
 from prometheus_client import Counter, Histogram
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -162,5 +162,5 @@ def _record_call(tool: Tool, actor: Actor, outcome: str, seconds: float) -> None
     )
 
 
-def _is_schema(kind: Any) -> bool:
+def _is_schema(kind: Any) -> TypeGuard[type[BaseModel]]:
     return isinstance(kind, type) and issubclass(kind, BaseModel)

@@ -38,7 +38,7 @@ class ToolsPlane(WSGIHandler):
         self._view_middleware: list[Any] = []
         self._template_response_middleware: list[Any] = []
         self._exception_middleware: list[Any] = []
-        chain = convert_exception_to_response(self._get_response)
+        chain = convert_exception_to_response(self._get_response)  # type: ignore[attr-defined]
         for middleware in reversed(self.middleware):
             chain = convert_exception_to_response(middleware(chain))
         self._middleware_chain = chain

@@ -4,10 +4,10 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.contrib.staticfiles import finders
-from django.http import HttpResponse
 from django.test import Client
 
 from audit.models import Entry
@@ -37,12 +37,12 @@ def token(bot: Bot) -> str:
 
 
 @pytest.fixture
-def post(token: str) -> Callable[..., HttpResponse]:
+def post(token: str) -> Callable[..., Any]:
     client = Client(
         raise_request_exception=False, headers={"Authorization": f"Bearer {token}", "X-Bot-Tag": "alpha-1"}
     )
 
-    def send(body: str | dict, **headers: str) -> HttpResponse:
+    def send(body: str | dict, **headers: str) -> Any:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return client.post(WEIGH, body, content_type="application/json", headers=named)
 

@@ -91,7 +91,7 @@ def test_whatever_a_library_refuses_becomes_the_shape_except_on_pages(status: in
         return HttpResponse("<h1>Traceback of something</h1>", status=status)
 
     program, page = RequestFactory().get("/tools/x"), RequestFactory().get("/admin/x")
-    program.request_id = "r"
+    program.request_id = "r"  # type: ignore[attr-defined]
     answer = one_shape(refuse)(program)
     assert answer["Content-Type"] == "application/json"
     assert json.loads(answer.content)["request_id"] == "r"

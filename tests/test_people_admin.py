@@ -1,6 +1,7 @@
 """People, bots and tokens in admin: who may, and what the trail says of it."""
 
 import re
+from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -41,6 +42,12 @@ def bot() -> Bot:
     return Bot.objects.create(name="scanner-alpha", owner=someone("alice", "Operator"), environment="paper")
 
 
+def token_in(response: Any) -> str:
+    found = re.search(r"cbr_[\w-]+", response.content.decode())
+    assert found
+    return found[0]
+
+
 def change_form(user: User, **changes: object) -> dict:
     return {
         "username": user.username,
@@ -56,7 +63,7 @@ def change_form(user: User, **changes: object) -> dict:
 def test_a_token_is_shown_once_works_and_is_in_the_trail_without_its_secret(page: Client, bot: Bot) -> None:
     form = {"bot": str(bot.pk), "label": "laptop", "scopes": ["orders:read"], "days": "30"}
     response = page.post(reverse("admin:token_issue"), form)
-    token = re.search(r"cbr_[\w-]+", response.content.decode())[0]
+    token = token_in(response)
     assert authenticate(f"Bearer {token}", "tag").scopes == {"orders:read"}
     assert "no-store" in response["Cache-Control"]
     assert token not in page.get(reverse("admin:cerbero_accesstoken_changelist")).content.decode()
@@ -80,7 +87,7 @@ def test_revoking_asks_first_and_then_ends_the_token_at_once(page: Client, bot: 
     issued = page.post(
         reverse("admin:token_issue"), {"bot": str(bot.pk), "scopes": ["orders:read"], "days": "30"}
     )
-    token = re.search(r"cbr_[\w-]+", issued.content.decode())[0]
+    token = token_in(issued)
     address = reverse("admin:token_revoke", args=[AccessToken.objects.get().pk])
     assert page.get(address).status_code == 200
     authenticate(f"Bearer {token}", "tag")

@@ -1,6 +1,7 @@
 """A tool is a whole record, and `call` is the only road through it."""
 
 from decimal import Decimal
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -41,15 +42,19 @@ def test_half_a_record_is_refused_when_it_is_made() -> None:
 
     def weigh_loosely(actor: Actor, params: Loose) -> Weighed:
         """Takes fields that it does not know."""
+        raise NotImplementedError
 
-    def weigh_silently(actor: Actor, params: Weigh) -> Weighed: ...
+    def weigh_silently(actor: Actor, params: Weigh) -> Weighed:
+        raise NotImplementedError
 
     def weigh_nothing(actor: Actor, params: Weigh) -> None:
         """Has no schema out."""
 
     def weigh(actor: Actor, params: Weigh) -> Weighed:
         """Is not verb_noun."""
+        raise NotImplementedError
 
+    function: Any
     for function in (weigh_loosely, weigh_silently, weigh_nothing, weigh):
         with pytest.raises(TypeError, match=function.__name__):
             Tool.of(function, scope="orders:read", effect=READ)
@@ -65,6 +70,7 @@ def test_two_tools_cannot_have_one_name(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.django_db
 def test_a_call_runs_and_leaves_one_entry_without_its_arguments() -> None:
+    assert READER.id
     result = call(SAMPLE, READER, {"weight": "7.25", "label": "secret-label"})
     assert result == Weighed(weight=Decimal("7.25"), bot=READER.id)
     entry = Entry.objects.get(event="tool.called")
@@ -146,5 +152,7 @@ def test_every_registered_tool_takes_and_gives_exact_numbers() -> None:
         assert issubclass(each.params, Params), each.name
         assert issubclass(each.out, Out), each.name
         for schema in (each.params, each.out):
-            inexact = [name for name, field in schema.model_fields.items() if "float" in str(field.annotation)]
+            inexact = [
+                name for name, field in schema.model_fields.items() if "float" in str(field.annotation)
+            ]
             assert not inexact, f"{each.name}: {inexact}"
