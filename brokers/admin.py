@@ -43,7 +43,7 @@ def _actor(request: HttpRequest) -> Actor:
 
 
 def _demand(request: HttpRequest, permission: str) -> None:
-    if not request.user.has_perm(permission):  # type: ignore[union-attr]
+    if not request.user.has_perm(permission):
         raise PermissionDenied(permission)
 
 
@@ -267,7 +267,7 @@ class InstrumentPage(AuditedAdmin):
         return False
 
     def has_allow_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("brokers.change_instrument")  # type: ignore[union-attr]
+        return request.user.has_perm("brokers.change_instrument")
 
     @admin.action(description="Allow orders", permissions=["allow"])
     def allow_orders(self, request: HttpRequest, rows: QuerySet[Instrument]) -> None:

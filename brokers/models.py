@@ -1,5 +1,7 @@
 """Logins and what hangs below them: credentials, the session, accounts, instruments, quotes, raw reports."""
 
+from typing import Any
+
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Func, Q
@@ -9,7 +11,7 @@ from uuid_utils.compat import uuid7
 from brokers.base import Availability
 from cerbero.models import Environment, User
 
-MONEY = {"max_digits": 38, "decimal_places": 18}
+MONEY: dict[str, Any] = {"max_digits": 38, "decimal_places": 18}
 
 
 class SessionState(models.TextChoices):

@@ -56,7 +56,7 @@ def take_slot(login_id: UUID, *, is_cancel: bool = False, is_tickle: bool = Fals
     """
     spare = (BURST - 1) / REQUESTS_PER_SECOND
     longest = CANCEL_WAIT_SECONDS_MAX if is_cancel else WAIT_SECONDS_MAX
-    taken = {
+    taken: dict[str, Any] = {
         "login": login_id,
         "interval": 1 / REQUESTS_PER_SECOND,
         "ahead": spare + longest,

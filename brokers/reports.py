@@ -1,12 +1,11 @@
 """The inbox: whatever the broker says of an order or a fill becomes a row, once, and wakes the orders loop."""
 
 import json
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
-from functools import cache
 from hashlib import sha256
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -21,6 +20,19 @@ Record = OrderReport | ExecutionReport
 KINDS: dict[str, type[OrderReport] | type[ExecutionReport]] = {
     Report.Kind.ORDER: OrderReport,
     Report.Kind.EXECUTION: ExecutionReport,
+}
+
+
+def _bare(hint: Any) -> Any:
+    if get_origin(hint) is None:
+        return hint
+    return next(each for each in get_args(hint) if each is not NoneType)
+
+
+# Each field's type, without its None.
+HINTS = {
+    kind: {name: _bare(hint) for name, hint in get_type_hints(record).items()}
+    for kind, record in KINDS.items()
 }
 SUBJECT_MAX = 64
 # A wire number beyond this has no place in a book; its own notation is kept in place of a million digits.
@@ -50,7 +62,7 @@ def record_reports(
 def parse(row: Report) -> Record:
     """The record as the adapter made it. Raises ValueError or KeyError for a row that no longer fits."""
     kind = KINDS[row.kind]
-    return kind(**{name: _revive(value, _hints(kind)[name]) for name, value in row.record.items()})
+    return kind(**{name: _revive(value, HINTS[row.kind][name]) for name, value in row.record.items()})
 
 
 def notify_orders() -> None:
@@ -115,18 +127,6 @@ def _newest_digests(login: Login, subjects: set[str]) -> dict[tuple[str, str], s
         .values_list("kind", "subject", "digest")
     )
     return {(kind, subject): digest for kind, subject, digest in found}
-
-
-@cache
-def _hints(kind: Hashable) -> dict[str, type]:
-    """Each field's type, without its None."""
-    return {name: _bare(hint) for name, hint in get_type_hints(kind).items()}
-
-
-def _bare(hint: Any) -> Any:
-    if get_origin(hint) is None:
-        return hint
-    return next(each for each in get_args(hint) if each is not NoneType)
 
 
 def _revive(value: Any, kind: type) -> Any:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.db.models.functions import Now
 
 from audit.services import record
@@ -110,19 +110,17 @@ def enable_live(*, actor: Actor, account: Account, checklist: Iterable[str] = ()
 def confirm_live(*, actor: Actor, account: Account) -> LiveClearance:
     """A second Administrator confirms a complete checklist. Raises PermissionMissing, NotFound or StateConflict."""
     user = _administrator(actor)
-    try:
-        with transaction.atomic():
-            clearance = LiveClearance.objects.select_for_update().filter(account=account).first()
-            if clearance is None:
-                raise NotFound(account=str(account))
-            clearance.confirmed_by, clearance.confirmed_at = user, Now()
-            clearance.save(update_fields=["confirmed_by", "confirmed_at"])
-            _record(actor, "live.confirmed", account, {"enabled_by": str(clearance.enabled_by_id)})
-    except IntegrityError:
-        raise StateConflict(
-            "Another Administrator must confirm, and every item of the checklist must hold.",
-            missing=clearance.missing(),
-        ) from None
+    with transaction.atomic():
+        clearance = LiveClearance.objects.select_for_update().filter(account=account).first()
+        if clearance is None:
+            raise NotFound(account=str(account))
+        missing = [name for name in clearance.missing() if name != "confirmed_by"]
+        if missing or clearance.enabled_by_id == user.pk:
+            words = "Another Administrator must confirm, and every item of the checklist must hold."
+            raise StateConflict(words, missing=missing)
+        clearance.confirmed_by, clearance.confirmed_at = user, Now()
+        clearance.save(update_fields=["confirmed_by", "confirmed_at"])
+        _record(actor, "live.confirmed", account, {"enabled_by": str(clearance.enabled_by_id)})
     return clearance
 
 
@@ -191,7 +189,8 @@ def _broker_says_live(account: Account) -> bool:
 
 
 def _administrator(actor: Actor) -> User:
-    user = User.objects.filter(pk=actor.id, is_active=True).first() if actor.is_person else None
+    known = User.objects.filter(is_active=True)
+    user = known.filter(pk=actor.id).first() if actor.is_person and actor.id else None
     if user is None or not user.groups.filter(name=ADMINISTRATOR).exists():
         raise PermissionMissing(group=ADMINISTRATOR)
     return user

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
@@ -61,6 +61,8 @@ class Turn:
     """One holder's turn at one login: the row as read under the lease, and who acts."""
 
     row: Login
+    # The database's clock, by which every expiry here is read.
+    now: datetime
     actor: Actor
     held: Held
 
@@ -78,7 +80,7 @@ def keep_session(login: Login, actor: Actor) -> str:
     with _turn(login, actor) as turn:
         if not turn.row.is_enabled:
             return _enter(turn, SessionState.DOWN, "The login is switched off.")
-        if turn.row.retry_at > turn.row.now:
+        if turn.row.retry_at > turn.now:
             return turn.row.state
         return _attempt(turn, _keep)
 
@@ -89,7 +91,7 @@ def refresh_token(login: Login, actor: Actor) -> bool:
     Raises LeaseLost, a BrokerError, CredentialMissing or CannotDecrypt; the old token stays in place then.
     """
     with _turn(login, actor) as turn:
-        if not turn.row.is_enabled or not _token_is_due(turn.row):
+        if not turn.row.is_enabled or not _token_is_due(turn):
             return False
         with client_for(turn.row, load_credentials(turn.row), None) as client:
             _mint(turn, client)
@@ -130,8 +132,8 @@ def session_lost(login: Login, actor: Actor) -> None:
 @contextmanager
 def _turn(login: Login, actor: Actor) -> Iterator[Turn]:
     with leases.lease(lease_name(login), LEASE_SECONDS) as held:
-        # `now` is the database's clock, by which every expiry here is read.
-        yield Turn(Login.objects.annotate(now=Now()).get(pk=login.pk), actor, held)
+        row = Login.objects.annotate(now=Now()).get(pk=login.pk)
+        yield Turn(row, row.now, actor, held)
 
 
 def _attempt(turn: Turn, work: Callable[[Turn], str]) -> str:
@@ -153,11 +155,11 @@ def _attempt(turn: Turn, work: Callable[[Turn], str]) -> str:
 def _keep(turn: Turn) -> str:
     row = turn.row
     is_up = row.state == SessionState.UP
-    tickle_due = row.tickled_at is None or row.now - row.tickled_at >= TICKLE_EVERY
-    if is_up and not tickle_due and not _token_is_due(row):
+    tickle_due = row.tickled_at is None or turn.now - row.tickled_at >= TICKLE_EVERY
+    if is_up and not tickle_due and not _token_is_due(turn):
         return _resolve_if_needed(turn)
     with _client(turn) as client:
-        fresh = _token_is_due(row)
+        fresh = _token_is_due(turn)
         if fresh:
             _mint(turn, client)
         try:
@@ -171,7 +173,7 @@ def _keep(turn: Turn) -> str:
 
 def _take_over(turn: Turn) -> str:
     with _client(turn) as client:
-        if _token_is_due(turn.row):
+        if _token_is_due(turn):
             _mint(turn, client)
         return _bring_up(turn, client, compete=True)
 
@@ -241,9 +243,9 @@ def _client(turn: Turn) -> IbkrClient:
     return client_for(turn.row, load_credentials(turn.row), token)
 
 
-def _token_is_due(row: Login) -> bool:
-    expires_at = row.session_token_expires_at
-    return not row.session_token or expires_at is None or expires_at - row.now <= TOKEN_MARGIN
+def _token_is_due(turn: Turn) -> bool:
+    expires_at = turn.row.session_token_expires_at
+    return not turn.row.session_token or expires_at is None or expires_at - turn.now <= TOKEN_MARGIN
 
 
 def _mint(turn: Turn, client: IbkrClient) -> None:

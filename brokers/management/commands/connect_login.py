@@ -40,8 +40,8 @@ class Command(BaseCommand):
     def handle(self, *, name: str, environment: str, credentials: Path, **options: Any) -> None:
         try:
             stored = json.loads(credentials.read_text())
-            keys = {each: str(stored[each]) for each in SECRETS}
-            pems = {
+            keys: dict[str, Any] = {each: str(stored[each]) for each in SECRETS}
+            keys |= {
                 f"{kind}_key_pem": Path(stored[f"{kind}_key_path"]).read_bytes()
                 for kind in ("signature", "encryption")
             }
@@ -54,7 +54,7 @@ class Command(BaseCommand):
         if login.environment != environment:
             raise CommandError(f"{name} is entered as {login.environment}; a login never changes that.")
         try:
-            store_credential(actor=access.system("connect_login"), login=login, **keys, **pems)
+            store_credential(actor=access.system("connect_login"), login=login, **keys)
         except CerberoError as refusal:
             raise CommandError(refusal.message) from None
         self.stdout.write(
