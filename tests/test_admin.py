@@ -234,7 +234,9 @@ def test_the_state_names_what_waits_and_what_became_of_the_rest(desk: Any, brows
 def test_an_empty_queue_says_who_decided_last(desk: Any, browse: Any) -> None:
     assert "No decision has been made yet." in page(browse("bob"))
     desk.decide(desk.place(), "carol")
-    assert re.search(r"Nothing waits for you.</strong>Last decision [\d.]+ s ago by carol", page(browse("bob")))
+    assert re.search(
+        r"Nothing waits for you.</strong>Last decision [\d.]+ s ago by carol", page(browse("bob"))
+    )
 
 
 def test_pages_carry_nothing_inline(desk: Any, browse: Any) -> None:
@@ -280,7 +282,7 @@ def test_an_order_that_was_not_sent_is_canceled_from_its_page(desk: Any, browse:
     assert "Cancel this order" not in page(bob, f"/admin/orders/order/{order.pk}/change/")
 
 
-MODELS = "ticket order attempt execution position balance drift tradingstate".split()
+MODELS = ["ticket", "order", "attempt", "execution", "position", "balance", "drift", "tradingstate"]
 
 
 @pytest.mark.parametrize("model", MODELS)
