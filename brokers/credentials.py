@@ -1,6 +1,7 @@
 """A login's keys: stored encrypted and bound to their row, read afresh each time, held by nobody."""
 
 from hashlib import sha256
+from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from django.db import transaction
@@ -17,7 +18,7 @@ from cerbero.lifecycle import transition
 Status = Credential.Status
 SECRET_COLUMNS = ("access_token_secret", "signature_key", "encryption_key", "dh_prime")
 
-MOVES = {
+MOVES: dict[str, frozenset[str]] = {
     Status.STAGED: frozenset({Status.ACTIVE, Status.RETIRED, Status.DESTROYED}),
     # A swap that did not prove itself is swapped back while the broker still honours the old set.
     Status.ACTIVE: frozenset({Status.RETIRED}),
@@ -118,7 +119,7 @@ def destroy_credential(row: Credential, *, actor: Actor) -> None:
 
     What Postgres keeps of the row until its vacuum, and in its log, is ciphertext.
     """
-    empty = dict.fromkeys(SECRET_COLUMNS, b"")
+    empty: dict[str, Any] = dict.fromkeys(SECRET_COLUMNS, b"")
     transition(row, Status.DESTROYED, moves=MOVES, actor=actor, event="credential.destroyed", **empty)
 
 

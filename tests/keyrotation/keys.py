@@ -38,7 +38,7 @@ class Desk:
     def start(self, actor: Actor | None = None, **changes: Any) -> Any:
         from keyrotation import services
 
-        fields = {"actor": actor or self.carol, "login_id": self.login.pk, "reason": "yearly"}
+        fields: dict[str, Any] = {"actor": actor or self.carol, "login_id": self.login.pk, "reason": "yearly"}
         return services.start_rotation(**fields | changes)
 
     def abort(self, rotation: Rotation, actor: Actor | None = None, reason: str = "wrong day") -> Rotation:

@@ -1,5 +1,7 @@
 """An aborted rotation leaves the old keys in use, and nothing of the new ones."""
 
+from typing import Any
+
 import pytest
 
 from audit.models import Entry
@@ -106,5 +108,5 @@ def test_who_may_not_is_refused(desk):
 def test_the_tool_aborts_and_says_so(desk):
     rotation = desk.start().rotation
     arguments = {"rotation_id": str(rotation.pk), "reason": "wrong day"}
-    answer = call(TOOLS["abort_rotation"], desk.bot("rotation:admin"), arguments)
+    answer: Any = call(TOOLS["abort_rotation"], desk.bot("rotation:admin"), arguments)
     assert (answer.rotation_id, answer.login, answer.status) == (rotation.pk, "desk", "aborted")

@@ -5,6 +5,7 @@ import logging
 import signal
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
@@ -142,7 +143,7 @@ def test_a_bots_token_reaches_logins_of_its_own_environment_only(desk):
 
 def test_the_tool_answers_with_the_public_halves(desk):
     bot = desk.bot("rotation:admin")
-    answer = call(TOOLS["start_rotation"], bot, {"login": "desk", "reason": "yearly"})
+    answer: Any = call(TOOLS["start_rotation"], bot, {"login": "desk", "reason": "yearly"})
     row = staged(desk)
     assert answer.signature_key.fingerprint == row.signature_fingerprint
     assert answer.encryption_key.fingerprint == row.encryption_fingerprint
@@ -179,12 +180,12 @@ def test_a_crash_between_the_keys_and_the_commit_leaves_nothing(lasting_desk, fr
 def test_no_private_key_is_seen_in_answers_entries_logs_or_reprs(desk, caplog):
     caplog.set_level(logging.DEBUG)
     started = desk.start()
-    answer = call(
+    answer: Any = call(
         TOOLS["abort_rotation"],
         desk.bot("rotation:admin"),
         {"rotation_id": str(started.rotation.pk), "reason": "test"},
     )
-    again = call(
+    again: Any = call(
         TOOLS["start_rotation"], desk.bot("rotation:admin"), {"login": "desk", "reason": "once more"}
     )
     keys = open_credential(staged(desk))

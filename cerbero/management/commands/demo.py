@@ -19,6 +19,7 @@ from urllib.parse import urljoin
 import httpx
 from django.core.management.base import BaseCommand, CommandParser
 from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from cerbero.errors import CerberoError
 from cerbero.stack import Running, running_stack
@@ -29,6 +30,7 @@ MARK_UP = Decimal("1.005")
 SESSION_SECONDS, QUOTES_SECONDS, FILL_SECONDS, SEAL_SECONDS = 30.0, 15.0, 20.0, 10
 QUOTE_FRAMES = 3
 LOG_LINES = 40
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 Found = TypeVar("Found")
 
 
@@ -46,9 +48,9 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print, last, one line of JSON")
 
     def handle(self, **options: Any) -> None:
-        for how in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(how, signal.default_int_handler)
         walk = Walk(Path(tempfile.mkdtemp(prefix="cerbero-demo-")))
+        for how in ENDINGS:
+            signal.signal(how, walk.interrupt)
         try:
             told = run_steps(STEPS, walk, say=self._say)
             if not all(step["ok"] for step in told):
@@ -105,12 +107,17 @@ class Page(HTMLParser):
         return next(fields["csrfmiddlewaretoken"] for fields in self.forms.values() if fields)
 
 
+def browser(**options: Any) -> httpx.Client:
+    """Loopback only: a proxy that the environment names must not be asked."""
+    return httpx.Client(trust_env=False, timeout=20, **options)
+
+
 class SignedIn:
     """A person's browser, as far as it goes without one: cookies, forms, redirects."""
 
     def __init__(self, running: Running, name: str) -> None:
         self.origin = running.web_url
-        self.http = httpx.Client(base_url=self.origin, follow_redirects=True, timeout=20)
+        self.http = browser(base_url=self.origin, follow_redirects=True)
         password = next(each["password"] for each in running.demo["people"] if each["username"] == name)
         form = self.read("/admin/login/")
         page = self.send("/admin/login/", csrfmiddlewaretoken=form.csrf, username=name, password=password)
@@ -134,24 +141,32 @@ class SignedIn:
         return Page(response.text)
 
 
-@dataclass
+@dataclass(repr=False)
 class Walk:
     """What the steps hand to each other."""
 
     var: Path
     stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    http: httpx.Client = field(default_factory=browser)
     running: Running = field(init=False)
     bob: SignedIn = field(init=False)
     ask: Decimal = field(init=False)
     order: dict[str, Any] = field(init=False)
+    is_interrupted: bool = False
+    is_in_step: bool = False
+
+    def interrupt(self, *_: Any) -> None:
+        """A signal ends the step that runs, and lets no other begin but the one that stops everything."""
+        self.is_interrupted = True
+        if self.is_in_step:
+            raise KeyboardInterrupt
 
     def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
         """A tool over HTTP, as the bot. Raises StepFailed with the refusal's words."""
-        response = httpx.post(
+        response = self.http.post(
             f"{self.running.tools_url}/tools/{tool}",
             headers={"Authorization": f"Bearer {self.running.demo['token']}", "X-Bot-Tag": "demo"},
             json=arguments,
-            timeout=20,
         )
         body = response.json()
         if response.status_code != httpx.codes.OK:
@@ -174,7 +189,7 @@ def bring_up(walk: Walk) -> str:
 
 def wait_for_session(walk: Walk) -> str:
     def login() -> dict[str, Any] | None:
-        logins = httpx.get(f"{walk.running.tools_url}/health/ready", timeout=10).json()["logins"]
+        logins = walk.http.get(f"{walk.running.tools_url}/health/ready").json()["logins"]
         return next((each for each in logins if each["is_ok"]), None)
 
     up = until(SESSION_SECONDS, "no session with a live feed", login)
@@ -190,7 +205,8 @@ def receive_quotes(walk: Walk) -> str:
     asks: list[str] = []
     deadline = time.monotonic() + QUOTES_SECONDS
     headers = {"Cookie": walk.bob.cookies}
-    with connect(address, origin=walk.running.web_url, additional_headers=headers) as live:  # type: ignore[arg-type]
+    origin = Origin(walk.running.web_url)
+    with connect(address, origin=origin, additional_headers=headers, proxy=None) as live:
         while len(asks) < QUOTE_FRAMES:
             if time.monotonic() > deadline:
                 raise StepFailed(f"{len(asks)} quotes of {SYMBOL} within {QUOTES_SECONDS:g} s")
@@ -277,6 +293,9 @@ def verify_trail(walk: Walk) -> str:
 
 def stop_everything(walk: Walk) -> str:
     """Ends the stack, then looks for what it left: processes, and ports that still answer."""
+    # A second Ctrl-C must not leave servers behind.
+    for how in ENDINGS:
+        signal.signal(how, signal.SIG_IGN)
     before = descendants()
     walk.stack.close()
     left = [pid for pid in before if Path(f"/proc/{pid}/stat").exists()]
@@ -310,8 +329,8 @@ def run_steps(
     for name, step in steps:
         is_last = name == steps[-1][0]
         began = time.monotonic()
-        if not is_last and not all(each["ok"] for each in told):
-            ok, detail = False, "not reached"
+        if not is_last and (walk.is_interrupted or not all(each["ok"] for each in told)):
+            ok, detail = False, "interrupted" if walk.is_interrupted else "not reached"
         else:
             ok, detail = _held(step, walk)
         seconds = round(time.monotonic() - began, 2)
@@ -322,7 +341,11 @@ def run_steps(
 
 def _held(step: Step, walk: Walk) -> tuple[bool, str]:
     try:
-        return True, step(walk)
+        walk.is_in_step = True
+        try:
+            return True, step(walk)
+        finally:
+            walk.is_in_step = False
     except KeyboardInterrupt:
         return False, "interrupted"
     except CerberoError as refusal:
