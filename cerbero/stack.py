@@ -20,7 +20,7 @@ from cerbero.processes import BOOTSTRAP, PREPARE, PROCESSES, Process
 from cerbero.secret_files import ensure_secrets, make_folder, write_secret
 from cerbero.supervisor import BASE_DIR, Supervisor, command_line
 
-READY_SECONDS, STEP_SECONDS = 60.0, 180.0
+READY_SECONDS, LOGIN_SECONDS, STEP_SECONDS = 60.0, 20.0, 180.0
 # What a child must not inherit: another role's way in, or the half of a key that is not its own.
 PRIVATE = (
     "OWNER_DATABASE_URL",
@@ -106,6 +106,7 @@ class Stack:
         self.demo = json.loads(self._run_once(BOOTSTRAP, embedded.APP).strip().splitlines()[-1])
         self._wait_for("web", self.options.port, "/health")
         self._wait_for("tools", self.options.tools_port, "/health")
+        self._wait_for_logins()
         return Running(
             options=self.options,
             web_url=f"http://localhost:{self.options.port}",
@@ -199,7 +200,7 @@ class Stack:
 
     def _wait_for(self, name: str, port: int, path: str) -> None:
         deadline = time.monotonic() + READY_SECONDS
-        while not _answers(port, path):
+        while _get(port, path) is None:
             if self.supervisor.gave_up:
                 raise CannotStart(self.supervisor.gave_up)
             if time.monotonic() > deadline:
@@ -207,6 +208,15 @@ class Stack:
                     f"{name} did not answer on port {port} within {READY_SECONDS:.0f} s; see its lines above."
                 )
             time.sleep(0.05)
+
+    def _wait_for_logins(self) -> None:
+        # An order needs a session and a feed; a broker that is away is no reason not to start.
+        deadline = time.monotonic() + LOGIN_SECONDS
+        while not _logins_are_up(_get(self.options.port, "/health/ready")):
+            if time.monotonic() > deadline:
+                self.supervisor.say("not every login has its session yet; /health/ready says why")
+                return
+            time.sleep(0.1)
 
 
 @contextlib.contextmanager
@@ -268,12 +278,18 @@ def _claim(name: str, port: int) -> socket.socket:
     return probe
 
 
-def _answers(port: int, path: str) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+def _get(port: int, path: str) -> bytes | None:
+    """The body of a 200, or None for anything else."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=4)
     try:
         connection.request("GET", path)
-        return connection.getresponse().status == http.HTTPStatus.OK
+        answer = connection.getresponse()
+        return answer.read() if answer.status == http.HTTPStatus.OK else None
     except (OSError, http.client.HTTPException):
-        return False
+        return None
     finally:
         connection.close()
+
+
+def _logins_are_up(answer: bytes | None) -> bool:
+    return answer is not None and all(login["is_ok"] for login in json.loads(answer)["logins"])

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -103,7 +104,7 @@ def test_the_first_start_a_crash_a_stop_and_a_second_start(up: Callable[[], Up])
     first.wait_for("approve it as bob")
     assert set(first.children()) == {process.name for process in PROCESSES}
     assert re.search(r"bob +\S{20} +Operator, Approver", first.text)
-    assert propose(first.text)["ticket"]["status"] == "proposed"
+    wait_until(lambda: is_proposed(propose(first.text)), "the first quote", seconds=20)
 
     crashed = {name: first.children()[name] for name in ("orders", "relay", "sealer")}
     for name, pid in crashed.items():
@@ -130,6 +131,13 @@ def test_the_first_start_a_crash_a_stop_and_a_second_start(up: Callable[[], Up])
     wait_until(lambda: not commands_below(second.var), "everything to end")
 
 
+def is_proposed(answer: dict) -> bool:
+    if answer.get("error", {}).get("retryable"):
+        return False
+    assert answer.get("status") == "pending", answer
+    return True
+
+
 def propose(text: str) -> dict:
     """Do what the banner's curl says."""
     line = next(line for line in text.splitlines() if "curl -s" in line)
@@ -137,8 +145,12 @@ def propose(text: str) -> dict:
     headers = dict(words[at + 1].split(": ", 1) for at, word in enumerate(words) if word == "-H")
     body = words[words.index("-d") + 1].encode()
     request = urllib.request.Request(words[2], data=body, headers=headers, method="POST")
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return json.load(answer)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return json.load(refused)
 
 
 def manage(var: Path, *words: str) -> str:
