@@ -62,7 +62,7 @@ def _decide(request: HttpRequest, ticket_id: UUID, *, is_yes: bool) -> HttpRespo
     ticket = get_object_or_404(Ticket.objects.select_related("request"), pk=ticket_id, request__isnull=False)
     attempt(
         request,
-        f"{'Approved' if is_yes else 'Rejected'}: {ticket.request.summary}",
+        f"{'Approved' if is_yes else 'Rejected'}: {_said(ticket)}",
         services.decide_ticket,
         ticket_id=ticket_id,
         digest=request.POST.get("digest", ""),
@@ -74,14 +74,13 @@ def _decide(request: HttpRequest, ticket_id: UUID, *, is_yes: bool) -> HttpRespo
 
 def _outcome(ticket: Ticket) -> dict[str, Any]:
     """One decided ticket: who, what, and how far its first order has come."""
-    orders = sorted(ticket.orders.all(), key=lambda order: order.number)
-    first = orders[0]
+    first = min(ticket.orders.all(), key=lambda order: order.number)
     filled = f"{number(first.filled_quantity)} of {number(first.quantity)}"
     average = price(first.average_price, first.instrument.price_increment)
     return {
         "id": str(ticket.pk),
         "url": reverse("admin:orders_order_change", args=[first.pk]),
-        "sentence": "; ".join(str(sentence(order)) for order in orders),
+        "sentence": _said(ticket),
         "environment": ticket.account.environment,
         "account": str(ticket.account),
         "by": ", ".join(str(each.person) for each in _decisions(ticket)) or MISSING,
@@ -90,6 +89,11 @@ def _outcome(ticket: Ticket) -> dict[str, Any]:
         "status": first.status if first.status != "pending" else ticket.status,
         "filled": f"{filled} at {average}" if first.filled_quantity else "",
     }
+
+
+def _said(ticket: Ticket) -> str:
+    orders = sorted(ticket.orders.all(), key=lambda order: order.number)
+    return "; ".join(str(sentence(order)) for order in orders)
 
 
 def _why(ticket: Ticket) -> str:

@@ -1,0 +1,169 @@
+"""A person at a real browser, real processes behind it: sign in, see a tick, approve, see the fill."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+DRIVER = shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER), reason="no Chromium here: apt-get install chromium chromium-driver"
+)
+
+SECONDS = 30
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    from cerbero.stack import running_stack
+
+    with running_stack(tmp_path_factory.mktemp("stack")) as running:
+        yield running
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Any]:
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,960"):
+        options.add_argument(word)
+    options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+def find(browser: Any, css: str) -> Any:
+    """The element, as soon as it is there."""
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    return WebDriverWait(browser, SECONDS).until(lambda page: page.find_element(By.CSS_SELECTOR, css))
+
+
+def wait_until(browser: Any, what: str, condition: Any) -> Any:
+    from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    passing = (NoSuchElementException, StaleElementReferenceException)
+    return WebDriverWait(browser, SECONDS, 0.1, ignored_exceptions=passing).until(condition, what)
+
+
+def sign_in(browser: Any, running: Any, name: str) -> None:
+    password = next(each["password"] for each in running.demo["people"] if each["username"] == name)
+    browser.delete_all_cookies()
+    browser.get(f"{running.web_url}/admin/queue/")
+    find(browser, "#id_username").send_keys(name)
+    find(browser, "#id_password").send_keys(password)
+    find(browser, "button.go").click()
+    find(browser, "#cards")
+
+
+def propose(running: Any, price_of: str, key: str, reason: str) -> dict[str, Any]:
+    """A limit order to buy, a little above the ask, as the bot; asked again while quotes are missing."""
+    order = {
+        "account": running.demo["accounts"][0],
+        "symbol": "AAPL",
+        "side": "buy",
+        "quantity": "10",
+        "order_type": "limit",
+        "limit_price": f"{Decimal(price_of) * Decimal('1.005'):.2f}",
+        "idempotency_key": key,
+        "reason": reason,
+    }
+    headers = {"Authorization": f"Bearer {running.demo['token']}", "X-Bot-Tag": "browser-test"}
+    deadline = time.monotonic() + SECONDS
+    while True:
+        answer = httpx.post(f"{running.tools_url}/tools/place_order", json=order, headers=headers, timeout=20)
+        if answer.status_code == 200:
+            return answer.json()
+        assert time.monotonic() < deadline, answer.text
+        time.sleep(0.5)
+
+
+def ask_of(browser: Any, running: Any) -> str:
+    """AAPL's ask, once it has ticked in front of us."""
+    browser.get(f"{running.web_url}/live/")
+    css = "#watch tr[data-instrument]:first-of-type"
+    value = f"{css} [data-field=ask]"
+    first = wait_until(browser, "no quote came", lambda _: find(browser, value).text.strip("–"))
+    wait_until(browser, "the quote never changed", lambda _: find(browser, value).text != first)
+    assert find(browser, f"{css} .symbol").text.startswith("AAPL")
+    return find(browser, value).text.replace(",", "")
+
+
+def complaints(browser: Any) -> list[str]:
+    """What the browser's console says, a refused inline style or script included."""
+    return [line["message"] for line in browser.get_log("browser") if line["level"] == "SEVERE"]
+
+
+def test_sign_in_see_a_tick_approve_and_see_the_fill(running: Any, browser: Any) -> None:
+    sign_in(browser, running, "bob")
+    ask = ask_of(browser, running)
+    browser.get(f"{running.web_url}/admin/queue/")
+    order = propose(running, ask, "browser-1", "<b>looks</b> cheap")
+    # It waits behind the bar until it is asked for, so that nothing moves under the pointer.
+    fresh = find(browser, "#fresh")
+    wait_until(browser, "the new ticket was not announced", lambda _: fresh.is_displayed())
+    assert fresh.text == "1 new: show"
+    fresh.click()
+    card = find(browser, f"#t-{order['ticket_id']}")
+    assert "PAPER" in card.text
+    assert "<b>looks</b> cheap" in card.text
+    approve = find(browser, f"#t-{order['ticket_id']} button.go")
+    wait_until(browser, "approving stayed off", lambda _: approve.is_enabled())
+    approve.click()
+    assert "Approved: Buy 10 AAPL" in find(browser, ".messages").text
+    state = f"#decided tr[data-ticket='{order['ticket_id']}'] .order"
+    wait_until(browser, "the fill never showed", lambda _: "filled" in find(browser, state).text)
+    assert "10 of 10" in find(browser, state).text
+    browser.get(f"{running.web_url}/live/")
+    row = f"#blotter tr[data-order='{order['order_id']}']"
+    assert "filled" in find(browser, row).text
+    assert complaints(browser) == []
+
+
+def test_keys_move_and_reject_and_the_owner_has_no_button(running: Any, browser: Any) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    sign_in(browser, running, "bob")
+    ask = ask_of(browser, running)
+    order = propose(running, ask, "browser-2", "again")
+    browser.get(f"{running.web_url}/admin/queue/")
+    find(browser, f"#t-{order['ticket_id']}.focus")
+    ActionChains(browser).send_keys("r").perform()
+    ActionChains(browser).send_keys("too soon", Keys.ENTER).perform()
+    find(browser, ".messages")
+    assert "too soon" in find(browser, f"#decided tr[data-ticket='{order['ticket_id']}']").text
+    order = propose(running, ask, "browser-3", "and again")
+    sign_in(browser, running, "alice")
+    card = find(browser, f"#t-{order['ticket_id']}")
+    assert "owner of the bot" in card.text
+    assert not card.find_elements("css selector", "button")
+
+
+def test_a_dead_feed_strikes_the_prices_and_turns_approving_off(running: Any, browser: Any) -> None:
+    sign_in(browser, running, "bob")
+    ask = ask_of(browser, running)
+    order = propose(running, ask, "browser-4", "before the feed dies")
+    browser.get(f"{running.web_url}/admin/queue/")
+    approve = find(browser, f"#t-{order['ticket_id']} button.go")
+    wait_until(browser, "approving stayed off", lambda _: approve.is_enabled())
+    running.supervisor.stop(["relay"])
+    wait_until(browser, "approving stayed on", lambda _: not approve.is_enabled())
+    assert "The feed has been silent" in find(browser, f"#t-{order['ticket_id']} .feed-note").text
+    struck = find(browser, f"#t-{order['ticket_id']} .market.dead .value")
+    assert "line-through" in struck.value_of_css_property("text-decoration-line")
