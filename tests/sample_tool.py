@@ -3,6 +3,8 @@
 from decimal import Decimal
 from uuid import UUID
 
+from django.db import OperationalError
+
 from cerbero.access import Actor
 from cerbero.errors import TradingHalted
 from cerbero.tool import WRITE, Out, Params, Tool
@@ -25,6 +27,8 @@ def weigh_thing(actor: Actor, params: Weigh) -> Weighed:
     """
     if params.label == "halted":
         raise TradingHalted(scope="everything", limit=Decimal("1E+2"))
+    if params.label == "database":
+        raise OperationalError("connection to server at 10.0.0.5 failed")
     if params.label == "crash":
         raise RuntimeError("secret inside a crash")
     assert actor.id

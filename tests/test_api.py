@@ -158,6 +158,15 @@ def test_a_refusal_carries_what_the_caller_needs(post: Callable) -> None:
 
 
 @sample
+def test_a_lost_database_is_said_as_such_and_nothing_of_where_it_stands(post: Callable) -> None:
+    response = post({"weight": "1", "label": "database"})
+    assert response.status_code == 503
+    error = response.json()["error"]
+    assert (error["code"], error["retryable"], error["verify_first"]) == ("database_unavailable", True, True)
+    assert "10.0.0.5" not in response.content.decode()
+
+
+@sample
 @pytest.mark.parametrize("debug", [False, True])
 def test_a_crash_says_nothing_but_the_request_id(
     post: Callable, settings, caplog: pytest.LogCaptureFixture, debug: bool

@@ -150,7 +150,7 @@ def test_metrics_count_calls_and_rows_and_name_nobody(fresh_database: Database, 
     assert "paper-login" not in text
 
 
-def test_without_postgres_it_is_alive_and_not_ready_and_a_tool_says_why(
+def test_without_postgres_it_is_alive_and_not_ready_and_metrics_say_so(
     fresh_database: Database, tmp_path: Path
 ) -> None:
     gone = fresh_database.url().replace(fresh_database.name, "no_such_database")
