@@ -63,6 +63,13 @@ def person(user: User, *, request_id: str = "", door: str = "admin") -> Actor:
     return Actor(kind="person", id=user.pk, name=user.get_username(), request_id=request_id, door=door)
 
 
+def user_of(actor: Actor) -> User | None:
+    """The active person behind an actor; None for bots and processes, whatever they may do."""
+    if not actor.is_person or actor.id is None:
+        return None
+    return User.objects.filter(pk=actor.id, is_active=True).first()
+
+
 def issue_token(
     bot: Bot, *, scopes: tuple[str, ...] = DEFAULT_SCOPES, days: int = 90, label: str = ""
 ) -> str:

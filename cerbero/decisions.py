@@ -11,12 +11,12 @@ from uuid import UUID
 from django.db.models.functions import Now
 
 from audit.services import record
-from cerbero.access import Actor
+from cerbero.access import Actor, user_of
 from cerbero.errors import AlreadyDecided, DigestMismatch, PermissionMissing, ReasonRequired, SelfApproval
 from cerbero.lifecycle import transition
 from cerbero.models import Decision, DecisionRequest, DecisionStatus, User
 
-MOVES = {
+MOVES: dict[str, frozenset[str]] = {
     DecisionStatus.PENDING: frozenset(
         {DecisionStatus.APPROVED, DecisionStatus.REJECTED, DecisionStatus.EXPIRED, DecisionStatus.WITHDRAWN}
     ),
@@ -101,7 +101,7 @@ def consume(request: DecisionRequest, *, actor: Actor, digest: str) -> None:
 def withdraw(request: DecisionRequest, *, actor: Actor) -> None:
     """Take the question back, waiting or approved; does nothing when it has ended."""
     request.refresh_from_db(fields=["status"])
-    if DecisionStatus.WITHDRAWN in MOVES.get(DecisionStatus(request.status), frozenset()):
+    if DecisionStatus.WITHDRAWN in MOVES.get(request.status, frozenset()):
         _move(request, DecisionStatus.WITHDRAWN, actor)
 
 
@@ -122,7 +122,7 @@ def why_not(request: DecisionRequest, person: User) -> str:
 
 def _decider(actor: Actor) -> User:
     """Only a person decides, whatever a token's scopes say (gates.md G7)."""
-    person = User.objects.filter(pk=actor.id, is_active=True).first() if actor.is_person else None
+    person = user_of(actor)
     if person is None:
         raise PermissionMissing("Only a signed-in person decides.")
     return person

@@ -31,6 +31,8 @@ def closable(account: Account, facts: Facts, held: Decimal, *, but: UUID | None 
         ticket__account=account,
         instrument=facts.instrument,
         side=Side.SELL if held > 0 else Side.BUY,
-    ).exclude(ticket_id=but)
+    )
+    if but is not None:
+        exits = exits.exclude(ticket_id=but)
     sums = exits.aggregate(total=Sum("quantity"), filled=Sum("filled_quantity"))
     return abs(held) - (sums["total"] or Decimal(0)) + (sums["filled"] or Decimal(0))

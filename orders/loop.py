@@ -7,6 +7,7 @@ plays no part.
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 
 import psycopg
@@ -95,7 +96,7 @@ def _serve(actor: Actor, login: Login, hold: Hold) -> None:
         # We place for this login, and we are not placing: whoever sent this is gone.
         submission.doubt(actor, attempt, ProcessDied())
     for order in Order.objects.to_cancel().filter(ticket__account__login=login):
-        _guarded(actor, login, lambda order=order: _cancel_again(actor, order))  # type: ignore[misc]
+        _guarded(actor, login, partial(_cancel_again, actor, order))
     if login.state != SessionState.UP:
         return
     prepared = list(_attempts(login).filter(status=AttemptStatus.PREPARED))
@@ -111,12 +112,12 @@ def _place(
 ) -> None:
     works: list[Callable[[], None]] = [
         *(
-            lambda attempt=attempt: submission.resume(actor=actor, attempt=attempt, broker=broker, hold=hold)  # type: ignore[misc]
-            for attempt in prepared
+            partial(submission.resume, actor=actor, attempt=each, broker=broker, hold=hold)
+            for each in prepared
         ),
         *(
-            lambda ticket=ticket: submission.submit(actor=actor, ticket=ticket, broker=broker, hold=hold)  # type: ignore[misc]
-            for ticket in sendable
+            partial(submission.submit, actor=actor, ticket=each, broker=broker, hold=hold)
+            for each in sendable
         ),
     ]
     for work in works:
@@ -159,6 +160,6 @@ TICKET_ROWS = (
 )
 
 
-def _attempts(login: Login):  # type: ignore[no-untyped-def]
+def _attempts(login: Login):
     rows = [f"ticket__{name}" for name in TICKET_ROWS]
     return Attempt.objects.filter(Q(ticket__account__login=login)).select_related(*rows)

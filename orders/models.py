@@ -1,6 +1,7 @@
 """Tickets and their legs, attempts, executions, and what the broker says that we hold."""
 
 from datetime import timedelta
+from enum import StrEnum
 
 from django.db import models
 from django.db.models import Func, Q
@@ -13,7 +14,7 @@ from cerbero.models import Bot, DecisionRequest, User
 from orders.lifecycle import WORKING, AttemptStatus, OrderStatus, TicketStatus
 
 
-def _choices(kind: type) -> list[tuple[str, str]]:
+def _choices(kind: type[StrEnum]) -> list[tuple[str, str]]:
     return [(word.value, word.value.replace("_", " ")) for word in kind]
 
 

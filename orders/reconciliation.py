@@ -36,8 +36,8 @@ def reconcile(*, actor: Actor, login: Login, broker: Broker, grace: timedelta = 
     asked_at = timezone.now()
     listed = broker.open_orders()
     executions = broker.executions()
-    facts = [*((row, None) for row in listed), *((row, None) for row in executions)]
-    record_reports(login, Report.Source.POLL, facts, as_of=asked_at)
+    record_reports(login, Report.Source.POLL, [(row, None) for row in listed], as_of=asked_at)
+    record_reports(login, Report.Source.POLL, [(row, None) for row in executions], as_of=asked_at)
     _ask_for_the_missing(login, broker, listed)
     for account in login.accounts.exclude(listed_at=None):
         store_positions(account, broker.positions(account.broker_account_id), asked_at)

@@ -171,7 +171,7 @@ def send_cancel(actor: Actor, order: Order) -> None:
 def visible_orders(actor: Actor) -> Any:
     """A bot sees its own orders; people and the system see all."""
     orders = Order.objects.all()
-    return orders.filter(ticket__bot_id=actor.id) if actor.is_bot else orders
+    return orders.filter(ticket__bot=actor.id) if actor.is_bot else orders
 
 
 def expire_overdue(*, actor: Actor) -> int:

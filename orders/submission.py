@@ -94,7 +94,7 @@ def prepare(actor: Actor, ticket: Ticket, order: Order, moment: Moment, hold: Ho
         )
         if fresh.status != TicketStatus.ALLOWED:
             return None
-        request = DecisionRequest.objects.filter(pk=fresh.request_id).first()
+        request = fresh.request
         try:
             look_again(fresh, order, moment, state, request)
             if request is not None:

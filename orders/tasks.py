@@ -9,6 +9,7 @@ from brokers.services import broker_for
 from brokers.sessions import session_lost
 from cerbero import access, leases
 from cerbero.errors import BrokerError, LeaseLost, SessionExpired
+from orders import trading
 from orders.reconciliation import reconcile
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,7 @@ LEASE_SECONDS = 60
 def reconcile_accounts() -> None:
     """One round for every login whose session is up."""
     actor = access.system("reconciliation")
+    trading.ensure_all()
     for login in Login.objects.filter(is_enabled=True, state=SessionState.UP):
         try:
             with leases.lease(f"reconcile:{login.pk}", LEASE_SECONDS), broker_for(login) as broker:

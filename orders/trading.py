@@ -9,11 +9,11 @@ from django.db.models.functions import Now
 from audit.services import record
 from brokers.models import Account
 from brokers.reports import notify_orders
-from cerbero.access import Actor
+from cerbero.access import Actor, user_of
 from cerbero.errors import NotFound, PermissionMissing, TradingHalted
-from cerbero.models import Bot, User
+from cerbero.models import Bot
 from orders.lifecycle import AttemptStatus
-from orders.models import Attempt, TradingState
+from orders.models import Attempt, Limits, TradingState
 
 Scope, State = TradingState.Scope, TradingState.State
 _SEVERITY = {State.ACTIVE: 0, State.REDUCING: 1, State.HALTED: 2}
@@ -29,6 +29,18 @@ def ensure_states(account: Account | None = None, bot: Bot | None = None) -> Non
     TradingState.objects.bulk_create(
         [TradingState(scope=scope, scope_id=scope_id) for scope, scope_id in wanted], ignore_conflicts=True
     )
+
+
+def ensure_all() -> None:
+    """Give every account and bot that came since its row, and every account the default limits."""
+    known = set(TradingState.objects.values_list("scope_id", flat=True))
+    for account in Account.objects.select_related("login"):
+        if str(account.pk) not in known:
+            ensure_states(account=account)
+        Limits.objects.get_or_create(account=account)
+    for bot in Bot.objects.all():
+        if str(bot.pk) not in known:
+            ensure_states(bot=bot)
 
 
 def scopes_of(account: Account, bot_id: object | None) -> Q:
@@ -122,6 +134,6 @@ def _may_halt(actor: Actor, scope: str, scope_id: str) -> None:
 
 def require_permission(actor: Actor, permission: str) -> None:
     """Raises PermissionMissing unless the actor is an active person with the permission."""
-    person = User.objects.filter(pk=actor.id, is_active=True).first() if actor.is_person else None
+    person = user_of(actor)
     if person is None or not person.has_perm(permission):
         raise PermissionMissing(permission=permission)

@@ -7,7 +7,7 @@ from django.db import transaction
 
 from cerbero.errors import NotFound, PermissionMissing, TradingHalted
 from orders import trading
-from orders.models import TradingState
+from orders.models import Limits, TradingState
 from tests.orders import world as worlds
 from tests.rig import run_together
 
@@ -40,6 +40,17 @@ def test_who_when_and_why_are_kept(desk):
 def test_a_scope_that_does_not_exist_is_not_found(desk):
     with pytest.raises(NotFound):
         trading.halt_trading(actor=desk.person("bob"), scope=BOT, scope_id="nobody", reason="x")
+
+
+def test_accounts_and_bots_that_came_since_get_their_rows(desk):
+    TradingState.objects.all().delete()
+    Limits.objects.all().delete()
+    trading.ensure_all()
+    assert sorted(TradingState.objects.values_list("scope", flat=True)) == sorted(TradingState.Scope.values)
+    assert desk.place().status == "proposed"
+    trading.halt_trading(actor=desk.person("bob"), reason="x")
+    trading.ensure_all()
+    assert TradingState.objects.filter(state="halted").count() == 1, "a halt outlives it"
 
 
 def test_a_halt_waits_for_the_submission_that_holds_the_rows(fresh_database):
