@@ -6,7 +6,7 @@ PYTHON := $(VENV)/bin/python
 # What the production shape is given; values that open nothing.
 KEY = $$(head -c 32 /dev/urandom | base64 | tr '+/' '-_')
 PRODUCTION = env SECRET_KEY=$$(head -c 48 /dev/urandom | base64 -w 0) ENCRYPTION_KEY=$(KEY) QUOTE_FRAME_KEY=$(KEY) \
-  DATABASE_URL=postgresql://cerbero_app@postgres/cerbero REDIS_URL=redis://cerbero@redis/0 PUBLIC_URL=https://cerbero.example
+  DATABASE_URL=postgresql://cerbero_app@postgres/cerbero REDIS_URL=redis://cerbero@redis/0 PUBLIC_URL=https://cerbero.example LOG_LEVEL=ERROR
 
 .PHONY: help up demo test check bench
 

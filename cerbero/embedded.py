@@ -261,7 +261,12 @@ def _as_user(uid: int, reads: tuple[Path, ...]) -> tuple[str, ...]:
         raise CannotStart(
             "As root, `setpriv` (package util-linux) is needed to run Postgres as another user."
         )
-    words = (setpriv, f"--reuid={uid}", f"--regid={pwd.getpwuid(uid).pw_gid}", "--clear-groups")
+    words: tuple[str, ...] = (
+        setpriv,
+        f"--reuid={uid}",
+        f"--regid={pwd.getpwuid(uid).pw_gid}",
+        "--clear-groups",
+    )
     closed = next(filter(_is_closed, (each for path in reads for each in (path, *path.parents))), None)
     if closed is None:
         return (*words, "--inh-caps=-all", "--bounding-set=-all", "--pdeathsig", "INT")

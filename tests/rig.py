@@ -7,19 +7,23 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from uuid import uuid4
 
 import psycopg
 from psycopg import sql
 
 from cerbero import embedded
+from cerbero.errors import CannotStart
+from cerbero.stack import hold
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 TEMPLATE = "cerbero_template"
+PREFIX, LEFT_OVER_SECONDS = "cerbero-tests-", 600
 # A developer's own environment must not change what the tests prove.
 FOREIGN = (
     "DEBUG",
@@ -39,23 +43,27 @@ class Servers:
     root: Path
     postgres: embedded.Postgres
     redis: embedded.Redis
+    lock: IO[str]
 
     @classmethod
     def start(cls) -> "Servers":
-        root = Path(tempfile.mkdtemp(prefix="cerbero-tests-"))
+        root = Path(tempfile.mkdtemp(prefix=PREFIX))
+        lock = hold(root)
+        _sweep()
         try:
             redis = embedded.start_redis(root)
             # fsync proves nothing in a cluster that is thrown away.
-            return cls(root, embedded.start_postgres(root, durable=False), redis)
+            return cls(root, embedded.start_postgres(root, durable=False), redis, lock)
         except BaseException:
+            lock.close()
             shutil.rmtree(root, ignore_errors=True)
             raise
 
     def stop(self) -> None:
         self.postgres.stop()
         self.redis.stop()
-        embedded.forget_sockets(self.root)
-        shutil.rmtree(self.root, ignore_errors=True)
+        self.lock.close()
+        _forget(self.root)
 
     def environment(self, database: str, role: str = embedded.APP) -> dict[str, str]:
         """What settings.py reads, for a process that uses `database` as `role`."""
@@ -87,6 +95,20 @@ class Servers:
     def _as_admin(self, words: str, *names: str) -> None:
         with psycopg.connect(self.postgres.url(embedded.ADMIN, "postgres"), autocommit=True) as connection:
             connection.execute(sql.SQL(words).format(*map(sql.Identifier, names)))
+
+
+def _sweep() -> None:
+    # A run that was killed ends its servers with it, and leaves its folder.
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with contextlib.suppress(CannotStart, OSError):
+            if time.time() - (folder / "up.lock").stat().st_mtime > LEFT_OVER_SECONDS:
+                hold(folder).close()
+                _forget(folder)
+
+
+def _forget(root: Path) -> None:
+    embedded.forget_sockets(root)
+    shutil.rmtree(root, ignore_errors=True)
 
 
 @dataclass
