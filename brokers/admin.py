@@ -31,6 +31,7 @@ from brokers.sessions import take_over_session
 from cerbero.access import Actor, person
 from cerbero.errors import CerberoError
 from cerbero.site import AuditedAdmin, ReadOnlyAdmin
+from orders.templatetags.console import environment_cell
 
 SECRETS = ("session_token", "socket_session")
 QUESTIONS_HELP = (
@@ -64,7 +65,7 @@ class LoginPage(ReadOnlyAdmin):
 
     list_display = (
         "name",
-        "environment",
+        environment_cell,
         "state",
         "state_detail",
         "tickled_at",
@@ -160,7 +161,7 @@ class ClearanceForm(forms.Form):
 class AccountPage(ReadOnlyAdmin):
     """Accounts as the broker lists them; the allow-list of questions and live clearance have pages of their own."""
 
-    list_display = ("broker_account_id", "alias", "login", "environment", "currency", "listed_at")
+    list_display = ("broker_account_id", "alias", "login", environment_cell, "currency", "listed_at")
     list_filter = ("environment", "login")
     search_fields = ("broker_account_id", "alias")
     list_select_related = ("login",)

@@ -19,6 +19,7 @@ from cerbero.access import DEFAULT_SCOPES, SCOPES, person
 from cerbero.errors import StateConflict
 from cerbero.models import AccessToken, Bot, Decision, DecisionRequest, User
 from cerbero.site import AuditedAdmin, ReadOnlyAdmin
+from orders.templatetags.console import environment_cell
 from orders.trading import ensure_states
 
 admin.site.unregister(Group)
@@ -58,7 +59,7 @@ class UserPage(AuditedAdmin, UserAdmin):
 class BotPage(AuditedAdmin):
     """Bots. Name and environment stay as they were made: tickets and tokens refer to them."""
 
-    list_display = ("name", "environment", "owner", "is_active", "created_at")
+    list_display = ("name", environment_cell, "owner", "is_active", "created_at")
     list_filter = ("environment", "is_active")
     search_fields = ("name", "owner__username")
     autocomplete_fields = ("owner",)
@@ -94,7 +95,7 @@ class TokenForm(forms.Form):
 class TokenPage(ReadOnlyAdmin):
     """Tokens by their prefix; issuing shows one once, revoking ends it at once."""
 
-    list_display = ("__str__", "bot", "label", "environment", "expires_at", "last_used_at", "ended")
+    list_display = ("__str__", "bot", "label", environment_cell, "expires_at", "last_used_at", "ended")
     list_filter = ("environment", "bot")
     search_fields = ("prefix", "bot__name", "label")
     list_select_related = ("bot",)

@@ -11,7 +11,7 @@ from django.utils import timezone
 from brokers.base import Availability
 from brokers.models import Instrument, Quote
 from cerbero.decisions import why_not
-from cerbero.models import Decision, DecisionStatus, User
+from cerbero.models import Decision, DecisionRequest, DecisionStatus, User
 from orders.lifecycle import TicketStatus
 from orders.models import Order, Ticket, TicketQuerySet
 from orders.presentation import (
@@ -109,7 +109,7 @@ class Card:
 
     @property
     def facts(self) -> dict[str, Any]:
-        return self.ticket.request.facts if self.ticket.request else {}
+        return asked(self.ticket).facts
 
     @property
     def sentence(self) -> str:
@@ -117,11 +117,11 @@ class Card:
 
     @property
     def seconds_left(self) -> float:
-        return (self.ticket.request.expires_at - timezone.now()).total_seconds()
+        return (asked(self.ticket).expires_at - timezone.now()).total_seconds()
 
     @property
     def seconds_total(self) -> float:
-        return (self.ticket.request.expires_at - self.ticket.request.created_at).total_seconds()
+        return (asked(self.ticket).expires_at - asked(self.ticket).created_at).total_seconds()
 
     @property
     def notional(self) -> str:
@@ -186,9 +186,17 @@ def card_of(ticket: Ticket, person: User) -> Card:
     )
 
 
+def asked(ticket: Ticket) -> DecisionRequest:
+    """What people were asked about a ticket. Raises ValueError for one that needed nobody."""
+    if ticket.request is None:
+        raise ValueError("nobody was asked about this ticket")
+    return ticket.request
+
+
 def who_decided(ticket: Ticket) -> str:
     """How many decisions there are of how many, and whose, as the card says it."""
-    taken, quorum, now = list(ticket.request.decisions.all()), ticket.request.quorum, timezone.now()
+    request, now = asked(ticket), timezone.now()
+    taken, quorum = list(request.decisions.all()), request.quorum
     said = [
         f"{each.person} {'approved' if each.is_yes else 'rejected'} "
         f"{duration((now - each.decided_at).total_seconds())} ago"
@@ -216,11 +224,11 @@ def last_decision() -> Decision | None:
 def _why_not(ticket: Ticket, person: User) -> str:
     if not person.has_perm("orders.decide_ticket"):
         return "You may look, not decide: that takes the permission to decide on tickets."
-    return why_not(ticket.request, person)
+    return why_not(asked(ticket), person)
 
 
 def _market(ticket: Ticket, order: Order) -> Market:
-    told = (ticket.request.facts.get("quote") if ticket.request else None) or {}
+    told = asked(ticket).facts.get("quote") or {}
     return Market(
         instrument=order.instrument,
         places=price_places(order.instrument.price_increment),
@@ -234,8 +242,9 @@ def _market(ticket: Ticket, order: Order) -> Market:
 
 def _value_of_limit(check: dict[str, Any]) -> str:
     value, limit, says = (str(check.get(name) or "") for name in ("value", "limit", "says"))
+    join = " in steps of " if check["name"] == "Price step" else " of "
     # A limit that is no number is not something that a value can be so much of.
-    text = f"{value} of {limit}" if limit[:1].isdigit() else " · ".join(filter(None, (value, limit)))
+    text = join.join((value, limit)) if limit[:1].isdigit() else " · ".join(dict.fromkeys((value, limit)))
     return f"{text} · {says}" if says else text
 
 

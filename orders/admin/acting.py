@@ -18,7 +18,7 @@ def actor_of(request: HttpRequest) -> Actor:
 
 def demand(request: HttpRequest, permission: str) -> None:
     """Raises PermissionDenied, which is the 403 page, unless the person holds `permission`."""
-    if not request.user.has_perm(permission):  # type: ignore[union-attr]
+    if not request.user.has_perm(permission):
         raise PermissionDenied(permission)
 
 

@@ -10,7 +10,7 @@ from cerbero.site import AuditedAdmin
 from orders.admin.lists import ListAdmin, account_cell, column, figure, order_link
 from orders.models import Balance, Drift, Limits, Position, TradingState
 from orders.presentation import money, number, price
-from orders.templatetags.console import age, status_label
+from orders.templatetags.console import age, scope, status_label
 
 
 @admin.register(Position)
@@ -98,10 +98,14 @@ class DriftAdmin(ListAdmin):
 
 @admin.register(TradingState)
 class TradingStateAdmin(ListAdmin):
-    list_display = ("__str__", "label", "changed_by", "reason", "changed_at")
+    list_display = ("speaks_for", "label", "changed_by", "reason", "changed_at")
     list_filter = ("state", "scope")
     ordering = ("scope", "scope_id")
     readonly_fields = ("changed_at",)
+
+    @column("For", "scope")
+    def speaks_for(self, row: TradingState) -> SafeString | str:
+        return scope(row)
 
     @column("State", "state")
     def label(self, row: TradingState) -> SafeString:

@@ -75,6 +75,7 @@ def _decide(request: HttpRequest, ticket_id: UUID, *, is_yes: bool) -> HttpRespo
 def _outcome(ticket: Ticket) -> dict[str, Any]:
     """One decided ticket: who, what, and how far its first order has come."""
     first = min(ticket.orders.all(), key=lambda order: order.number)
+    decision = queue.asked(ticket).status
     filled = f"{number(first.filled_quantity)} of {number(first.quantity)}"
     average = price(first.average_price, first.instrument.price_increment)
     return {
@@ -84,7 +85,7 @@ def _outcome(ticket: Ticket) -> dict[str, Any]:
         "environment": ticket.account.environment,
         "account": str(ticket.account),
         "by": ", ".join(str(each.person) for each in _decisions(ticket)) or MISSING,
-        "decision": ticket.request.status if ticket.request.status != "consumed" else "approved",
+        "decision": "approved" if decision == "consumed" else decision,
         "why": _why(ticket),
         "status": first.status if first.status != "pending" else ticket.status,
         "filled": f"{filled} at {average}" if first.filled_quantity else "",
@@ -102,4 +103,4 @@ def _why(ticket: Ticket) -> str:
 
 
 def _decisions(ticket: Ticket) -> list[Any]:
-    return list(ticket.request.decisions.all())
+    return list(queue.asked(ticket).decisions.all())

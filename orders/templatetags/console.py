@@ -6,13 +6,16 @@ from decimal import Decimal
 from typing import Any
 
 from django import template
+from django.contrib import admin
+from django.db.models import Model
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from brokers.models import Login, SessionState
+from brokers.models import Account, Login, SessionState
+from cerbero.models import Bot
 from orders import presentation, queue
 from orders.lifecycle import AttemptStatus
 from orders.models import Attempt, Drift, TradingState
@@ -92,9 +95,30 @@ def environment_label(environment: str) -> SafeString:
     return format_html('<span class="env {}">{}</span>', word, word.upper())
 
 
+@admin.display(description="Environment", ordering="environment")
+def environment_cell(row: Model) -> SafeString:
+    """The label as a column of an admin list."""
+    return environment_label(row.environment)  # type: ignore[attr-defined]
+
+
 @register.filter
 def status_label(status: str) -> SafeString:
     return format_html('<span class="status {}">{}</span>', status, status.replace("_", " "))
+
+
+@register.filter
+def scope(state: TradingState) -> SafeString | str:
+    """What a trading state speaks for, by the name that people know; an account with its label."""
+    if state.scope == TradingState.Scope.ACCOUNT:
+        account = Account.objects.filter(pk=state.scope_id).first()
+        return (
+            format_html("{} Account {}", environment_label(account.environment), account)
+            if account
+            else "Account"
+        )
+    if state.scope == TradingState.Scope.BOT:
+        return f"Bot {Bot.objects.filter(pk=state.scope_id).first() or state.scope_id}"
+    return f"{state.get_scope_display().capitalize()} {state.scope_id.upper()}".strip()
 
 
 @register.filter
@@ -124,7 +148,7 @@ def _links(request: HttpRequest) -> list[Link]:
     }
     links = []
     for label, name, query, permission, key in _NAVIGATION:
-        if permission and not request.user.has_perm(permission):  # type: ignore[union-attr]
+        if permission and not request.user.has_perm(permission):
             continue
         try:
             url = reverse(name)
