@@ -113,7 +113,7 @@ def prepare(actor: Actor, ticket: Ticket, order: Order, moment: Moment, hold: Ho
 
 def send(actor: Actor, attempt: Attempt, legs: Sequence[OrderTerms], broker: Broker, hold: Hold) -> None:
     """Arm, send, and write what came back. Nothing here is ever sent a second time."""
-    if not arm(attempt, hold):
+    if not arm(actor, attempt, hold):
         log.warning("attempt not armed", extra={"attempt": str(attempt.pk)})
         return
     account = attempt.ticket.account
@@ -133,7 +133,7 @@ def send(actor: Actor, attempt: Attempt, legs: Sequence[OrderTerms], broker: Bro
         _converse(actor, attempt, answer, broker)
 
 
-def arm(attempt: Attempt, hold: Hold) -> bool:
+def arm(actor: Actor, attempt: Attempt, hold: Hold) -> bool:
     """The last look before the wire: the attempt is still ours, the lease still holds, nothing is halted.
 
     One conditional UPDATE; its row count is the verdict.
@@ -150,10 +150,13 @@ def arm(attempt: Attempt, hold: Hold) -> bool:
     )
     if not (ticket.reduce_only and ticket.person_id):
         rows = rows.exclude(Exists(halted))
-    armed = rows.update(status=AttemptStatus.SENT, sent_at=Now()) == 1
-    if armed:
-        attempt.status = AttemptStatus.SENT
-    return armed
+    with transaction.atomic(durable=True):
+        if rows.update(status=AttemptStatus.SENT, sent_at=Now()) != 1:
+            return False
+        details = {"client_order_id": attempt.client_order_id, "fence": hold.fence}
+        record("attempt.sent", actor=actor, subject_kind="attempt", subject_id=attempt.pk, details=details)
+    attempt.status = AttemptStatus.SENT
+    return True
 
 
 def doubt(actor: Actor, attempt: Attempt, problem: BaseException, **more: Any) -> None:

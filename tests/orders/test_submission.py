@@ -201,7 +201,7 @@ def test_a_process_paused_past_its_lease_cannot_send(floor):
         moment = submission.read_moment(ticket, order, broker)
         attempt = submission.prepare(ME, ticket, order, moment, hold)
         _lease_runs_out()
-        assert not submission.arm(attempt, hold)
+        assert not submission.arm(ME, attempt, hold)
         with pytest.raises(LeaseLost):
             submission.prepare(ME, ticket, order, moment, hold)
     assert floor.at_broker() == []
@@ -291,6 +291,7 @@ def test_every_step_is_in_the_trail(floor):
         "ticket.allowed",
         "approval.consumed",
         "attempt.prepared",
+        "attempt.sent",
         "ticket.sent",
         "order.submitted",
         "attempt.answered",
