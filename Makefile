@@ -20,13 +20,12 @@ demo: $(VENV)/.installed  ## one order from proposal to fill, by itself; ARGS=--
 	@exec $(PYTHON) manage.py demo $(ARGS)
 
 test: $(VENV)/.installed-dev  ## the whole suite on servers of its own; ARGS='tests/test_up.py -x'
-	@exec $(PYTHON) -m pytest $(ARGS)
+	@exec $(PYTHON) -m pytest -n 2 --dist worksteal $(ARGS)
 
-check: $(VENV)/.installed-dev  ## lint, format, types, layers, migrations, the production shape
+check: $(VENV)/.installed-dev  ## lint, format, types, migrations, the production shape
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PRODUCTION) $(PYTHON) -m mypy .
-	$(VENV)/bin/lint-imports
 	$(PRODUCTION) $(PYTHON) -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
 	$(PRODUCTION) $(PYTHON) -W ignore::RuntimeWarning manage.py check --deploy --fail-level WARNING
 

@@ -166,8 +166,8 @@ class AccountPage(ReadOnlyAdmin):
     search_fields = ("broker_account_id", "alias")
     list_select_related = ("login",)
     ordering = ("broker_account_id",)
-    fields = (*list_display, "trading_zone", "roll_over_time", "questions", "live_orders")
-    readonly_fields = fields
+    fields = (*list_display, "trading_zone", "roll_over_time", "questions", "live_orders")  # type: ignore[assignment]
+    readonly_fields = fields  # type: ignore[assignment]
 
     @admin.display(description="Broker questions answered yes")
     def questions(self, row: Account) -> SafeString:

@@ -99,8 +99,8 @@ class TokenPage(ReadOnlyAdmin):
     list_filter = ("environment", "bot")
     search_fields = ("prefix", "bot__name", "label")
     list_select_related = ("bot",)
-    fields = (*list_display, "scopes", "created_at", "revoked_at")
-    readonly_fields = fields
+    fields = (*list_display, "scopes", "created_at", "revoked_at")  # type: ignore[assignment]
+    readonly_fields = fields  # type: ignore[assignment]
     ordering = ("-created_at",)
     change_list_template = "admin/cerbero/accesstoken/list.html"
 

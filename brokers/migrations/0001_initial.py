@@ -8,178 +8,345 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='Account',
+            name="Account",
             fields=[
-                ('id', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('broker_account_id', models.CharField(max_length=32)),
-                ('alias', models.CharField(blank=True, max_length=64)),
-                ('currency', models.CharField(default='USD', max_length=3)),
-                ('environment', models.CharField(blank=True, choices=[('paper', 'Paper'), ('live', 'Live')], editable=False, max_length=5)),
-                ('listed_at', models.DateTimeField(editable=False, null=True)),
-                ('allowed_question_ids', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=16), blank=True, default=list, size=None)),
-                ('trading_zone', models.CharField(default='America/New_York', max_length=64)),
-                ('roll_over_time', models.TimeField(default='17:00')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("broker_account_id", models.CharField(max_length=32)),
+                ("alias", models.CharField(blank=True, max_length=64)),
+                ("currency", models.CharField(default="USD", max_length=3)),
+                (
+                    "environment",
+                    models.CharField(
+                        blank=True,
+                        choices=[("paper", "Paper"), ("live", "Live")],
+                        editable=False,
+                        max_length=5,
+                    ),
+                ),
+                ("listed_at", models.DateTimeField(editable=False, null=True)),
+                (
+                    "allowed_question_ids",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.CharField(max_length=16), blank=True, default=list, size=None
+                    ),
+                ),
+                ("trading_zone", models.CharField(default="America/New_York", max_length=64)),
+                ("roll_over_time", models.TimeField(default="17:00")),
             ],
         ),
         migrations.CreateModel(
-            name='BrokerInstrument',
+            name="BrokerInstrument",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('broker', models.CharField(max_length=16)),
-                ('broker_instrument_id', models.CharField(max_length=32)),
-                ('resolved_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("broker", models.CharField(max_length=16)),
+                ("broker_instrument_id", models.CharField(max_length=32)),
+                (
+                    "resolved_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), editable=False
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Credential',
+            name="Credential",
             fields=[
-                ('id', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('status', models.CharField(choices=[('staged', 'Staged'), ('active', 'Active'), ('retired', 'Retired'), ('destroyed', 'Destroyed')], default='staged', max_length=9)),
-                ('consumer_key', models.CharField(blank=True, max_length=32)),
-                ('access_token', models.CharField(blank=True, max_length=64)),
-                ('access_token_secret', models.BinaryField(default=b'')),
-                ('signature_key', models.BinaryField(default=b'')),
-                ('encryption_key', models.BinaryField(default=b'')),
-                ('dh_prime', models.BinaryField(default=b'')),
-                ('signature_fingerprint', models.CharField(blank=True, max_length=64)),
-                ('encryption_fingerprint', models.CharField(blank=True, max_length=64)),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
-                ('activated_at', models.DateTimeField(editable=False, null=True)),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("staged", "Staged"),
+                            ("active", "Active"),
+                            ("retired", "Retired"),
+                            ("destroyed", "Destroyed"),
+                        ],
+                        default="staged",
+                        max_length=9,
+                    ),
+                ),
+                ("consumer_key", models.CharField(blank=True, max_length=32)),
+                ("access_token", models.CharField(blank=True, max_length=64)),
+                ("access_token_secret", models.BinaryField(default=b"")),
+                ("signature_key", models.BinaryField(default=b"")),
+                ("encryption_key", models.BinaryField(default=b"")),
+                ("dh_prime", models.BinaryField(default=b"")),
+                ("signature_fingerprint", models.CharField(blank=True, max_length=64)),
+                ("encryption_fingerprint", models.CharField(blank=True, max_length=64)),
+                (
+                    "created_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), editable=False
+                    ),
+                ),
+                ("activated_at", models.DateTimeField(editable=False, null=True)),
             ],
         ),
         migrations.CreateModel(
-            name='Instrument',
+            name="Instrument",
             fields=[
-                ('id', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('symbol', models.CharField(max_length=32)),
-                ('name', models.CharField(blank=True, max_length=128)),
-                ('asset_class', models.CharField(default='STK', max_length=8)),
-                ('currency', models.CharField(default='USD', max_length=3)),
-                ('exchange', models.CharField(blank=True, max_length=16)),
-                ('multiplier', models.DecimalField(blank=True, decimal_places=18, max_digits=38, null=True)),
-                ('price_increment', models.DecimalField(blank=True, decimal_places=18, max_digits=38, null=True)),
-                ('is_allowed', models.BooleanField(default=False)),
-                ('problem', models.CharField(blank=True, editable=False, max_length=300)),
-                ('resolve_tried_at', models.DateTimeField(editable=False, null=True)),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("symbol", models.CharField(max_length=32)),
+                ("name", models.CharField(blank=True, max_length=128)),
+                ("asset_class", models.CharField(default="STK", max_length=8)),
+                ("currency", models.CharField(default="USD", max_length=3)),
+                ("exchange", models.CharField(blank=True, max_length=16)),
+                ("multiplier", models.DecimalField(blank=True, decimal_places=18, max_digits=38, null=True)),
+                (
+                    "price_increment",
+                    models.DecimalField(blank=True, decimal_places=18, max_digits=38, null=True),
+                ),
+                ("is_allowed", models.BooleanField(default=False)),
+                ("problem", models.CharField(blank=True, editable=False, max_length=300)),
+                ("resolve_tried_at", models.DateTimeField(editable=False, null=True)),
             ],
         ),
         migrations.CreateModel(
-            name='Login',
+            name="Login",
             fields=[
-                ('id', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('name', models.SlugField(max_length=64, unique=True)),
-                ('broker', models.CharField(default='ibkr', max_length=16)),
-                ('environment', models.CharField(choices=[('paper', 'Paper'), ('live', 'Live')], max_length=5)),
-                ('is_paper', models.BooleanField(editable=False, null=True)),
-                ('base_url', models.URLField(default='https://api.ibkr.com/v1/api')),
-                ('ws_url', models.CharField(default='wss://api.ibkr.com/v1/api/ws', max_length=200)),
-                ('is_enabled', models.BooleanField(default=True)),
-                ('state', models.CharField(choices=[('down', 'Down'), ('minting', 'Minting'), ('authenticated', 'Authenticated'), ('up', 'brokerage up'), ('competing', 'Competing'), ('not_established', 'connected but not established'), ('expired', 'Expired'), ('unreachable', 'Unreachable'), ('mismatched', 'environment mismatch')], default='down', editable=False, max_length=16)),
-                ('state_detail', models.CharField(blank=True, editable=False, max_length=300)),
-                ('state_changed_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
-                ('session_token', models.BinaryField(default=b'')),
-                ('session_token_expires_at', models.DateTimeField(editable=False, null=True)),
-                ('socket_session', models.BinaryField(default=b'')),
-                ('tickled_at', models.DateTimeField(editable=False, null=True)),
-                ('tickle_asked_at', models.DateTimeField(editable=False, null=True)),
-                ('failures', models.PositiveSmallIntegerField(default=0, editable=False)),
-                ('retry_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
-                ('feed_alive_at', models.DateTimeField(editable=False, null=True)),
-                ('paced_until', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
-                ('cooling_until', models.DateTimeField(editable=False, null=True)),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("name", models.SlugField(max_length=64, unique=True)),
+                ("broker", models.CharField(default="ibkr", max_length=16)),
+                (
+                    "environment",
+                    models.CharField(choices=[("paper", "Paper"), ("live", "Live")], max_length=5),
+                ),
+                ("is_paper", models.BooleanField(editable=False, null=True)),
+                ("base_url", models.URLField(default="https://api.ibkr.com/v1/api")),
+                ("ws_url", models.CharField(default="wss://api.ibkr.com/v1/api/ws", max_length=200)),
+                ("is_enabled", models.BooleanField(default=True)),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("down", "Down"),
+                            ("minting", "Minting"),
+                            ("authenticated", "Authenticated"),
+                            ("up", "brokerage up"),
+                            ("competing", "Competing"),
+                            ("not_established", "connected but not established"),
+                            ("expired", "Expired"),
+                            ("unreachable", "Unreachable"),
+                            ("mismatched", "environment mismatch"),
+                        ],
+                        default="down",
+                        editable=False,
+                        max_length=16,
+                    ),
+                ),
+                ("state_detail", models.CharField(blank=True, editable=False, max_length=300)),
+                (
+                    "state_changed_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), editable=False
+                    ),
+                ),
+                ("session_token", models.BinaryField(default=b"")),
+                ("session_token_expires_at", models.DateTimeField(editable=False, null=True)),
+                ("socket_session", models.BinaryField(default=b"")),
+                ("tickled_at", models.DateTimeField(editable=False, null=True)),
+                ("tickle_asked_at", models.DateTimeField(editable=False, null=True)),
+                ("failures", models.PositiveSmallIntegerField(default=0, editable=False)),
+                (
+                    "retry_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), editable=False
+                    ),
+                ),
+                ("feed_alive_at", models.DateTimeField(editable=False, null=True)),
+                (
+                    "paced_until",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), editable=False
+                    ),
+                ),
+                ("cooling_until", models.DateTimeField(editable=False, null=True)),
             ],
         ),
         migrations.CreateModel(
-            name='Report',
+            name="Report",
             fields=[
-                ('id', models.BigAutoField(primary_key=True, serialize=False)),
-                ('kind', models.CharField(choices=[('order', 'Order'), ('execution', 'Execution')], max_length=9)),
-                ('source', models.CharField(choices=[('reply', 'Reply'), ('stream', 'Stream'), ('poll', 'Poll')], max_length=6)),
-                ('subject', models.CharField(max_length=64)),
-                ('record', models.JSONField()),
-                ('raw', models.JSONField(null=True)),
-                ('digest', models.CharField(max_length=64)),
-                ('as_of', models.DateTimeField(db_default=models.Func(function='clock_timestamp'))),
-                ('applied_at', models.DateTimeField(null=True)),
-                ('problem', models.CharField(blank=True, max_length=300)),
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                (
+                    "kind",
+                    models.CharField(choices=[("order", "Order"), ("execution", "Execution")], max_length=9),
+                ),
+                (
+                    "source",
+                    models.CharField(
+                        choices=[("reply", "Reply"), ("stream", "Stream"), ("poll", "Poll")], max_length=6
+                    ),
+                ),
+                ("subject", models.CharField(max_length=64)),
+                ("record", models.JSONField()),
+                ("raw", models.JSONField(null=True)),
+                ("digest", models.CharField(max_length=64)),
+                ("as_of", models.DateTimeField(db_default=models.Func(function="clock_timestamp"))),
+                ("applied_at", models.DateTimeField(null=True)),
+                ("problem", models.CharField(blank=True, max_length=300)),
             ],
         ),
         migrations.CreateModel(
-            name='Subscription',
+            name="Subscription",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('wanted_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "wanted_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), editable=False
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='LiveClearance',
+            name="LiveClearance",
             fields=[
-                ('account', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, primary_key=True, related_name='clearance', serialize=False, to='brokers.account')),
-                ('enabled_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
-                ('paper_flow_run', models.BooleanField(default=False)),
-                ('approvals_reviewed', models.BooleanField(default=False)),
-                ('limits_reviewed', models.BooleanField(default=False)),
-                ('kill_switch_tested', models.BooleanField(default=False)),
-                ('runbook_read', models.BooleanField(default=False)),
-                ('confirmed_at', models.DateTimeField(editable=False, null=True)),
+                (
+                    "account",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        primary_key=True,
+                        related_name="clearance",
+                        serialize=False,
+                        to="brokers.account",
+                    ),
+                ),
+                (
+                    "enabled_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), editable=False
+                    ),
+                ),
+                ("paper_flow_run", models.BooleanField(default=False)),
+                ("approvals_reviewed", models.BooleanField(default=False)),
+                ("limits_reviewed", models.BooleanField(default=False)),
+                ("kill_switch_tested", models.BooleanField(default=False)),
+                ("runbook_read", models.BooleanField(default=False)),
+                ("confirmed_at", models.DateTimeField(editable=False, null=True)),
             ],
         ),
         migrations.CreateModel(
-            name='Quote',
+            name="Quote",
             fields=[
-                ('instrument', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='quote', serialize=False, to='brokers.instrument')),
-                ('bid', models.DecimalField(decimal_places=18, max_digits=38, null=True)),
-                ('ask', models.DecimalField(decimal_places=18, max_digits=38, null=True)),
-                ('last', models.DecimalField(decimal_places=18, max_digits=38, null=True)),
-                ('bid_size', models.DecimalField(decimal_places=18, max_digits=38, null=True)),
-                ('ask_size', models.DecimalField(decimal_places=18, max_digits=38, null=True)),
-                ('prior_close', models.DecimalField(decimal_places=18, max_digits=38, null=True)),
-                ('availability', models.CharField(choices=[('live', 'live'), ('delayed', 'delayed'), ('frozen', 'frozen'), ('none', 'none')], max_length=7)),
-                ('is_halted', models.BooleanField(default=False)),
-                ('received_at', models.DateTimeField()),
-                ('changed_at', models.DateTimeField()),
+                (
+                    "instrument",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        primary_key=True,
+                        related_name="quote",
+                        serialize=False,
+                        to="brokers.instrument",
+                    ),
+                ),
+                ("bid", models.DecimalField(decimal_places=18, max_digits=38, null=True)),
+                ("ask", models.DecimalField(decimal_places=18, max_digits=38, null=True)),
+                ("last", models.DecimalField(decimal_places=18, max_digits=38, null=True)),
+                ("bid_size", models.DecimalField(decimal_places=18, max_digits=38, null=True)),
+                ("ask_size", models.DecimalField(decimal_places=18, max_digits=38, null=True)),
+                ("prior_close", models.DecimalField(decimal_places=18, max_digits=38, null=True)),
+                (
+                    "availability",
+                    models.CharField(
+                        choices=[
+                            ("live", "live"),
+                            ("delayed", "delayed"),
+                            ("frozen", "frozen"),
+                            ("none", "none"),
+                        ],
+                        max_length=7,
+                    ),
+                ),
+                ("is_halted", models.BooleanField(default=False)),
+                ("received_at", models.DateTimeField()),
+                ("changed_at", models.DateTimeField()),
             ],
         ),
         migrations.AddConstraint(
-            model_name='instrument',
-            constraint=models.UniqueConstraint(fields=('symbol', 'asset_class', 'currency'), name='instrument_once'),
+            model_name="instrument",
+            constraint=models.UniqueConstraint(
+                fields=("symbol", "asset_class", "currency"), name="instrument_once"
+            ),
         ),
         migrations.AddField(
-            model_name='brokerinstrument',
-            name='instrument',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='broker_ids', to='brokers.instrument'),
+            model_name="brokerinstrument",
+            name="instrument",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="broker_ids",
+                to="brokers.instrument",
+            ),
         ),
         migrations.AddField(
-            model_name='credential',
-            name='login',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='credentials', to='brokers.login'),
+            model_name="credential",
+            name="login",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.PROTECT, related_name="credentials", to="brokers.login"
+            ),
         ),
         migrations.AddField(
-            model_name='account',
-            name='login',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='accounts', to='brokers.login'),
+            model_name="account",
+            name="login",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.PROTECT, related_name="accounts", to="brokers.login"
+            ),
         ),
         migrations.AddField(
-            model_name='report',
-            name='login',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='reports', to='brokers.login'),
+            model_name="report",
+            name="login",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.PROTECT, related_name="reports", to="brokers.login"
+            ),
         ),
         migrations.AddField(
-            model_name='subscription',
-            name='instrument',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='subscriptions', to='brokers.instrument'),
+            model_name="subscription",
+            name="instrument",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.CASCADE,
+                related_name="subscriptions",
+                to="brokers.instrument",
+            ),
         ),
         migrations.AddField(
-            model_name='subscription',
-            name='login',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='subscriptions', to='brokers.login'),
+            model_name="subscription",
+            name="login",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.CASCADE, related_name="subscriptions", to="brokers.login"
+            ),
         ),
     ]

@@ -6,59 +6,98 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('brokers', '0001_initial'),
+        ("brokers", "0001_initial"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='liveclearance',
-            name='confirmed_by',
-            field=models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL),
+            model_name="liveclearance",
+            name="confirmed_by",
+            field=models.ForeignKey(
+                blank=True,
+                null=True,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="+",
+                to=settings.AUTH_USER_MODEL,
+            ),
         ),
         migrations.AddField(
-            model_name='liveclearance',
-            name='enabled_by',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL),
+            model_name="liveclearance",
+            name="enabled_by",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.PROTECT, related_name="+", to=settings.AUTH_USER_MODEL
+            ),
         ),
         migrations.AddConstraint(
-            model_name='brokerinstrument',
-            constraint=models.UniqueConstraint(fields=('broker', 'broker_instrument_id'), name='broker_instrument_once'),
+            model_name="brokerinstrument",
+            constraint=models.UniqueConstraint(
+                fields=("broker", "broker_instrument_id"), name="broker_instrument_once"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='brokerinstrument',
-            constraint=models.UniqueConstraint(fields=('broker', 'instrument'), name='broker_instrument_one_each'),
+            model_name="brokerinstrument",
+            constraint=models.UniqueConstraint(
+                fields=("broker", "instrument"), name="broker_instrument_one_each"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='credential',
-            constraint=models.UniqueConstraint(condition=models.Q(('status', 'active')), fields=('login',), name='credential_one_active_a_login'),
+            model_name="credential",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("status", "active")),
+                fields=("login",),
+                name="credential_one_active_a_login",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='account',
-            constraint=models.UniqueConstraint(fields=('login', 'broker_account_id'), name='account_once_a_login'),
+            model_name="account",
+            constraint=models.UniqueConstraint(
+                fields=("login", "broker_account_id"), name="account_once_a_login"
+            ),
         ),
         migrations.AddIndex(
-            model_name='report',
-            index=models.Index(condition=models.Q(('applied_at', None)), fields=['id'], name='report_waiting'),
+            model_name="report",
+            index=models.Index(
+                condition=models.Q(("applied_at", None)), fields=["id"], name="report_waiting"
+            ),
         ),
         migrations.AddIndex(
-            model_name='report',
-            index=models.Index(fields=['login', 'kind', 'subject', '-id'], name='report_newest'),
+            model_name="report",
+            index=models.Index(fields=["login", "kind", "subject", "-id"], name="report_newest"),
         ),
         migrations.AddConstraint(
-            model_name='subscription',
-            constraint=models.UniqueConstraint(fields=('login', 'instrument'), name='subscription_once'),
+            model_name="subscription",
+            constraint=models.UniqueConstraint(fields=("login", "instrument"), name="subscription_once"),
         ),
         migrations.AddConstraint(
-            model_name='liveclearance',
-            constraint=models.CheckConstraint(condition=models.Q(('confirmed_by', None), models.Q(('confirmed_by', models.F('enabled_by')), _negated=True), _connector='OR'), name='clearance_by_two_people'),
+            model_name="liveclearance",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("confirmed_by", None),
+                    models.Q(("confirmed_by", models.F("enabled_by")), _negated=True),
+                    _connector="OR",
+                ),
+                name="clearance_by_two_people",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='liveclearance',
-            constraint=models.CheckConstraint(condition=models.Q(('confirmed_by', None), models.Q(('approvals_reviewed', True), ('kill_switch_tested', True), ('limits_reviewed', True), ('paper_flow_run', True), ('runbook_read', True)), _connector='OR'), name='clearance_confirmed_is_complete'),
+            model_name="liveclearance",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("confirmed_by", None),
+                    models.Q(
+                        ("approvals_reviewed", True),
+                        ("kill_switch_tested", True),
+                        ("limits_reviewed", True),
+                        ("paper_flow_run", True),
+                        ("runbook_read", True),
+                    ),
+                    _connector="OR",
+                ),
+                name="clearance_confirmed_is_complete",
+            ),
         ),
     ]

@@ -7,28 +7,76 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('brokers', '0001_initial'),
+        ("brokers", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Rotation',
+            name="Rotation",
             fields=[
-                ('id', models.UUIDField(default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('status', models.CharField(choices=[('requested', 'Requested'), ('generated', 'Generated'), ('registered', 'Registered'), ('proven', 'Proven'), ('active', 'Active'), ('retired', 'Retired'), ('aborted', 'Aborted'), ('rolled_back', 'Rolled Back')], default='requested', max_length=11)),
-                ('reason', models.CharField(blank=True, max_length=300)),
-                ('requested_by', models.CharField(max_length=150)),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
-                ('ended_at', models.DateTimeField(null=True)),
-                ('credential', models.OneToOneField(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='rotation', to='brokers.credential')),
-                ('login', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='rotations', to='brokers.login')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=uuid_utils.compat.uuid7, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("requested", "Requested"),
+                            ("generated", "Generated"),
+                            ("registered", "Registered"),
+                            ("proven", "Proven"),
+                            ("active", "Active"),
+                            ("retired", "Retired"),
+                            ("aborted", "Aborted"),
+                            ("rolled_back", "Rolled Back"),
+                        ],
+                        default="requested",
+                        max_length=11,
+                    ),
+                ),
+                ("reason", models.CharField(blank=True, max_length=300)),
+                ("requested_by", models.CharField(max_length=150)),
+                (
+                    "created_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), editable=False
+                    ),
+                ),
+                ("ended_at", models.DateTimeField(null=True)),
+                (
+                    "credential",
+                    models.OneToOneField(
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="rotation",
+                        to="brokers.credential",
+                    ),
+                ),
+                (
+                    "login",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="rotations",
+                        to="brokers.login",
+                    ),
+                ),
             ],
             options={
-                'constraints': [models.UniqueConstraint(condition=models.Q(('status__in', ['requested', 'generated', 'registered', 'proven'])), fields=('login',), name='rotation_one_open_a_login')],
+                "constraints": [
+                    models.UniqueConstraint(
+                        condition=models.Q(
+                            ("status__in", ["requested", "generated", "registered", "proven"])
+                        ),
+                        fields=("login",),
+                        name="rotation_one_open_a_login",
+                    )
+                ],
             },
         ),
     ]
