@@ -30,7 +30,7 @@ check: $(VENV)/.installed-dev  ## lint, format, types, migrations, the productio
 	$(PRODUCTION) $(PYTHON) -W ignore::RuntimeWarning manage.py check --deploy --fail-level WARNING
 
 bench: $(VENV)/.installed-dev  ## one measurement: make bench NAME=propose
-	@test -n "$(NAME)" || { echo "make bench NAME=…; there are:" $$(ls bench/*.py | sed 's|bench/||; s|\.py||'); exit 1; }
+	@test -n "$(NAME)" || { echo "make bench NAME=…; there are:" $$(ls bench/[a-z]*.py | sed 's|bench/||; s|\.py||'); exit 1; }
 	@exec $(PYTHON) -m bench.$(NAME) $(ARGS)
 
 # The stamp is written last: a venv without it is half made and is made anew; one older than the pins is completed.

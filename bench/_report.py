@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from cerbero.management.commands.demo import Walk, bring_up, receive_quotes, wai
 @contextlib.contextmanager
 def running_walk() -> Iterator[Walk]:
     """A stack on free ports with its session up, bob signed in and a live price seen; nothing is left behind."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     walk = Walk(Path(tempfile.mkdtemp(prefix="cerbero-bench-")))
     try:
         for step in (bring_up, wait_for_session, receive_quotes):
