@@ -29,6 +29,7 @@ from cerbero.errors import (
     CerberoError,
     OutcomeUnknown,
     SessionExpired,
+    TradingHalted,
 )
 from cerbero.lifecycle import transition
 from cerbero.models import DecisionRequest, Lease
@@ -56,6 +57,9 @@ class Hold:
 
 def submit(*, actor: Actor, ticket: Ticket, broker: Broker, hold: Hold) -> None:
     """Send one allowed ticket, or say why not. Raises LeaseLost when this process may no longer send."""
+    if not _may_pass(ticket):
+        # The broker is not asked for prices, second after second, while nothing may be sent.
+        return
     order = ticket.orders.select_related("instrument").get(number=1)
     moment = read_moment(ticket, order, broker)
     attempt = prepare(actor, ticket, order, moment, hold)
@@ -331,6 +335,16 @@ def _write_attempt(actor: Actor, ticket: Ticket, order: Order, hold: Hold) -> At
     transition(ticket, TicketStatus.SENT, moves=TICKET, actor=actor, event="ticket.sent")
     transition(order, OrderStatus.SUBMITTED, moves=ORDER, actor=actor, event="order.submitted")
     return attempt
+
+
+def _may_pass(ticket: Ticket) -> bool:
+    try:
+        state = trading.worst_state(ticket.account, ticket.bot_id)
+        trading.require_open(state, reduce_only=ticket.reduce_only, by_person=ticket.person_id is not None)
+    except TradingHalted:
+        # A close has no approval that would expire: it is looked at, and denied when it waited too long.
+        return ticket.reduce_only
+    return True
 
 
 def _locked_state(ticket: Ticket) -> str:

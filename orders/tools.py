@@ -13,6 +13,7 @@ from cerbero.access import Actor
 from cerbero.errors import NotFound
 from cerbero.tool import DESTRUCTIVE, READ, WRITE, Out, Params, tool
 from orders import services, trading
+from orders.lifecycle import OrderStatus
 from orders.models import Order, Ticket, TradingState
 from orders.tickets import Proposal
 
@@ -72,7 +73,7 @@ class ClosePosition(Params):
 
 class ListOrders(Params):
     account: AccountId | None = None
-    status: str | None = Field(default=None, max_length=16)
+    status: OrderStatus | None = None
     limit: int = Field(default=50, ge=1, le=200)
 
 

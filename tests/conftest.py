@@ -24,7 +24,8 @@ SERVERS = pytest.StashKey[Servers]()
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Start the servers before pytest-django loads the settings, which need them."""
-    if config.option.help or config.option.version:
+    if config.option.help or config.option.version or getattr(config.option, "numprocesses", None):
+        # With -n, this process only hands tests out: what it set in the environment would reach the workers.
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
