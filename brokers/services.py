@@ -22,17 +22,19 @@ from cerbero.models import Environment, User
 
 ADMINISTRATOR = "Administrator"
 QUESTION_IDS_MAX = 50
+# What of `live_missing` says that this deployment sends nothing live at all.
+DEPLOYMENT = frozenset({"live_trading_setting", "servers_of_its_own", "broker_says_live"})
 
 
 @contextmanager
-def broker_for(login: Login) -> Iterator[Broker]:
+def broker_for(login: Login, *, is_for_cancel: bool = False) -> Iterator[Broker]:
     """The login's broker, with its keys and session read afresh and kept no longer than the block.
 
-    Raises LoginDisabled, CredentialMissing or CannotDecrypt. Never inside a transaction: each request
+    Raises LoginDisabled (never for a cancel), CredentialMissing or CannotDecrypt. Never inside a transaction: each request
     takes its slot in a statement of its own (brokers.pacing).
     """
     row = Login.objects.get(pk=login.pk)
-    if not row.is_enabled:
+    if not (row.is_enabled or is_for_cancel):
         raise LoginDisabled(login=row.name)
     with client_for(row, load_credentials(row), session_token(row)) as client:
         yield client

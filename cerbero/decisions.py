@@ -11,8 +11,16 @@ from uuid import UUID
 from django.db.models.functions import Now
 
 from audit.services import record
+from cerbero import proofs
 from cerbero.access import Actor, user_of
-from cerbero.errors import AlreadyDecided, DigestMismatch, PermissionMissing, ReasonRequired, SelfApproval
+from cerbero.errors import (
+    AlreadyDecided,
+    DigestMismatch,
+    NotProven,
+    PermissionMissing,
+    ReasonRequired,
+    SelfApproval,
+)
 from cerbero.lifecycle import transition
 from cerbero.models import Decision, DecisionRequest, DecisionStatus, User
 
@@ -52,6 +60,7 @@ def ask(
         requested_by=actor.name,
         expires_at=Now() + timedelta(seconds=seconds),
     )
+    request.proof = proofs.of_request(request)
     request.save(force_insert=True)
     return request
 
@@ -59,17 +68,19 @@ def ask(
 def decide(*, actor: Actor, request_id: UUID, digest: str, is_yes: bool, reason: str = "") -> DecisionRequest:
     """Take one person's yes or no, bound to the digest that was on the screen.
 
-    Raises PermissionMissing, SelfApproval, AlreadyDecided, DigestMismatch or ReasonRequired; then nothing
-    was written. The row lock makes concurrent decisions queue; the second finds it decided.
+    Raises PermissionMissing, SelfApproval, AlreadyDecided, DigestMismatch, NotProven or ReasonRequired; then
+    nothing was written. The row lock makes concurrent decisions queue; the second finds it decided.
     """
     person = _decider(actor)
     request = DecisionRequest.objects.select_for_update().get(pk=request_id)
     _hold_against(request, person, digest)
     if not is_yes and not reason.strip():
         raise ReasonRequired
-    Decision.objects.create(
+    decision = Decision(
         request=request, person=person, is_yes=is_yes, reason=reason.strip()[:500], digest_shown=digest
     )
+    decision.proof = proofs.of_decision(decision)
+    decision.save(force_insert=True)
     details = {
         "digest": digest,
         "subject": str(request.subject_id),
@@ -87,15 +98,30 @@ def decide(*, actor: Actor, request_id: UUID, digest: str, is_yes: bool, reason:
 
 
 def consume(request: DecisionRequest, *, actor: Actor, digest: str) -> None:
-    """Use an approval, once. Raises AlreadyDecided unless it is approved, unexpired, and of this digest."""
-    if request.digest != digest:
-        raise DigestMismatch(approved=request.digest, wanted=digest)
+    """Use an approval, once. Raises AlreadyDecided unless it is approved and unexpired, or as `prove` does."""
+    prove(request, digest=digest)
     fresh = DecisionRequest.objects.filter(
         pk=request.pk, status=DecisionStatus.APPROVED, expires_at__gt=Now()
     )
     if not fresh.exists():
         raise AlreadyDecided(status=request.status)
     _move(request, DecisionStatus.CONSUMED, actor, consumed_at=Now())
+
+
+def prove(request: DecisionRequest, *, digest: str) -> None:
+    """This program asked exactly this, and took its quorum of yeses from people who were not excluded.
+
+    Rows that were written or altered past it, with whatever rights at the database, do not count. Raises
+    DigestMismatch or NotProven.
+    """
+    if request.digest != digest:
+        raise DigestMismatch(approved=request.digest, wanted=digest)
+    if not proofs.holds_request(request):
+        raise NotProven
+    yeses = [each for each in request.decisions.filter(is_yes=True) if proofs.holds_decision(each, request)]
+    people = {each.person_id for each in yeses} - set(request.excluded_user_ids)
+    if len(people) < request.quorum:
+        raise NotProven(proven=len(people), quorum=request.quorum)
 
 
 def withdraw(request: DecisionRequest, *, actor: Actor) -> None:
@@ -138,6 +164,8 @@ def _hold_against(request: DecisionRequest, person: User, digest: str) -> None:
         raise AlreadyDecided(status=request.status)
     if digest != request.digest:
         raise DigestMismatch
+    if not proofs.holds_request(request):
+        raise NotProven
 
 
 def _move(request: DecisionRequest, to: str, actor: Actor, **changes: Any) -> None:

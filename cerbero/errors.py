@@ -148,6 +148,12 @@ class AlreadyDecided(CerberoError):
     code, status = "already_decided", 409
 
 
+class NotProven(CerberoError):
+    """This question was not asked by Cerbero as it stands there; nobody can decide on it. Tell an Administrator."""
+
+    code, status = "not_proven", 409
+
+
 class ReasonRequired(CerberoError):
     """A rejection needs a reason; the bot reads it."""
 

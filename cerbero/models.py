@@ -102,6 +102,8 @@ class DecisionRequest(models.Model):
     expires_at = models.DateTimeField()
     decided_at = models.DateTimeField(null=True)
     consumed_at = models.DateTimeField(null=True)
+    # cerbero/proofs.py: that this program wrote the row, and the row is as it was written.
+    proof = models.CharField(max_length=64, blank=True, default="", editable=False)
 
     objects = DecisionRequestQuerySet.as_manager()
 
@@ -133,6 +135,7 @@ class Decision(models.Model):
     reason = models.CharField(max_length=500, blank=True)
     digest_shown = models.CharField(max_length=64)
     decided_at = models.DateTimeField(db_default=Now(), editable=False)
+    proof = models.CharField(max_length=64, blank=True, default="", editable=False)
 
     class Meta:
         constraints = [

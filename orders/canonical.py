@@ -43,9 +43,14 @@ def ticket_digest(ticket: Ticket, account: Account, orders: Sequence[Order]) -> 
 
 
 def decision_digest(ticket_digest: str, facts: dict[str, Any]) -> str:
-    """What a decision binds: the ticket, and the broker's questions that a yes answers in advance."""
-    question_ids = accepted_question_ids(facts)
-    return _digest({"ticket": ticket_digest, "questions": question_ids}) if question_ids else ticket_digest
+    """What a decision binds: the ticket, the broker's questions that a yes answers, the market when asked again."""
+    more: dict[str, Any] = {}
+    if question_ids := accepted_question_ids(facts):
+        more["questions"] = question_ids
+    if "asked_again" in facts:
+        # Another question than the first, so that an old page's yes does not answer it.
+        more["asked_again"] = {"why": facts["asked_again"], "quote": facts.get("quote")}
+    return _digest({"ticket": ticket_digest, **more}) if more else ticket_digest
 
 
 def accepted_question_ids(facts: dict[str, Any]) -> list[str]:

@@ -120,6 +120,7 @@ def as_seen(facts: Facts, order: Order, checks: list[Check]) -> dict[str, Any]:
     change = order.quantity if order.side == Side.BUY else -order.quantity
     balance = getattr(facts.account, "balance", None)
     return {
+        "contract": contract(facts),
         "quote": {
             "bid": plain(market.bid),
             "ask": plain(market.ask),
@@ -137,6 +138,16 @@ def as_seen(facts: Facts, order: Order, checks: list[Check]) -> dict[str, Any]:
             "effect": position_effect(facts.position, order.side, order.quantity),
         },
         "net_liquidation": plain(balance.net_liquidation) if balance else None,
+    }
+
+
+def contract(facts: Facts) -> dict[str, Any]:
+    """What the broker is told to trade, which our instrument's id alone does not say: bound with the facts."""
+    instrument = facts.instrument
+    return {
+        "broker_instrument_id": facts.broker_instrument_id,
+        "currency": instrument.currency,
+        "multiplier": plain(instrument.multiplier),
     }
 
 

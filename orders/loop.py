@@ -26,7 +26,7 @@ from cerbero.errors import BrokerError, CerberoError, LeaseLost, ProcessDied, Se
 from cerbero.lifecycle import transition
 from orders import reports, services, submission
 from orders.lifecycle import ORDER, AttemptStatus, OrderStatus
-from orders.models import Attempt, Order, Ticket
+from orders.models import TICKET_ROWS, Attempt, Order, Ticket
 from orders.submission import Hold
 
 log = logging.getLogger(__name__)
@@ -70,10 +70,12 @@ def turn(actor: Actor, holder: str, holds: dict[str, Hold]) -> None:
     services.expire_overdue(actor=actor)
     for login in Login.objects.filter(is_enabled=True):
         try:
-            hold = _hold(login, holder, holds)
+            _serve(actor, login, _hold(login, holder, holds))
         except LeaseLost:
             continue
-        _serve(actor, login, hold)
+        except CerberoError as problem:
+            # One login that cannot be served must not end the process that serves the others.
+            log.warning("login not served", extra={"login": login.name, "code": problem.code})
 
 
 def _hold(login: Login, holder: str, holds: dict[str, Hold]) -> Hold:
@@ -147,17 +149,6 @@ def _cancel_again(actor: Actor, order: Order) -> None:
     if order.status in {OrderStatus.ACCEPTED, OrderStatus.PARTIALLY_FILLED}:
         transition(order, OrderStatus.PENDING_CANCEL, moves=ORDER, actor=actor, event="order.cancel_pending")
     services.send_cancel(actor, order)
-
-
-TICKET_ROWS = (
-    "account__login",
-    "account__limits",
-    "account__balance",
-    "account__clearance",
-    "bot",
-    "person",
-    "request",
-)
 
 
 def _attempts(login: Login):

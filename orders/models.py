@@ -70,6 +70,18 @@ class Limits(models.Model):
         return f"limits of {self.account}"
 
 
+# What a submission looks at beside the ticket, for select_related.
+TICKET_ROWS = (
+    "account__login",
+    "account__limits",
+    "account__balance",
+    "account__clearance",
+    "bot__owner",
+    "person",
+    "request",
+)
+
+
 class TicketQuerySet(models.QuerySet["Ticket"]):
     def sendable(self) -> "TicketQuerySet":
         return self.filter(status=TicketStatus.ALLOWED).order_by("allowed_at", "id")

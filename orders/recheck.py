@@ -1,19 +1,20 @@
 """Looking again at the moment of sending: values that people saw, against values of now (gates.md G17)."""
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from django.utils import timezone
-
 from brokers.base import Broker
 from brokers.models import Account, SessionState
-from cerbero.errors import LiveTradingDenied, TradingHalted
-from cerbero.models import DecisionRequest
+from cerbero import decisions, leases
+from cerbero.errors import DigestMismatch, LiveTradingDenied, NotProven, TradingHalted
+from cerbero.models import DecisionRequest, DecisionStatus
 from orders import risk, trading
-from orders.canonical import ticket_digest
+from orders.canonical import decision_digest, ticket_digest
 from orders.closing import closable, position_now
-from orders.facts import Facts, gather_for, leg_of, market_of
+from orders.facts import Facts, contract, gather_for, leg_of, market_of
+from orders.lifecycle import OrderStatus, TicketStatus
 from orders.models import Order, Ticket
 from orders.tickets import require_live
 
@@ -40,6 +41,13 @@ def read_moment(ticket: Ticket, order: Order, broker: Broker) -> Moment:
     return Moment(replace(stored, market=market_of(mine), availability=availability), None)
 
 
+def renewed(moment: Moment, ticket: Ticket, order: Order) -> Moment:
+    """The moment with our own rows as they are now; only what the broker said stays. `ticket` is read afresh."""
+    market, availability = moment.facts.market, moment.facts.availability
+    facts = replace(gather_for(ticket.account, order), market=market, availability=availability)
+    return replace(moment, facts=facts)
+
+
 class Refusal(Exception):
     def __init__(self, code: str, **details: Any) -> None:
         super().__init__(code)
@@ -61,39 +69,93 @@ class Moved(Refusal):
 def look_again(
     ticket: Ticket, order: Order, moment: Moment, state: str, request: DecisionRequest | None = None
 ) -> None:
-    """Everything that the proposal was held against, at the moment of sending (gates.md G17)."""
+    """Everything that the proposal was held against, at the moment of sending (gates.md G17).
+
+    `order` is the very object whose terms are sent, so that what is digested and what leaves cannot differ.
+    """
     request = request or ticket.request
-    account = moment.facts.account
-    if ticket_digest(ticket, account, list(ticket.orders.all())) != ticket.digest:
+    account, now = moment.facts.account, leases.database_now()
+    legs = [order if leg.pk == order.pk else leg for leg in ticket.orders.all()]
+    if ticket_digest(ticket, account, legs) != ticket.digest:
         raise Denied("terms_changed")
     if order.cancel_requested_at is not None:
         raise Denied("canceled_before_sending")
-    _look_at_state(ticket, account, state)
+    _look_at_proposer(ticket)
+    _look_at_state(ticket, account, state, now)
     if ticket.reduce_only:
-        _look_at_wait(ticket)
+        _look_at_wait(ticket, now)
         _look_at_position(ticket, order, moment)
         return
-    if request is None or request.expires_at <= timezone.now():
+    if request is None or request.expires_at <= now:
         raise Denied("approval_expired")
     _look_at_market(order, moment, request)
 
 
-def _look_at_state(ticket: Ticket, account: Account, state: str) -> None:
+def look_at_proof(ticket: Ticket, request: DecisionRequest) -> None:
+    """The approval is this ticket's, and people gave it: by more than what the rows say of themselves."""
+    try:
+        decisions.prove(request, digest=decision_digest(ticket.digest, request.facts))
+    except (DigestMismatch, NotProven) as refusal:
+        raise Denied("approval_not_proven", why=refusal.code) from None
+    if request.subject_id != ticket.pk:
+        raise Denied("approval_not_proven", why="another subject")
+
+
+def look_at_return(ticket: Ticket, order: Order) -> None:
+    """An attempt that never left belongs to a ticket on its way, with its approval used up for it."""
+    if ticket.status != TicketStatus.SENT or order.status != OrderStatus.SUBMITTED:
+        raise Denied("not_on_its_way", ticket=ticket.status, order=order.status)
+    if ticket.request is not None:
+        if ticket.request.status != DecisionStatus.CONSUMED:
+            raise Denied("approval_not_proven", why=ticket.request.status)
+        look_at_proof(ticket, ticket.request)
+
+
+def is_still_wanted(ticket: Ticket) -> bool:
+    """Whether nobody halted or canceled it since it was armed."""
+    is_canceled = ticket.orders.exclude(cancel_requested_at=None).exists()
+    return not is_canceled and may_pass(ticket, trading.worst_state(ticket.account, ticket.bot_id))
+
+
+def may_pass(ticket: Ticket, state: str) -> bool:
+    """Whether a trading state lets this ticket through."""
+    try:
+        trading.require_open(state, reduce_only=ticket.reduce_only, by_person=ticket.person_id is not None)
+    except TradingHalted:
+        return False
+    return True
+
+
+def _look_at_proposer(ticket: Ticket) -> None:
+    """Whoever may no longer act sends nothing, whatever was approved meanwhile."""
+    if ticket.person is not None and not ticket.person.is_active:
+        raise Denied("person_disabled")
+    if ticket.bot is None:
+        return
+    if not (ticket.bot.is_active and ticket.bot.owner.is_active):
+        raise Denied("bot_disabled")
+    if ticket.bot.tokens.filter(revoked_at__gte=ticket.created_at).exists():
+        raise Denied("bot_token_revoked")
+
+
+def _look_at_state(ticket: Ticket, account: Account, state: str, now: datetime) -> None:
+    if not account.login.is_enabled:
+        raise Waits("login_disabled")
     if account.login.state == SessionState.MISMATCHED:
         raise Waits("environment_mismatch")
     try:
         trading.require_open(state, reduce_only=ticket.reduce_only, by_person=ticket.person_id is not None)
-        require_live(account)
+        require_live(account, is_persons_close=ticket.reduce_only and ticket.person_id is not None)
     except TradingHalted:
         if ticket.reduce_only:
-            _look_at_wait(ticket)
+            _look_at_wait(ticket, now)
         raise Waits("trading_halted") from None
     except LiveTradingDenied as denied:
         raise Denied(denied.code, **denied.details) from None
 
 
-def _look_at_wait(ticket: Ticket) -> None:
-    waited = (timezone.now() - ticket.allowed_at).total_seconds() if ticket.allowed_at else 0
+def _look_at_wait(ticket: Ticket, now: datetime) -> None:
+    waited = (now - ticket.allowed_at).total_seconds() if ticket.allowed_at else 0
     if waited > CLOSE_WAITS_SECONDS:
         raise Denied("not_sent_in_time", waited_seconds=int(waited))
 
@@ -108,6 +170,8 @@ def _look_at_position(ticket: Ticket, order: Order, moment: Moment) -> None:
 
 def _look_at_market(order: Order, moment: Moment, request: DecisionRequest) -> None:
     facts = moment.facts
+    if request.facts.get("contract") != contract(facts):
+        raise Denied("contract_changed")
     failed = risk.failed(risk.check_all(leg_of(order, facts.instrument), facts.market, facts.bounds))
     if any(check.name == "Quote age" for check in failed):
         raise Moved("quote_missing")

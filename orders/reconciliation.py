@@ -158,7 +158,10 @@ def _back_to_people(actor: Actor, attempt: Attempt) -> None:
     transition(order, OrderStatus.PENDING, moves=ORDER, actor=actor, event="order.returned")
     facts = gather_for(ticket.account, order)
     checks = check_all(leg_of(order, facts.instrument), facts.market, facts.bounds)
-    seen = as_seen(facts, order, checks) | {"questions": _all_questions(attempt)}
+    seen = as_seen(facts, order, checks) | {
+        "questions": _all_questions(attempt),
+        "asked_again": "broker_asked",
+    }
     request: DecisionRequest = ask_people(actor, ticket, facts, order, seen)
     transition(
         ticket,

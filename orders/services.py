@@ -15,7 +15,6 @@ from brokers.services import broker_for
 from cerbero import decisions
 from cerbero.access import Actor
 from cerbero.errors import (
-    BrokerError,
     CerberoError,
     NotFound,
     NothingToClose,
@@ -94,7 +93,7 @@ def close_position(
         reduce_only=True,
         by_person=actor.is_person,
     )
-    require_live(row)
+    require_live(row, is_persons_close=actor.is_person)
     facts = gather(row, symbol)
     with broker_for(row.login) as broker:
         held = position_now(broker, row, facts.broker_instrument_id)
@@ -160,9 +159,9 @@ def send_cancel(actor: Actor, order: Order) -> None:
     account = order.ticket.account
     outcome = "accepted"
     try:
-        with broker_for(account.login) as broker:
+        with broker_for(account.login, is_for_cancel=True) as broker:
             broker.cancel(account.broker_account_id, order.broker_order_id)
-    except BrokerError as problem:
+    except CerberoError as problem:
         outcome = problem.code
     details = {"broker_order_id": order.broker_order_id, "outcome": outcome}
     record("cancel.sent", actor=actor, subject_kind="order", subject_id=order.pk, details=details)

@@ -31,14 +31,28 @@ from cerbero.errors import (
     SessionExpired,
     TradingHalted,
 )
+from cerbero.leases import ClockTime
 from cerbero.lifecycle import transition
 from cerbero.models import DecisionRequest, Lease
 from orders import risk, trading
 from orders.canonical import accepted_question_ids, client_order_id, decision_digest
 from orders.facts import as_seen, leg_of
 from orders.lifecycle import ATTEMPT, ORDER, TICKET, AttemptStatus, OrderStatus, TicketStatus
-from orders.models import Attempt, Order, Ticket, TradingState
-from orders.recheck import Denied, Moment, Moved, Refusal, Waits, look_again, read_moment
+from orders.models import TICKET_ROWS, Attempt, Order, Ticket
+from orders.recheck import (
+    Denied,
+    Moment,
+    Moved,
+    Refusal,
+    Waits,
+    is_still_wanted,
+    look_again,
+    look_at_proof,
+    look_at_return,
+    may_pass,
+    read_moment,
+    renewed,
+)
 from orders.tickets import ask_people, deny, terms_of
 
 log = logging.getLogger(__name__)
@@ -75,8 +89,12 @@ def resume(*, actor: Actor, attempt: Attempt, broker: Broker, hold: Hold) -> Non
     with transaction.atomic(durable=True):
         _bound_locks()
         leases.check(hold.name, hold.fence)
+        state = _locked_state(ticket)
+        attempt.ticket = ticket = _locked(ticket)
+        order = ticket.orders.select_related("instrument").get(number=1)
         try:
-            look_again(ticket, order, moment, _locked_state(ticket))
+            look_at_return(ticket, order)
+            look_again(ticket, order, renewed(moment, ticket, order), state)
         except Waits:
             return
         except (Denied, Moved) as refusal:
@@ -93,15 +111,15 @@ def prepare(actor: Actor, ticket: Ticket, order: Order, moment: Moment, hold: Ho
         _bound_locks()
         leases.check(hold.name, hold.fence)
         state = _locked_state(ticket)
-        fresh = (
-            Ticket.objects.select_for_update(of=("self",)).select_related("account__login").get(pk=ticket.pk)
-        )
+        fresh = _locked(ticket)
         if fresh.status != TicketStatus.ALLOWED:
             return None
         request = fresh.request
         try:
+            moment = renewed(moment, fresh, order)
             look_again(fresh, order, moment, state, request)
             if request is not None:
+                look_at_proof(fresh, request)
                 decisions.consume(request, actor=actor, digest=decision_digest(fresh.digest, request.facts))
         except (Waits, AlreadyDecided):
             return None
@@ -138,24 +156,26 @@ def send(actor: Actor, attempt: Attempt, legs: Sequence[OrderTerms], broker: Bro
 
 
 def arm(actor: Actor, attempt: Attempt, hold: Hold) -> bool:
-    """The last look before the wire: the attempt is still ours, the lease still holds, nothing is halted.
+    """The last look before the wire: attempt and lease are still ours, nobody halted it, nobody canceled it.
 
-    One conditional UPDATE; its row count is the verdict.
+    The trading states stay locked until the commit: a halt that returned either finds this attempt among
+    those in flight or keeps it from leaving. One conditional UPDATE; its row count is the verdict.
     """
     ticket = attempt.ticket
-    halted = TradingState.objects.filter(
-        trading.scopes_of(ticket.account, ticket.bot_id), state=TradingState.State.HALTED
-    )
+    canceled = Order.objects.filter(ticket=ticket, cancel_requested_at__isnull=False)
     rows = Attempt.objects.filter(
-        Exists(Lease.objects.filter(name=hold.name, fence=hold.fence, expires_at__gt=Now())),
+        Exists(Lease.objects.filter(name=hold.name, fence=hold.fence, expires_at__gt=ClockTime())),
+        ~Exists(canceled),
         pk=attempt.pk,
         status=AttemptStatus.PREPARED,
         fence=hold.fence,
     )
-    if not (ticket.reduce_only and ticket.person_id):
-        rows = rows.exclude(Exists(halted))
     with transaction.atomic(durable=True):
-        if rows.update(status=AttemptStatus.SENT, sent_at=Now()) != 1:
+        _bound_locks()
+        if (
+            not may_pass(ticket, _locked_state(ticket))
+            or rows.update(status=AttemptStatus.SENT, sent_at=Now()) != 1
+        ):
             return False
         details = {"client_order_id": attempt.client_order_id, "fence": hold.fence}
         record("attempt.sent", actor=actor, subject_kind="attempt", subject_id=attempt.pk, details=details)
@@ -189,6 +209,8 @@ def _converse(actor: Actor, attempt: Attempt, answer: Answer, broker: Broker) ->
         question = answer.question
         asked += _as_facts(question)
         say_yes = bool(question.message_ids) and set(question.message_ids) <= allowed
+        # A yes makes the order live: whoever halted or canceled meanwhile is heard first.
+        say_yes = say_yes and is_still_wanted(attempt.ticket)
         try:
             answer = broker.answer(question, confirmed=say_yes)
         except BrokerRejected as no:
@@ -292,7 +314,9 @@ def _give_up(actor: Actor, attempt: Attempt, refusal: Refusal) -> None:
         outcome={"why": refusal.code, "sent": False},
         settled_at=Now(),
     )
-    deny(actor, Ticket.objects.get(pk=attempt.ticket_id), refusal.code, refusal.details)
+    ticket = Ticket.objects.get(pk=attempt.ticket_id)
+    if ticket.status == TicketStatus.SENT:
+        deny(actor, ticket, refusal.code, refusal.details)
 
 
 def _ask_again(actor: Actor, ticket: Ticket, order: Order, moment: Moment, moved: Moved) -> None:
@@ -313,6 +337,12 @@ def _ask_again(actor: Actor, ticket: Ticket, order: Order, moment: Moment, moved
         request=request,
         allowed_at=None,
     )
+
+
+def _locked(ticket: Ticket) -> Ticket:
+    """The ticket with everything around it as it is now, whenever the caller read it."""
+    rows = Ticket.objects.select_for_update(of=("self",)).select_related(*TICKET_ROWS)
+    return rows.get(pk=ticket.pk)
 
 
 def _withdraw_request(actor: Actor, request: DecisionRequest | None) -> None:

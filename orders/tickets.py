@@ -17,7 +17,7 @@ from django.db.models.functions import Now
 from audit.services import record
 from brokers.base import OrderTerms, OrderType, Side, TimeInForce
 from brokers.models import Account
-from brokers.services import live_missing
+from brokers.services import DEPLOYMENT, live_missing
 from cerbero import decisions
 from cerbero.access import Actor
 from cerbero.errors import IdempotencyConflict, LiveTradingDenied, PermissionMissing
@@ -171,11 +171,16 @@ def terms_of(order: Order, broker_instrument_id: str, client_order_id: str | Non
     )
 
 
-def require_live(account: Account) -> None:
-    """Raises LiveTradingDenied while the broker has not said what the account is, or a live one is not cleared."""
+def require_live(account: Account, *, is_persons_close: bool = False) -> None:
+    """Raises LiveTradingDenied while the broker has not said what the account is, or a live one is not cleared.
+
+    A clearance that was taken away keeps no person from closing what the account holds.
+    """
     if not account.environment:
         raise LiveTradingDenied(missing=["the broker has not yet said whether this account is paper or live"])
     missing = live_missing(account) if account.environment == "live" else []
+    if is_persons_close:
+        missing = [name for name in missing if name in DEPLOYMENT]
     if missing:
         raise LiveTradingDenied(missing=missing)
 

@@ -1,0 +1,55 @@
+"""Proof that a row of the gate was written by this program: a MAC under a key that the database does not have.
+
+Whoever reaches the database alone, as the application's role or as its owner, can write a decision that
+looks like one. It has no proof, and what has none opens nothing.
+"""
+
+import json
+from typing import Any
+
+from django.utils.crypto import constant_time_compare, salted_hmac
+
+from cerbero.models import Decision, DecisionRequest
+
+
+def of_request(request: DecisionRequest) -> str:
+    """Over everything that was asked, of whom, and who is excluded."""
+    return _mac("decisionrequest", _asked(request))
+
+
+def of_decision(decision: Decision, request: DecisionRequest | None = None) -> str:
+    """Over the person, the answer, and the question as it stood then, its expiry included."""
+    request = request or decision.request
+    said = {
+        "person": str(decision.person_id),
+        "is_yes": decision.is_yes,
+        "digest_shown": decision.digest_shown,
+        "expires_at": request.expires_at.timestamp(),
+    }
+    return _mac("decision", _asked(request) | said)
+
+
+def holds_request(request: DecisionRequest) -> bool:
+    return constant_time_compare(request.proof, of_request(request))
+
+
+def holds_decision(decision: Decision, request: DecisionRequest) -> bool:
+    return constant_time_compare(decision.proof, of_decision(decision, request))
+
+
+def _asked(request: DecisionRequest) -> dict[str, Any]:
+    return {
+        "id": str(request.pk),
+        "subject": [request.subject_kind, str(request.subject_id)],
+        "digest": request.digest,
+        "facts": request.facts,
+        "quorum": request.quorum,
+        "group": request.group,
+        "excluded": sorted(map(str, request.excluded_user_ids)),
+        "requested_by": request.requested_by,
+    }
+
+
+def _mac(kind: str, body: dict[str, Any]) -> str:
+    words = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return salted_hmac(f"cerbero.proofs.{kind}", words, algorithm="sha256").hexdigest()
