@@ -201,20 +201,22 @@ def test_with_a_silent_feed_approving_is_off_and_rejecting_is_not(desk: Any, bro
 
 def test_who_has_decided_stands_on_the_card(desk: Any, browse: Any) -> None:
     from brokers.models import Account
-    from cerbero.models import DecisionRequest
+    from cerbero import decisions
 
     Account.objects.update(environment="paper")
     ticket = desk.place()
     # What policy asks of a live account; the row's own terms cannot be changed afterwards.
-    second = DecisionRequest.objects.create(
+    second = decisions.ask(
+        actor=desk.scanner,
         subject_kind="ticket",
         subject_id=ticket.pk,
         summary="two",
         digest=ticket.request.digest,
         facts=ticket.request.facts,
         quorum=2,
-        requested_by="scanner-alpha",
-        expires_at=ticket.request.expires_at,
+        group="Approver",
+        seconds=900,
+        excluded_user_ids=[],
     )
     type(ticket).objects.filter(pk=ticket.pk).update(request=second)
     desk.decide(ticket, "carol")
