@@ -262,8 +262,10 @@ def approve(walk: Walk) -> str:
 
 def wait_for_fill(walk: Walk) -> str:
     def filled() -> dict[str, Any] | None:
-        walk.order = walk.order_now()
-        return walk.order if walk.order["status"] in {"filled", "rejected", "canceled", "expired"} else None
+        walk.order = order = walk.order_now()
+        # The price may come in a later report than the state.
+        is_told = order["status"] == "filled" and order["average_price"]
+        return order if is_told or order["status"] in {"rejected", "canceled", "expired"} else None
 
     order = until(FILL_SECONDS, "the order was not filled", filled)
     expect(order["status"], "filled")
