@@ -272,3 +272,51 @@ class RotationOpen(CerberoError):
     """A rotation of this login's keys is open already; finish or abort that one first."""
 
     code, status = "rotation_open", 409
+
+
+class OutboundHostRefused(CerberoError):
+    """Nothing leaves to this address: its host, scheme or port is not on the allow-list."""
+
+    code, status = "outbound_host_refused", 403
+
+
+class OutboundAddressRefused(CerberoError):
+    """The host's name leads to an address that is not public; nothing was sent."""
+
+    code, status = "outbound_address_refused", 403
+
+
+class OutboundRedirected(CerberoError):
+    """The other side answered with a redirect, which is never followed."""
+
+    code, status = "outbound_redirected", 502
+
+
+class OutboundTooLarge(CerberoError):
+    """The other side's answer was longer than we read."""
+
+    code, status = "outbound_too_large", 502
+
+
+class OutboundTimeout(CerberoError):
+    """The other side did not answer within the time that it is given."""
+
+    code, status, retryable = "outbound_timeout", 504, True
+
+
+class OutboundUnreachable(CerberoError):
+    """The other side cannot be reached."""
+
+    code, status, retryable = "outbound_unreachable", 502, True
+
+
+class NoticeRefused(CerberoError):
+    """The receiver did not take this notice; it is tried again."""
+
+    code, status, retryable = "notice_refused", 502, True
+
+
+class DutyOverlaps(CerberoError):
+    """You have a shift in that time already; end it first."""
+
+    code, status = "duty_overlaps", 409

@@ -26,6 +26,8 @@ MARKS = {
     "beat:keep_sessions": 30,
     "beat:refresh_tokens": 240,
     "beat:reconcile_accounts": 30,
+    "beat:announce_decisions": 30,
+    "beat:deliver_notices": 60,
     "process:orders": 15,
     "process:relay": 15,
     "process:sealer": 15,

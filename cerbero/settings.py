@@ -6,7 +6,7 @@ Every secret is `NAME` or `NAME_FILE`; `make up` writes the files under `var/sec
 import os
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -79,6 +79,15 @@ def database(url: str) -> dict:
     }
 
 
+def mail(url: str) -> tuple[SplitResult, str]:
+    """The parts of `smtp://name:password@host:port?tls=starttls`, and how it is encrypted: starttls, tls, none."""
+    parts = urlsplit(url)
+    tls = dict(pair.split("=", 1) for pair in parts.query.split("&") if "=" in pair).get("tls", "starttls")
+    if url and (parts.scheme != "smtp" or not parts.hostname or tls not in {"starttls", "tls", "none"}):
+        raise ImproperlyConfigured("EMAIL_URL must read smtp://name:password@host:port?tls=starttls|tls|none")
+    return parts, tls
+
+
 VAR_DIR = Path(os.environ.get("VAR_DIR", BASE_DIR / "var")).resolve()
 
 SECRET_KEY = secret("SECRET_KEY")
@@ -96,6 +105,20 @@ READY_FAILS_ON_DEGRADED = flag("READY_FAILS_ON_DEGRADED")
 LIVE_TRADING = text("LIVE_TRADING", "disabled")
 APPROVAL_SECONDS = whole("APPROVAL_SECONDS", 900)
 TRUST_PROXY = flag("TRUST_PROXY")
+
+# Where webhooks may go: https to public addresses, and, by name only, to hosts of our own network.
+OUTBOUND_HOSTS = text("OUTBOUND_HOSTS", "hooks.slack.com").lower().split()
+OUTBOUND_INTERNAL_HOSTS = text("OUTBOUND_INTERNAL_HOSTS", "").lower().split()
+# Announcing by e-mail is off until there is a server: smtp://name:password@host:587?tls=starttls
+_mail, _tls = mail(secret("EMAIL_URL", default=""))
+EMAIL_IS_ON = bool(_mail.hostname)
+EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if EMAIL_IS_ON else 'dummy'}.EmailBackend"
+EMAIL_HOST, EMAIL_PORT = _mail.hostname or "", _mail.port or (465 if _tls == "tls" else 587)
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = unquote(_mail.username or ""), unquote(_mail.password or "")
+EMAIL_USE_TLS, EMAIL_USE_SSL, EMAIL_TIMEOUT = _tls == "starttls", _tls == "tls", 5
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = text("EMAIL_FROM", "cerbero@localhost")
+# Who is told, besides the approvers, when half of a decision's time is gone.
+ESCALATION_GROUP = text("ESCALATION_GROUP", "Administrator")
 
 _public = urlsplit(PUBLIC_URL)
 _secure = _public.scheme == "https"
@@ -124,6 +147,7 @@ INSTALLED_APPS = [
     "cerbero.apps.CerberoConfig",
     "audit",
     "brokers",
+    "notices",
     "orders",
     "keyrotation",
 ]
@@ -217,6 +241,12 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_timeout": 5, "socket_connect_timeout"
 CELERY_TASK_TIME_LIMIT = 120
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
+    "announce_decisions": {
+        "task": "notices.tasks.announce_decisions",
+        "schedule": 3.0,
+        "options": {"expires": 3},
+    },
+    "deliver_notices": {"task": "notices.tasks.deliver_notices", "schedule": 3.0, "options": {"expires": 3}},
     "keep_sessions": {"task": "brokers.tasks.keep_sessions", "schedule": 5.0, "options": {"expires": 5}},
     "refresh_tokens": {"task": "brokers.tasks.refresh_tokens", "schedule": 60.0, "options": {"expires": 60}},
     "reconcile_accounts": {

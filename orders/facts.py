@@ -121,6 +121,7 @@ def as_seen(facts: Facts, order: Order, checks: list[Check]) -> dict[str, Any]:
     balance = getattr(facts.account, "balance", None)
     return {
         "contract": contract(facts),
+        "environment": facts.account.environment,
         "quote": {
             "bid": plain(market.bid),
             "ask": plain(market.ask),

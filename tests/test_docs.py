@@ -26,6 +26,7 @@ FOLDERS = (
     "cerbero",
     "audit",
     "brokers",
+    "notices",
     "orders",
     "keyrotation",
     "tests",

@@ -12,7 +12,16 @@ from tests.rig import BASE_DIR
 from tests.source import at, calls, dotted, functions, imports, product, sources, tree
 
 FUNCTION_LINES_MAX, FUNCTION_LINES_MEDIAN_MAX, FILE_LINES_MAX = 70, 10, 400
-HTTP_CLIENTS = {"httpx", "aiohttp", "websockets", "requests", "urllib3", "urllib.request", "http.client"}
+HTTP_CLIENTS = {
+    "httpx",
+    "httpcore",
+    "aiohttp",
+    "websockets",
+    "requests",
+    "urllib3",
+    "urllib.request",
+    "http.client",
+}
 # Words of IBKR's wire that mean nothing else (ibkr-web-api.md).
 WIRE_WORDS = {
     "conid",

@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.urls import path
 
-from orders.admin import queue, stopping
+from orders.admin import duty, queue, stopping
 
 app_name = "console"
 _signed_in = admin.site.admin_view
@@ -13,6 +13,7 @@ urlpatterns = [
     path("queue/state.json", _signed_in(queue.show_state), name="queue_state"),
     path("queue/<uuid:ticket_id>/approve/", _signed_in(queue.approve), name="approve"),
     path("queue/<uuid:ticket_id>/reject/", _signed_in(queue.reject), name="reject"),
+    path("duty/", _signed_in(duty.show_duty), name="duty"),
     path("halt/", _signed_in(stopping.halt), name="halt"),
     path("resume/", _signed_in(stopping.resume), name="resume"),
     path("orders/order/<uuid:order_id>/cancel/", _signed_in(stopping.cancel), name="cancel"),

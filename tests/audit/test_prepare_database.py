@@ -35,6 +35,7 @@ def test_each_group_may_do_its_own_and_no_more(fresh_database: Database) -> None
     acts = {
         "Operator": {"orders.cancel_order", "orders.close_position", "orders.halt_trading"},
         "Approver": {
+            "notices.take_duty",
             "orders.cancel_order",
             "orders.close_position",
             "orders.decide_ticket",

@@ -31,6 +31,7 @@ PERMISSIONS = (
     "halt_trading",
     "resume_trading",
     "view_ticket",
+    "take_duty",
 )
 AAPL, SPY = "265598", "756733"
 

@@ -20,6 +20,7 @@ _EVERYONE = {
     "view_report view_subscription",
     "cerbero": "view_bot view_decision view_decisionrequest",
     "keyrotation": "view_rotation",
+    "notices": "view_delivery view_duty view_seen",
     "orders": "view_attempt view_balance view_drift view_execution view_limits view_order view_position "
     "view_ticket view_tradingstate",
 }
@@ -28,6 +29,7 @@ _EVIDENCE = {
     "auth": "view_group view_permission",
     "brokers": "view_credential",
     "cerbero": "view_accesstoken view_lease view_user",
+    "notices": "view_webhook",
 }
 _REDUCE_RISK = {"orders": "cancel_order close_position halt_trading"}
 _ADMINISTER = {
@@ -35,12 +37,13 @@ _ADMINISTER = {
     "change_liveclearance change_login",
     "cerbero": "add_accesstoken add_bot add_user change_accesstoken change_bot change_user",
     "keyrotation": "rotate_keys",
+    "notices": "add_webhook change_webhook",
     "orders": "change_limits halt_trading resume_trading",
 }
 # What each group may do. The code is the truth: anything else is taken away at the next run.
 GROUPS = {
     "Operator": (_EVERYONE, _REDUCE_RISK),
-    "Approver": (_EVERYONE, _REDUCE_RISK, {"orders": "decide_ticket"}),
+    "Approver": (_EVERYONE, _REDUCE_RISK, {"notices": "take_duty", "orders": "decide_ticket"}),
     "Auditor": (_EVERYONE, _EVIDENCE),
     "Administrator": (_EVERYONE, _EVIDENCE, _ADMINISTER),
 }
