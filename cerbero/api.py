@@ -122,7 +122,10 @@ def read_object(request: HttpRequest) -> dict[str, Any]:
 
 def _endpoint(tool: Tool) -> Callable[[HttpRequest], HttpResponse]:
     def endpoint(request: HttpRequest) -> HttpResponse:
-        result = call(tool, request.auth, read_object(request))  # type: ignore[attr-defined]
+        arguments = read_object(request)
+        # From here on `call` enters whatever comes of it.
+        request.is_in_trail = True  # type: ignore[attr-defined]
+        result = call(tool, request.auth, arguments)  # type: ignore[attr-defined]
         return HttpResponse(plain.dumps(result.model_dump()), content_type="application/json")
 
     endpoint.__name__ = tool.name

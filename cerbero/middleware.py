@@ -1,13 +1,19 @@
-"""What every HTTP request passes: a request id, a line in the log, and the content security policy."""
+"""What every HTTP request passes: a request id, a line in the log, the trail of refusals, the security policy."""
 
 import logging
 import re
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable
 
 import structlog
+from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import resolve_url
+
+from audit.services import record
+from cerbero.access import Actor, person
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _POLICY = "; ".join(
@@ -26,6 +32,9 @@ _POLICY = "; ".join(
 
 # Asked every few seconds by machines; a line each would hide the others.
 _QUIET = ("/health", "/metrics", "/static/")
+
+# A flood of bad requests must not become a flood of entries; the next one says how many were left out.
+REFUSALS_A_MINUTE = 60
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +58,67 @@ def request_context(get_response: GetResponse) -> GetResponse:
         return response
 
     return middleware
+
+
+def trail_of_refusals(get_response: GetResponse) -> GetResponse:
+    """Enter what a door refused before a tool or a service could: a bad token, no CSRF token, no permission.
+
+    At most REFUSALS_A_MINUTE entries in each process. Reading is not entered.
+    """
+    entered: deque[float] = deque(maxlen=REFUSALS_A_MINUTE)
+    left_out = 0
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        nonlocal left_out
+        response = get_response(request)
+        if _was_refused(request, response) and not getattr(request, "is_in_trail", False):
+            now = time.monotonic()
+            if len(entered) == REFUSALS_A_MINUTE and now - entered[0] < 60:
+                left_out += 1
+            else:
+                entered.append(now)
+                left_out = 0 if _enter(request, response, left_out) else left_out
+        return response
+
+    return middleware
+
+
+def _was_refused(request: HttpRequest, response: HttpResponse) -> bool:
+    if request.method in {"GET", "HEAD", "OPTIONS"}:
+        return False
+    to_sign_in = response.status_code == 302 and response["Location"].startswith(resolve_url("admin:login"))
+    return to_sign_in or 400 <= response.status_code < 500
+
+
+def _enter(request: HttpRequest, response: HttpResponse, left_out: int) -> bool:
+    details = {
+        "method": request.method,
+        "path": request.path[:200],
+        "status": response.status_code,
+        "address": request.META.get("REMOTE_ADDR", ""),
+    }
+    try:
+        record(
+            "access.refused",
+            actor=_who(request),
+            details=details | ({"left_out": left_out} if left_out else {}),
+        )
+    except (DatabaseError, InterfaceError) as problem:
+        # It was refused all the same.
+        logger.error("a refusal is not in the trail: %s", type(problem).__name__)
+        return False
+    return True
+
+
+def _who(request: HttpRequest) -> Actor:
+    known = getattr(request, "auth", None)
+    if isinstance(known, Actor):
+        return known
+    request_id = getattr(request, "request_id", "")
+    user = getattr(request, "user", None)
+    if user is not None and user.is_authenticated:
+        return person(user, request_id=request_id)
+    return Actor(kind="unknown", id=None, name="unknown", request_id=request_id)
 
 
 def content_security_policy(get_response: GetResponse) -> GetResponse:

@@ -154,6 +154,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "cerbero.middleware.request_context",
+    "cerbero.middleware.trail_of_refusals",
     "cerbero.refusals.one_shape",
     "django.middleware.security.SecurityMiddleware",
     "cerbero.middleware.content_security_policy",

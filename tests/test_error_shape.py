@@ -100,6 +100,7 @@ def test_whatever_a_library_refuses_becomes_the_shape_except_on_pages(status: in
     assert one_shape(refuse)(page).content.startswith(b"<h1>")
 
 
+@pytest.mark.django_db
 def test_a_post_to_what_takes_none_of_ours_says_so() -> None:
     response = Client(enforce_csrf_checks=True).post("/apidocs")
     assert_one_shape(403, response.content, response["X-Request-ID"])
