@@ -1,0 +1,76 @@
+"""Attempts to pass the gate. Each test is one; what became of it is judged by the simulator's book and the trail.
+
+`siege` is one desk with a broker for the whole folder, put back into order before each test; `attempt` judges.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.rig import Database, Servers, django_uses
+from tests.simulator_process import start_simulator
+
+FOUND: list[dict[str, Any]] = []
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "teardown":
+        FOUND.extend(value for name, value in report.user_properties if name == "attempt")  # type: ignore[misc]
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """The table of `make adversarial`, and last its sums as one line of JSON."""
+    if not FOUND:
+        return
+    write = terminalreporter.write_line
+    terminalreporter.section("attempts to pass the gate")
+    write(f"{'attempt':<98} {'opened':>6} {'sent':>4}  told by")
+    for row in FOUND:
+        write(f"{row['name'][:98]:<98} {row['opened']:>6} {row['sent']:>4}  {row['told_by']}")
+    sums = {
+        "attempts": len(FOUND),
+        "opened": sum(row["opened"] for row in FOUND),
+        "sent": sum(row["sent"] for row in FOUND),
+        "unaudited": sum(not row["told_by"] for row in FOUND),
+    }
+    write(json.dumps(sums))
+
+
+@pytest.fixture(scope="package")
+def adversarial_database(migrated: Servers, django_db_blocker: Any) -> Iterator[Database]:
+    database = migrated.create_database()
+    with django_db_blocker.unblock(), django_uses(database):
+        yield database
+    migrated.drop_database(database.name)
+
+
+@pytest.fixture(scope="package")
+def besieged(adversarial_database: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    from brokers.connections import close_connections
+    from tests.adversarial.siege import Siege
+
+    running = start_simulator(tmp_path_factory.mktemp("besieged"))
+    yield Siege.lay(running, adversarial_database)
+    close_connections()
+    running.stop()
+
+
+@pytest.fixture
+def siege(besieged: Any) -> Any:
+    besieged.put_in_order()
+    return besieged
+
+
+@pytest.fixture
+def attempt(siege: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """What the test tells of its attempt; judged when the test is over, whatever it asserted itself."""
+    from tests.adversarial.siege import Attempt
+
+    told = Attempt(siege, request.node.name)
+    yield told
+    row = told.judge()
+    request.node.user_properties.append(("attempt", row))
+    assert (row["opened"], row["sent"]) == (0, 0), row
+    assert row["told_by"], "nobody would learn of this attempt"
