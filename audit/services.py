@@ -1,5 +1,6 @@
 """Writing the trail. What cannot be recorded does not happen: `record` runs in the business transaction."""
 
+import json
 import math
 from datetime import date, time
 from decimal import Decimal
@@ -7,9 +8,15 @@ from enum import Enum
 from typing import Any
 from uuid import UUID
 
-from audit.models import Entry
+from django.db import connection
+
 from cerbero import plain
 from cerbero.access import Actor
+
+_INSERT = (
+    "INSERT INTO audit_entry (event, actor_kind, actor_id, actor_name, subject_kind, subject_id, request_id, details) "
+    "VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
+)
 
 
 def record(
@@ -24,16 +31,19 @@ def record(
 
     Decimals, UUIDs and times in `details` become text. Raises TypeError for what has no JSON form.
     """
-    Entry.objects.create(
-        event=event,
-        actor_kind=actor.kind,
-        actor_id=actor.id,
-        actor_name=_clean(actor.name),
-        subject_kind=subject_kind,
-        subject_id=_clean(str(subject_id)),
-        request_id=_clean(actor.request_id),
-        details=_plain(details or {}),
+    row = (
+        event,
+        actor.kind,
+        actor.id,
+        _clean(actor.name),
+        subject_kind,
+        _clean(str(subject_id)),
+        _clean(actor.request_id),
+        json.dumps(_plain(details or {})),
     )
+    # Plain SQL: every call writes an entry, and building the statement anew costs more than the row.
+    with connection.cursor() as cursor:
+        cursor.execute(_INSERT, row)
 
 
 def _plain(value: Any) -> Any:

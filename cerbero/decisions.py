@@ -62,6 +62,7 @@ def ask(
     )
     request.proof = proofs.of_request(request)
     request.save(force_insert=True)
+    request.refresh_from_db(fields=["expires_at"])
     return request
 
 

@@ -6,6 +6,7 @@ from enum import StrEnum
 from django.db import models
 from django.db.models import Func, Q
 from django.db.models.functions import Now
+from django.utils.functional import cached_property
 from uuid_utils.compat import uuid7
 
 from brokers.base import OrderType, Side, TimeInForce
@@ -143,6 +144,10 @@ class Ticket(models.Model):
 
     def __str__(self) -> str:
         return f"ticket {self.pk}"
+
+    @cached_property
+    def first_order(self) -> "Order":
+        return self.orders.select_related("instrument").get(number=1)
 
     @property
     def proposer(self) -> str:

@@ -154,7 +154,7 @@ def _never_arrived(actor: Actor, attempt: Attempt) -> None:
 def _back_to_people(actor: Actor, attempt: Attempt) -> None:
     """We answered no to the broker's question; people see its words, and a yes answers them in advance."""
     ticket = attempt.ticket
-    order = ticket.orders.select_related("instrument").get(number=1)
+    order = ticket.first_order
     transition(order, OrderStatus.PENDING, moves=ORDER, actor=actor, event="order.returned")
     facts = gather_for(ticket.account, order)
     checks = check_all(leg_of(order, facts.instrument), facts.market, facts.bounds)

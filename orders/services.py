@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 
 from audit.services import record
 from brokers.base import OrderType, Preview, Side
+from brokers.models import Account
 from brokers.reports import notify_orders
 from brokers.services import broker_for
 from cerbero import decisions
@@ -35,7 +36,6 @@ from orders.tickets import (
     build,
     deny,
     end_orders,
-    existing,
     insert,
     once,
     require_live,
@@ -50,11 +50,7 @@ def place_order(*, actor: Actor, proposal: Proposal) -> Ticket:
     kept; ask again), IdempotencyConflict, or RiskRefused (kept as a denied ticket).
     """
     account = find_account(actor, proposal.account)
-    ticket = existing(actor, account, proposal)
-    if ticket is None:
-        facts = gather(account, proposal.symbol)
-        _require_ready(actor, facts)
-        ticket = once(actor, account, proposal, lambda: _propose(actor, facts, proposal))
+    ticket = once(actor, account, proposal, lambda: _propose(actor, account, proposal))
     if ticket.refusal_code == RiskRefused.code:
         raise RiskRefused(ticket_id=str(ticket.pk), checks=ticket.refusal.get("checks", []))
     return ticket
@@ -199,7 +195,9 @@ def _require_ready(actor: Actor, facts: Facts) -> None:
         raise QuoteMissing(symbol=facts.instrument.symbol, age_seconds=plain(age))
 
 
-def _propose(actor: Actor, facts: Facts, proposal: Proposal) -> Ticket:
+def _propose(actor: Actor, account: Account, proposal: Proposal) -> Ticket:
+    facts = gather(account, proposal.symbol)
+    _require_ready(actor, facts)
     ticket, order = build(actor, facts, proposal)
     checks = risk.check_all(leg_of(order, facts.instrument), facts.market, facts.bounds)
     refusals = risk.failed(checks)

@@ -20,9 +20,9 @@ from brokers.models import Account
 from brokers.services import DEPLOYMENT, live_missing
 from cerbero import decisions
 from cerbero.access import Actor
-from cerbero.errors import IdempotencyConflict, LiveTradingDenied, PermissionMissing
+from cerbero.errors import CerberoError, IdempotencyConflict, LiveTradingDenied, PermissionMissing
 from cerbero.lifecycle import transition
-from cerbero.models import DecisionRequest
+from cerbero.models import Bot, DecisionRequest
 from orders import policy, risk
 from orders.canonical import TERMS, decision_digest, ticket_digest
 from orders.facts import Facts, leg_of
@@ -59,13 +59,14 @@ class Proposal:
 
 
 def once(actor: Actor, account: Account, proposal: Proposal, write: Callable[[], Ticket]) -> Ticket:
-    """Write under the unique key; whoever comes second is given the first one's ticket."""
-    ticket = existing(actor, account, proposal)
-    if ticket is not None:
-        return ticket
+    """Write under the unique key; whoever comes second is given the first one's ticket.
+
+    A repetition is rare, so the key is looked up only when the write fails: because of it, or because
+    the moment is not one to propose in any more.
+    """
     try:
         return write()
-    except IntegrityError:
+    except (CerberoError, IntegrityError):
         ticket = existing(actor, account, proposal)
         if ticket is None:
             raise
@@ -79,7 +80,7 @@ def existing(actor: Actor, account: Account, proposal: Proposal) -> Ticket | Non
     ticket = Ticket.objects.filter(key & mine).first()
     if ticket is None:
         return None
-    order = ticket.orders.select_related("instrument").get(number=1)
+    order = ticket.first_order
     differs = [name for name in TERMS if getattr(order, name) != getattr(proposal, name)]
     if order.instrument.symbol != proposal.symbol.upper():
         differs.append("symbol")
@@ -104,6 +105,10 @@ def build(
         notional_currency=facts.account.currency,
     )
     order.ticket = ticket
+    ticket.first_order = order
+    if actor.is_bot and actor.id and actor.owner_id:
+        # What authentication read a moment ago; saves reading the row again.
+        ticket.bot = Bot(pk=actor.id, name=actor.name, owner_id=actor.owner_id)
     ticket.digest = ticket_digest(ticket, facts.account, [order])
     return ticket, order
 
@@ -186,7 +191,9 @@ def require_live(account: Account, *, is_persons_close: bool = False) -> None:
 
 
 def _excluded(ticket: Ticket) -> list[UUID]:
-    """Whoever asked, and the owner of the bot that asked, as of now (gates.md §1)."""
+    """Whoever asked, and the owner of the bot that asked, as of the proposal (gates.md §1)."""
+    if ticket.request is not None:
+        return list(ticket.request.excluded_user_ids)
     if ticket.bot is not None:
         return [ticket.bot.owner_id]
     if ticket.person_id is None:

@@ -143,7 +143,8 @@ class HaltOut(Out):
 @tool(scope="orders:write", effect=WRITE)
 def place_order(actor: Actor, params: PlaceOrder) -> OrderOut:
     """Propose one order; a person decides. The same idempotency key never places two."""
-    return _one(services.place_order(actor=actor, proposal=Proposal(**dict(params))))
+    ticket = services.place_order(actor=actor, proposal=Proposal(**dict(params)))
+    return _out(ticket.first_order, ticket)
 
 
 @tool(scope="orders:read", effect=READ)
@@ -200,6 +201,7 @@ _ROWS = ("instrument", "ticket__account", "ticket__request")
 
 
 def _one(ticket: Ticket) -> OrderOut:
+    """The ticket's order as the database has it now."""
     order = Order.objects.select_related(*_ROWS).get(ticket_id=ticket.pk, number=1)
     return _out(order, order.ticket)
 
