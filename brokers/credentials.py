@@ -8,10 +8,10 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from audit.services import record
-from brokers.encryption import decrypt, encrypt, identity
 from brokers.ibkr.oauth import IbkrCredentials, private_key
 from brokers.models import Credential, Login
 from cerbero.access import Actor
+from cerbero.encryption import decrypt, encrypt, identity
 from cerbero.errors import BadInput, CredentialMissing
 from cerbero.lifecycle import transition
 

@@ -44,7 +44,7 @@ class Login(models.Model):
     state = models.CharField(max_length=16, choices=SessionState, default=SessionState.DOWN, editable=False)
     state_detail = models.CharField(max_length=300, blank=True, editable=False)
     state_changed_at = models.DateTimeField(db_default=Now(), editable=False)
-    # Ciphertexts (brokers.encryption); empty means none.
+    # Ciphertexts (cerbero.encryption); empty means none.
     session_token = models.BinaryField(default=b"", editable=False)
     session_token_expires_at = models.DateTimeField(null=True, editable=False)
     socket_session = models.BinaryField(default=b"", editable=False)

@@ -12,11 +12,11 @@ from brokers import pacing
 from brokers.base import Broker
 from brokers.connections import transport_for
 from brokers.credentials import load_credentials
-from brokers.encryption import decrypt, encrypt, identity
 from brokers.ibkr.client import IbkrClient
 from brokers.ibkr.oauth import IbkrCredentials
 from brokers.models import Account, Instrument, LiveClearance, Login, Subscription
 from cerbero.access import Actor
+from cerbero.encryption import decrypt, encrypt, identity
 from cerbero.errors import BadInput, LoginDisabled, NotFound, PermissionMissing, StateConflict
 from cerbero.models import Environment, User
 

@@ -178,6 +178,24 @@ class LiveTradingDenied(CerberoError):
     code, status = "live_trading_denied", 403
 
 
+class PasskeyRefused(CerberoError):
+    """The passkey's answer does not hold: reload the page and use it again."""
+
+    code, status = "passkey_refused", 403
+
+
+class SignatureMissing(CerberoError):
+    """A yes on a live account must be signed with a passkey; the queue page asks for it."""
+
+    code, status = "signature_missing", 403
+
+
+class LiveBarred(CerberoError):
+    """What this person may do was changed less than a day ago, so their yes does not count on live accounts yet."""
+
+    code, status = "live_barred", 403
+
+
 class QuoteMissing(CerberoError):
     """There is no fresh quote for this instrument; wait for one and ask again."""
 

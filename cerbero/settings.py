@@ -146,6 +146,7 @@ INSTALLED_APPS = [
     "ninja",
     "cerbero.apps.CerberoConfig",
     "audit",
+    "people",
     "brokers",
     "notices",
     "orders",

@@ -13,6 +13,7 @@ urlpatterns = [
     path("admin/health/", admin.site.admin_view(console.health_page), name="health_page"),
     # Before the admin's own, which ends in a catch-all.
     path("admin/", include("orders.admin.urls")),
+    path("admin/", include("people.admin.urls")),
     path("admin/", admin.site.urls),
     path("", include("cerbero.tool_urls")),
 ]

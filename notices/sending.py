@@ -19,9 +19,9 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from audit.services import record
-from brokers.encryption import decrypt, identity
 from cerbero import outbound
 from cerbero.access import Actor
+from cerbero.encryption import decrypt, identity
 from cerbero.errors import CerberoError, NoticeRefused
 from cerbero.models import DecisionRequest
 from notices.models import Delivery, Webhook

@@ -6,9 +6,9 @@ from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
 from audit.services import record
-from brokers.encryption import encrypt
 from cerbero import outbound
 from cerbero.access import Actor, user_of
+from cerbero.encryption import encrypt
 from cerbero.errors import BadInput, PermissionMissing
 from notices.models import EVENTS, Webhook
 from notices.sending import sealed_identity

@@ -25,6 +25,7 @@ from orders.presentation import (
     price_places,
     sentence,
 )
+from orders.tickets import must_be_signed
 
 # A person reads a handful; a flood is named as one instead of being drawn.
 CARDS_MAX = 50
@@ -151,6 +152,10 @@ class Card:
     @property
     def who(self) -> str:
         return who_decided(self.ticket)
+
+    @property
+    def must_be_signed(self) -> bool:
+        return must_be_signed(self.ticket.account)
 
     @property
     def can_approve(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from brokers.base import Broker
 from brokers.models import Account, SessionState
 from cerbero import decisions, leases
-from cerbero.errors import DigestMismatch, LiveTradingDenied, NotProven, TradingHalted
+from cerbero.errors import DigestMismatch, LiveTradingDenied, NotProven, SignatureMissing, TradingHalted
 from cerbero.models import DecisionRequest, DecisionStatus
 from orders import risk, trading
 from orders.canonical import decision_digest, ticket_digest
@@ -16,7 +16,8 @@ from orders.closing import closable, position_now
 from orders.facts import Facts, contract, gather_for, leg_of, market_of
 from orders.lifecycle import OrderStatus, TicketStatus
 from orders.models import Order, Ticket
-from orders.tickets import require_live
+from orders.tickets import must_be_signed, require_live
+from people import signing
 
 # A close needs no approval, so nothing else ends its wait.
 CLOSE_WAITS_SECONDS = 60
@@ -88,6 +89,7 @@ def look_again(
         return
     if request is None or request.expires_at <= now:
         raise Denied("approval_expired")
+    _look_at_signatures(account, request)
     _look_at_market(order, moment, request)
 
 
@@ -152,6 +154,16 @@ def _look_at_state(ticket: Ticket, account: Account, state: str, now: datetime) 
         raise Waits("trading_halted") from None
     except LiveTradingDenied as denied:
         raise Denied(denied.code, **denied.details) from None
+
+
+def _look_at_signatures(account: Account, request: DecisionRequest) -> None:
+    """A row that says yes is worth nothing on a live account: what the passkeys signed is verified again."""
+    if not must_be_signed(account):
+        return
+    try:
+        signing.require_signed(request)
+    except SignatureMissing as missing:
+        raise Denied("signature_missing", **missing.details) from None
 
 
 def _look_at_wait(ticket: Ticket, now: datetime) -> None:

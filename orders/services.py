@@ -37,10 +37,12 @@ from orders.tickets import (
     deny,
     end_orders,
     insert,
+    must_be_signed,
     once,
     require_live,
     terms_of,
 )
+from people import signing
 
 
 def place_order(*, actor: Actor, proposal: Proposal) -> Ticket:
@@ -110,12 +112,33 @@ def close_position(
     return once(actor, row, proposal, lambda: _allow_close(actor, replace(facts, position=held), proposal))
 
 
-def decide_ticket(*, actor: Actor, ticket_id: UUID, digest: str, is_yes: bool, reason: str = "") -> Ticket:
-    """One person's decision on one ticket. A refused decision is recorded, and changes nothing else."""
+def ask_signature(*, actor: Actor, ticket_id: UUID, digest: str) -> dict[str, Any]:
+    """What a passkey is to sign for a yes to this ticket, for two minutes. Raises as people.signing.ask does."""
+    trading.require_permission(actor, "orders.decide_ticket")
+    ticket = Ticket.objects.filter(pk=ticket_id).exclude(request=None).first()
+    if ticket is None or ticket.request_id is None:
+        raise NotFound(ticket_id=str(ticket_id))
+    with transaction.atomic(durable=True):
+        return signing.ask(actor=actor, request_id=ticket.request_id, digest=digest)
+
+
+def decide_ticket(
+    *,
+    actor: Actor,
+    ticket_id: UUID,
+    digest: str,
+    is_yes: bool,
+    reason: str = "",
+    assertion: dict[str, Any] | None = None,
+) -> Ticket:
+    """One person's decision on one ticket. A refused decision is recorded, and changes nothing else.
+
+    A yes on a live account needs `assertion`, a passkey's answer to `ask_signature`; a no never does.
+    """
     try:
         trading.require_permission(actor, "orders.decide_ticket")
         with transaction.atomic(durable=True):
-            return _decide(actor, ticket_id, digest, is_yes, reason)
+            return _decide(actor, ticket_id, digest, is_yes, reason, assertion)
     except CerberoError as refusal:
         with transaction.atomic(durable=True):
             details = {"code": refusal.code, "is_yes": is_yes}
@@ -222,13 +245,22 @@ def _allow_close(actor: Actor, facts: Facts, proposal: Proposal) -> Ticket:
     return ticket
 
 
-def _decide(actor: Actor, ticket_id: UUID, digest: str, is_yes: bool, reason: str) -> Ticket:
+def _decide(
+    actor: Actor,
+    ticket_id: UUID,
+    digest: str,
+    is_yes: bool,
+    reason: str,
+    assertion: dict[str, Any] | None,
+) -> Ticket:
     ticket = Ticket.objects.select_for_update(of=("self",)).filter(pk=ticket_id).exclude(request=None).first()
     if ticket is None or ticket.request_id is None:
         raise NotFound(ticket_id=str(ticket_id))
     request = decisions.decide(
         actor=actor, request_id=ticket.request_id, digest=digest, is_yes=is_yes, reason=reason
     )
+    if is_yes and must_be_signed(ticket.account):
+        signing.sign(actor=actor, request=request, assertion=assertion)
     if request.status == DecisionStatus.REJECTED:
         deny(actor, ticket, "rejected_by_person", {"reason": reason.strip()[:500]})
     elif request.status == DecisionStatus.APPROVED:

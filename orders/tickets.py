@@ -22,7 +22,7 @@ from cerbero import decisions
 from cerbero.access import Actor
 from cerbero.errors import CerberoError, IdempotencyConflict, LiveTradingDenied, PermissionMissing
 from cerbero.lifecycle import transition
-from cerbero.models import Bot, DecisionRequest
+from cerbero.models import Bot, DecisionRequest, Environment
 from orders import policy, risk
 from orders.canonical import TERMS, decision_digest, ticket_digest
 from orders.facts import Facts, leg_of
@@ -188,6 +188,14 @@ def require_live(account: Account, *, is_persons_close: bool = False) -> None:
         missing = [name for name in missing if name in DEPLOYMENT]
     if missing:
         raise LiveTradingDenied(missing=missing)
+
+
+def must_be_signed(account: Account) -> bool:
+    """Whether a yes needs a passkey: everywhere but where both rows say paper.
+
+    The login's keys are encrypted for its environment: whoever rewrites that row can no longer send by it.
+    """
+    return {account.environment, account.login.environment} != {Environment.PAPER}
 
 
 def _excluded(ticket: Ticket) -> list[UUID]:

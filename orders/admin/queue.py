@@ -9,10 +9,13 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
+from cerbero.errors import CerberoError
+from cerbero.refusals import refuse
 from orders import queue, services
-from orders.admin.acting import attempt, demand, page
+from orders.admin.acting import actor_of, attempt, demand, page
 from orders.models import Ticket
 from orders.presentation import MISSING, number, price, sentence
+from people.passkeys import answered
 
 
 @require_GET
@@ -47,6 +50,20 @@ def show_state(request: HttpRequest) -> JsonResponse:
 
 
 @require_POST
+def challenge(request: HttpRequest, ticket_id: UUID) -> HttpResponse:
+    """What a passkey is to sign for this ticket, bound to what stood on the screen."""
+    demand(request, "orders.decide_ticket")
+    ticket = get_object_or_404(Ticket, pk=ticket_id, request__isnull=False)
+    try:
+        options = services.ask_signature(
+            actor=actor_of(request), ticket_id=ticket.pk, digest=request.POST.get("digest", "")
+        )
+    except CerberoError as refusal:
+        return refuse(request, refusal)
+    return JsonResponse(options)
+
+
+@require_POST
 def approve(request: HttpRequest, ticket_id: UUID) -> HttpResponse:
     return _decide(request, ticket_id, is_yes=True)
 
@@ -68,6 +85,7 @@ def _decide(request: HttpRequest, ticket_id: UUID, *, is_yes: bool) -> HttpRespo
         digest=request.POST.get("digest", ""),
         is_yes=is_yes,
         reason="" if is_yes else request.POST.get("reason", ""),
+        assertion=answered(request.POST.get("assertion", "")) if is_yes else None,
     )
     return redirect("console:queue")
 

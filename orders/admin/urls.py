@@ -11,6 +11,7 @@ _signed_in = admin.site.admin_view
 urlpatterns = [
     path("queue/", _signed_in(queue.show_queue), name="queue"),
     path("queue/state.json", _signed_in(queue.show_state), name="queue_state"),
+    path("queue/<uuid:ticket_id>/challenge/", _signed_in(queue.challenge), name="challenge"),
     path("queue/<uuid:ticket_id>/approve/", _signed_in(queue.approve), name="approve"),
     path("queue/<uuid:ticket_id>/reject/", _signed_in(queue.reject), name="reject"),
     path("duty/", _signed_in(duty.show_duty), name="duty"),

@@ -19,6 +19,7 @@ from cerbero.models import Bot
 from orders import presentation, queue
 from orders.lifecycle import AttemptStatus
 from orders.models import Attempt, Drift, TradingState
+from people import announcing
 
 register = template.Library()
 register.filter("clock", presentation.clock)
@@ -136,6 +137,7 @@ def header(context: template.Context) -> dict[str, Any]:
         "links": _links(request),
         "logins": logins,
         "halts": list(TradingState.objects.exclude(state=TradingState.State.ACTIVE)[:4]),
+        "announcements": announcing.current(),
         "now": timezone.now(),
     }
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from brokers import encryption
 from brokers.credentials import bound_to, load_credentials, open_credential, store_credential
 from brokers.models import Credential, Login
+from cerbero import encryption
 from cerbero.errors import BadInput, CannotDecrypt, CredentialMissing
 from tests.brokers.logins import SYSTEM, events, key_material, make_login
 from tests.simulator_process import SimulatorProcess

@@ -11,8 +11,8 @@ from django.core import mail
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from brokers.encryption import encrypt
 from cerbero import access
+from cerbero.encryption import encrypt
 from cerbero.errors import OutboundTimeout
 from cerbero.models import DecisionRequest, User
 from cerbero.outbound import Answer

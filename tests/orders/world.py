@@ -56,7 +56,7 @@ class World:
             id=self.bot.pk,
             name=self.bot.name,
             scopes=frozenset(access.DEFAULT_SCOPES),
-            environment="paper",
+            environment=self.bot.environment,
             owner_id=self.bot.owner_id,
             tag="test-1",
         )
@@ -142,7 +142,9 @@ class World:
         return self.sim.book()["orders"]
 
 
-def build(login: Login | None = None, broker_account_id: str = "DU1234567") -> World:
+def build(
+    login: Login | None = None, broker_account_id: str = "DU1234567", environment: str = "paper"
+) -> World:
     people = {
         name: User.objects.create_user(name, password=None, is_staff=True)
         for name in ("alice", "bob", "carol")
@@ -151,14 +153,14 @@ def build(login: Login | None = None, broker_account_id: str = "DU1234567") -> W
     approvers.permissions.add(*Permission.objects.filter(codename__in=PERMISSIONS))
     for person in people.values():
         person.groups.add(approvers)
-    bot = Bot.objects.create(name="scanner-alpha", owner=people["alice"], environment="paper")
+    bot = Bot.objects.create(name="scanner-alpha", owner=people["alice"], environment=environment)
     login = login or Login.objects.create(
         name="desk-1", environment="paper", is_paper=True, state=SessionState.UP
     )
     account, _ = Account.objects.update_or_create(
         login=login,
         broker_account_id=broker_account_id,
-        defaults={"environment": "paper", "listed_at": timezone.now()},
+        defaults={"environment": environment, "listed_at": timezone.now()},
     )
     Limits.objects.create(account=account)
     trading.ensure_states(account, bot)
@@ -171,10 +173,12 @@ def build(login: Login | None = None, broker_account_id: str = "DU1234567") -> W
     return world
 
 
-def connect(sim: SimulatorProcess) -> World:
+def connect(sim: SimulatorProcess, environment: str = "paper") -> World:
     """The same desk with its session up at a simulator."""
     keys = sim.credentials
-    login = Login.objects.create(name="desk-1", environment="paper", base_url=sim.base_url, ws_url=sim.ws_url)
+    login = Login.objects.create(
+        name="desk-1", environment=environment, base_url=sim.base_url, ws_url=sim.ws_url
+    )
     store_credential(
         actor=access.system("test"),
         login=login,
@@ -186,7 +190,7 @@ def connect(sim: SimulatorProcess) -> World:
         encryption_key_pem=Path(keys["encryption_key_path"]).read_bytes(),
         status="active",
     )
-    world = build(login, keys["accounts"][0])
+    world = build(login, keys["accounts"][0], environment)
     Subscription.objects.create(login=login, instrument=world.aapl)
     state = until(lambda: keep_session(login, access.system("test")) == SessionState.UP)
     assert state

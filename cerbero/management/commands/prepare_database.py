@@ -26,6 +26,7 @@ _EVERYONE = {
 }
 _EVIDENCE = {
     "audit": "view_checkpoint view_cursor view_link",
+    "people": "view_livebar view_passkey view_personchange",
     "auth": "view_group view_permission",
     "brokers": "view_credential",
     "cerbero": "view_accesstoken view_lease view_user",

@@ -1,0 +1,18 @@
+"""People's own pages below /admin/; mounted before the admin site's."""
+
+from django.contrib import admin
+from django.urls import path
+
+from people.admin import deciding, own
+
+app_name = "people"
+_signed_in = admin.site.admin_view
+
+urlpatterns = [
+    path("me/", _signed_in(own.show_own), name="own"),
+    path("me/passkeys/begin/", _signed_in(own.begin_passkey), name="begin_passkey"),
+    path("me/passkeys/add/", _signed_in(own.add_passkey), name="add_passkey"),
+    path("me/passkeys/<uuid:passkey_id>/revoke/", _signed_in(own.revoke_passkey), name="revoke_passkey"),
+    path("people/changes/", _signed_in(deciding.show_changes), name="changes"),
+    path("people/changes/<uuid:change_id>/", _signed_in(deciding.decide_change), name="decide_change"),
+]

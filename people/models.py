@@ -1,0 +1,116 @@
+"""What makes a person's word theirs: passkeys, signatures, changes that two people made, and what they bar."""
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+from uuid_utils.compat import uuid7
+
+from cerbero.models import Decision, DecisionRequest, User
+
+
+class PasskeyQuerySet(models.QuerySet["Passkey"]):
+    def usable(self) -> "PasskeyQuerySet":
+        """Confirmed and not revoked, by the database's clock."""
+        return self.filter(revoked_at=None, usable_from__lte=Now())
+
+
+class Passkey(models.Model):
+    """A public key of a person's authenticator. It counts from a second Administrator's yes on.
+
+    The seal is a MAC that the database cannot make, so that a key inserted there signs nothing.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    person = models.ForeignKey(User, models.PROTECT, related_name="passkeys")
+    name = models.CharField(max_length=64)
+    credential_id = models.BinaryField(max_length=1023, unique=True)
+    public_key = models.BinaryField()
+    transports = ArrayField(models.CharField(max_length=16), default=list, blank=True)
+    sign_count = models.BigIntegerField(default=0)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    approved_by = models.ForeignKey(User, models.PROTECT, null=True, related_name="+")
+    usable_from = models.DateTimeField(null=True)
+    seal = models.BinaryField(null=True)
+    last_used_at = models.DateTimeField(null=True)
+    revoked_at = models.DateTimeField(null=True)
+
+    objects = PasskeyQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(usable_from=None, seal=None) | Q(usable_from__isnull=False, seal__isnull=False),
+                name="passkey_usable_is_sealed",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.person}"
+
+
+class DecisionChallenge(models.Model):
+    """A nonce that one person is to sign for one decision; used once, soon."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    request = models.ForeignKey(DecisionRequest, models.PROTECT, related_name="challenges")
+    person = models.ForeignKey(User, models.PROTECT, related_name="+")
+    nonce = models.BinaryField(max_length=32)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True)
+
+
+class Signature(models.Model):
+    """A person's yes as their authenticator signed it; verified again at the moment of sending."""
+
+    decision = models.OneToOneField(Decision, models.PROTECT, primary_key=True, related_name="signature")
+    passkey = models.ForeignKey(Passkey, models.PROTECT, related_name="signatures")
+    nonce = models.BinaryField(max_length=32)
+    assertion = models.JSONField()
+
+    def __str__(self) -> str:
+        return f"signed with {self.passkey}"
+
+
+class PersonChange(models.Model):
+    """A change of who may do what: proposed by one person, applied at a second Administrator's yes."""
+
+    class Kind(models.TextChoices):
+        PASSKEY = "passkey", "new passkey"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    kind = models.CharField(max_length=16, choices=Kind)
+    person = models.ForeignKey(User, models.PROTECT, related_name="changes")
+    terms = models.JSONField()
+    request = models.OneToOneField(DecisionRequest, models.PROTECT, related_name="person_change")
+    proposed_by = models.ForeignKey(User, models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    applied_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return self.request.summary
+
+
+class LiveBar(models.Model):
+    """Until when a person's yes does not count on live accounts, and why."""
+
+    id = models.BigAutoField(primary_key=True)
+    person = models.ForeignKey(User, models.PROTECT, related_name="live_bars")
+    why = models.CharField(max_length=100)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    until = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(fields=["person", "until"])]
+
+
+class Announcement(models.Model):
+    """A sentence that everybody is shown for a day."""
+
+    id = models.BigAutoField(primary_key=True)
+    words = models.CharField(max_length=300)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    def __str__(self) -> str:
+        return self.words
