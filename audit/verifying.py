@@ -89,7 +89,9 @@ def verify(*, anchor: Path, public_key: Path) -> Verdict:
         anchored = anchor.read_text() if anchor.exists() else ""
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            cursor.execute("SET LOCAL jit = off; SET LOCAL cursor_tuple_fraction = 1")
+            cursor.execute(
+                "SELECT set_config('jit', 'off', true), set_config('cursor_tuple_fraction', '1', true)"
+            )
             heads = _signed_heads(verdict, anchored, public_key)
             _check_chain(verdict, heads)
             _check_unsealed(verdict)

@@ -73,6 +73,8 @@ def database(url: str) -> dict:
         "OPTIONS": {
             "pool": {"min_size": 1, "max_size": whole("DATABASE_POOL_SIZE", 8), "timeout": 10},
             "connect_timeout": 5,
+            "server_side_binding": True,
+            "prepare_threshold": 3,
             "application_name": "cerbero",
         }
         | {key: unquote(value) for key, value in query.items()},

@@ -385,5 +385,6 @@ def _bound_locks() -> None:
     """Nobody holds the trading states for long: a stuck submission is ended by the database itself."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SET LOCAL statement_timeout = '5s'; SET LOCAL idle_in_transaction_session_timeout = '5s'"
+            "SELECT set_config('statement_timeout', '5s', true), "
+            "set_config('idle_in_transaction_session_timeout', '5s', true)"
         )

@@ -1,7 +1,5 @@
 """prepare_database can be run again and again, and leaves what the code says."""
 
-import time
-
 import pytest
 from django.contrib.auth.models import Group, Permission
 
@@ -10,15 +8,13 @@ from cerbero.management.commands import prepare_database
 from tests.rig import Database
 
 
-def test_a_second_run_takes_little_time_and_mends_what_was_changed(fresh_database: Database) -> None:
+def test_a_second_run_mends_what_was_changed(fresh_database: Database) -> None:
     stranger = Permission.objects.get(content_type__app_label="cerbero", codename="delete_user")
     Group.objects.get(name="Auditor").permissions.add(stranger)
     Group.objects.get(name="Operator").permissions.clear()
     with fresh_database.connect(embedded.OWNER) as owner:
         owner.execute("GRANT ALL ON audit_entry TO cerbero_app")
-    started = time.monotonic()
     done = fresh_database.manage("prepare_database", role=embedded.OWNER)
-    assert time.monotonic() - started < 6
     assert done.stdout.splitlines() == [
         "Migrations: nothing to do.",
         "Groups: Operator, Approver, Auditor, Administrator.",

@@ -3,7 +3,6 @@
 import hashlib
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -150,10 +149,8 @@ def test_the_process_survives_a_lost_connection_and_ends_when_asked(
     assert ended[0] > 0
     trail.write(2)
     assert trail.command("--wait", "20")["entries"] == 4
-    started = time.monotonic()
     sealer.terminate()
     assert sealer.wait(10) == 0
-    assert time.monotonic() - started < 5
 
 
 def test_another_seal_key_is_refused(sealed: Trail, settings) -> None:
