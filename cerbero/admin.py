@@ -5,8 +5,10 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.forms import SetPasswordForm
 from django.contrib.auth.models import Group
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
@@ -21,6 +23,7 @@ from cerbero.models import AccessToken, Bot, Decision, DecisionRequest, User
 from cerbero.site import AuditedAdmin, ReadOnlyAdmin
 from orders.templatetags.console import environment_cell
 from orders.trading import ensure_states
+from people import changes
 
 admin.site.unregister(Group)
 
@@ -46,9 +49,40 @@ class UserPage(AuditedAdmin, UserAdmin):
     filter_horizontal = ("groups",)
 
     def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        if obj is not None and (obj == request.user or (obj.is_superuser and not request.user.is_superuser)):
-            return False
-        return super().has_change_permission(request, obj)
+        return obj != request.user and super().has_change_permission(request, obj)
+
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        """What takes away is done at once; what gives waits for a second Administrator."""
+        before = User.objects.get(pk=obj.pk) if change else None
+        given = [name for name in changes.FLAGS if before and getattr(obj, name) > getattr(before, name)]
+        for name in given:
+            setattr(obj, name, False)
+        super().save_model(request, obj, form, change)
+        wanted = form.cleaned_data.get("groups")
+        had = set(obj.groups.all())
+        added = [] if wanted is None else [group.name for group in wanted if group not in had]
+        if given or added:
+            changes.propose_grant(actor=_actor(request), person=obj, groups=added, flags=given)
+            messages.info(request, f"What gives {obj} more waits for a second Administrator.")
+        if wanted is not None:
+            form.cleaned_data["groups"] = [group for group in wanted if group in had]
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
+        """A new password for another person; it counts once a second Administrator has confirmed it."""
+        user = self.get_object(request, id)
+        if user is None or not self.has_change_permission(request, user):
+            raise PermissionDenied
+        form = SetPasswordForm(user, request.POST or None)
+        if form.is_valid():
+            with transaction.atomic():
+                changes.propose_password(
+                    actor=_actor(request), person=user, password=form.cleaned_data["new_password1"]
+                )
+            messages.info(request, f"The new password of {user} waits for a second Administrator.")
+            return HttpResponseRedirect(reverse("admin:cerbero_user_change", args=[user.pk]))
+        words = {"title": f"A new password for {user}", "form": form, "opts": self.opts}
+        context = {**self.admin_site.each_context(request), **words}
+        return TemplateResponse(request, "admin/cerbero/user/password.html", context)
 
     def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
         # Who decided on what must stay readable; make a person inactive instead.
@@ -72,6 +106,12 @@ class BotPage(AuditedAdmin):
         return False
 
     def save_model(self, request: HttpRequest, obj: Bot, form: Any, change: bool) -> None:
+        """A new owner waits for a second Administrator: owners cannot decide, whoever was one can."""
+        wanted = obj.owner
+        if change and "owner" in form.changed_data:
+            obj.owner = Bot.objects.get(pk=obj.pk).owner
+            changes.propose_owner(actor=_actor(request), bot=obj, owner=wanted)
+            messages.info(request, "The new owner waits for a second Administrator.")
         super().save_model(request, obj, form, change)
         ensure_states(bot=obj)
 

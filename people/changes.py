@@ -5,19 +5,22 @@ Whoever is changed is barred from live approvals for a day (gates.md §8): one p
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from django.contrib.auth.hashers import make_password
+from django.contrib.auth.models import Group
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from audit.services import record
 from cerbero import decisions
 from cerbero.access import Actor, user_of
-from cerbero.errors import DigestMismatch, NotFound, PermissionMissing
-from cerbero.models import DecisionStatus, User
+from cerbero.encryption import decrypt, encrypt, identity
+from cerbero.errors import BadInput, DigestMismatch, NotFound, PermissionMissing, StateConflict
+from cerbero.models import Bot, DecisionStatus, User
 from people import passkeys
 from people.announcing import announce
 from people.models import LiveBar, Passkey, PersonChange
@@ -25,6 +28,8 @@ from people.models import LiveBar, Passkey, PersonChange
 ADMINISTRATOR = "Administrator"
 WAITS_SECONDS = 86_400
 BARRED_FOR = timedelta(hours=24)
+# What a grant may set besides groups, and how it is said.
+FLAGS = {"is_active": "active again", "is_staff": "able to sign in"}
 
 Kind = PersonChange.Kind
 
@@ -97,6 +102,34 @@ def propose_passkey(*, actor: Actor, credential: dict[str, Any], challenge: byte
         return propose(actor=actor, kind=Kind.PASSKEY, person=person, terms=terms, summary=summary)
 
 
+def propose_grant(
+    *, actor: Actor, person: User, groups: Iterable[str] = (), flags: Iterable[str] = ()
+) -> PersonChange:
+    """Ask to put `person` into groups, and to set `is_active` or `is_staff`. In the caller's transaction."""
+    terms = {"groups": sorted(groups), "flags": sorted(flags)}
+    if unknown := set(terms["flags"]) - FLAGS.keys():
+        raise BadInput(unknown=sorted(unknown))
+    words = [*terms["groups"], *(FLAGS[name] for name in terms["flags"])]
+    summary = f"{person} becomes {', '.join(words)}"
+    return propose(actor=actor, kind=Kind.GRANT, person=person, terms=terms, summary=summary)
+
+
+def propose_password(*, actor: Actor, person: User, password: str) -> PersonChange:
+    """Ask to replace a person's password; its hash waits encrypted. In the caller's transaction."""
+    sealed = encrypt(make_password(password).encode(), _password_of(person)).hex()
+    summary = f"a new password for {person}"
+    return propose(
+        actor=actor, kind=Kind.PASSWORD, person=person, terms={"password": sealed}, summary=summary
+    )
+
+
+def propose_owner(*, actor: Actor, bot: Bot, owner: User) -> PersonChange:
+    """Ask to give a bot to another person, who then cannot decide on what it proposes."""
+    terms = {"bot": str(bot.pk), "from": str(bot.owner_id)}
+    summary = f"{owner} becomes the owner of {bot} instead of {bot.owner}"
+    return propose(actor=actor, kind=Kind.OWNER, person=owner, terms=terms, summary=summary)
+
+
 def _apply(actor: Actor, change: PersonChange) -> None:
     decisions.consume(change.request, actor=actor, digest=digest_of(change))
     decider = user_of(actor)
@@ -119,7 +152,40 @@ def _confirm_passkey(change: PersonChange, decider: User) -> None:
     key.save(update_fields=["approved_by", "usable_from", "seal"])
 
 
-_ACTS: dict[str, Callable[[PersonChange, User], None]] = {Kind.PASSKEY: _confirm_passkey}
+def _grant(change: PersonChange, decider: User) -> None:
+    groups = Group.objects.filter(name__in=change.terms["groups"])
+    if groups.count() != len(change.terms["groups"]):
+        raise StateConflict("One of these groups is gone.")
+    change.person.groups.add(*groups)
+    if flags := dict.fromkeys(change.terms["flags"], True):
+        User.objects.filter(pk=change.person_id).update(**flags)
+
+
+def _set_password(change: PersonChange, decider: User) -> None:
+    sealed = bytes.fromhex(change.terms["password"])
+    hashed = decrypt(sealed, _password_of(change.person)).decode()
+    User.objects.filter(pk=change.person_id).update(password=hashed)
+
+
+def _give_bot(change: PersonChange, decider: User) -> None:
+    before = User.objects.get(pk=change.terms["from"])
+    given = Bot.objects.filter(pk=change.terms["bot"], owner=before).update(owner=change.person)
+    if given != 1:
+        raise StateConflict("The bot has another owner by now.")
+    # Whoever owned it may decide on its next tickets from now on: that, too, waits a day.
+    bar(before, change.get_kind_display())
+
+
+def _password_of(person: User) -> str:
+    return identity("person_change", person.pk, "password")
+
+
+_ACTS: dict[str, Callable[[PersonChange, User], None]] = {
+    Kind.PASSKEY: _confirm_passkey,
+    Kind.GRANT: _grant,
+    Kind.PASSWORD: _set_password,
+    Kind.OWNER: _give_bot,
+}
 
 
 def _database_now() -> Any:

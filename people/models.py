@@ -78,6 +78,9 @@ class PersonChange(models.Model):
 
     class Kind(models.TextChoices):
         PASSKEY = "passkey", "new passkey"
+        GRANT = "grant", "grant"
+        PASSWORD = "password", "password reset"
+        OWNER = "owner", "new owner of a bot"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     kind = models.CharField(max_length=16, choices=Kind)
