@@ -1,5 +1,9 @@
 """What the broker lists below a login, and whether it is paper or live: the broker's word, never ours."""
 
+import re
+
+from django.db import transaction
+
 from audit.services import record
 from brokers.base import ListedAccounts
 from brokers.models import Account, Login
@@ -9,6 +13,7 @@ from cerbero.models import Environment
 
 # Paper ids begin with D: DU…, DF… for advisors (ibkr-web-api.md §9).
 PAPER_PREFIX = "D"
+CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
 
 
 def environment_of(broker_account_id: str, is_paper: bool | None) -> str:
@@ -42,6 +47,23 @@ def store_accounts(login: Login, listed: ListedAccounts, actor: Actor) -> str:
         if before.get(each) != environment:
             _record(login, each, before.get(each), environment, actor)
     return _mismatch(login, listed, found)
+
+
+def store_currency(account: Account, currency: str, actor: Actor) -> None:
+    """The account's base currency, as the broker gives its money; what is no currency code changes nothing."""
+    if not CURRENCY.fullmatch(currency):
+        return
+    with transaction.atomic():
+        before = account.currency
+        if Account.objects.filter(pk=account.pk).exclude(currency=currency).update(currency=currency):
+            record(
+                "account.currency_changed",
+                actor=actor,
+                subject_kind="account",
+                subject_id=account.pk,
+                details={"account": account.broker_account_id, "from": before, "to": currency},
+            )
+    account.currency = currency
 
 
 def _mismatch(login: Login, listed: ListedAccounts, found: dict[str, str]) -> str:

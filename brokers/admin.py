@@ -91,6 +91,7 @@ class LoginPage(ReadOnlyAdmin):
         "cooling_until",
         "failures",
         "retry_at",
+        "switching",
         "taking_over",
     )
     readonly_fields = fields
@@ -106,9 +107,35 @@ class LoginPage(ReadOnlyAdmin):
             '<a href="{}">Take the session over…</a>', reverse("admin:login_take_over", args=[row.pk])
         )
 
+    @admin.display(description="In use")
+    def switching(self, row: Login) -> SafeString:
+        words = ("yes", "Switch it off…") if row.is_enabled else ("no", "Switch it on…")
+        return format_html(
+            '{} <a href="{}">{}</a>', words[0], reverse("admin:login_switch", args=[row.pk]), words[1]
+        )
+
     def get_urls(self) -> list[URLPattern]:
-        view = self.admin_site.admin_view(self.take_over)
-        return [path("<uuid:login_id>/take-over/", view, name="login_take_over"), *super().get_urls()]
+        protect = self.admin_site.admin_view
+        own = [
+            path("<uuid:login_id>/take-over/", protect(self.take_over), name="login_take_over"),
+            path("<uuid:login_id>/switch/", protect(self.switch), name="login_switch"),
+        ]
+        return own + super().get_urls()
+
+    def switch(self, request: HttpRequest, login_id: UUID) -> HttpResponse:
+        """Asks first; the POST says whether the login shall be on, so that pressing twice changes nothing more."""
+        _demand(request, "brokers.change_login")
+        login = get_object_or_404(Login, pk=login_id)
+        if request.method != "POST":
+            title = f"Switch {login} {'off' if login.is_enabled else 'on'}?"
+            words = {"title": title, "login": login, "opts": self.opts}
+            return TemplateResponse(
+                request, "admin/brokers/switch.html", {**self.admin_site.each_context(request), **words}
+            )
+        is_enabled = request.POST.get("do") == "on"
+        done = f"{login} is switched {'on' if is_enabled else 'off'}."
+        _attempt(request, done, services.set_login_enabled, login=login, is_enabled=is_enabled)
+        return HttpResponseRedirect(reverse("admin:brokers_login_change", args=[login.pk]))
 
     def take_over(self, request: HttpRequest, login_id: UUID) -> HttpResponse:
         """Asks first; the POST evicts the other platform."""

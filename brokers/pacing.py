@@ -1,11 +1,12 @@
 """One request budget for a login, shared by every process through its row (ibkr-web-api.md §8).
 
 The generic cell rate algorithm in one UPDATE: `paced_until` is when the budget would be idle again.
+Some endpoints have a limit of their own: a call holds its endpoint's lease for the gap, and never gives it back.
 After a 429 only cancels and one tickle a minute pass, since more traffic would prolong the penalty.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -14,7 +15,8 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from brokers.models import Login
-from cerbero.errors import BrokerUnavailable
+from cerbero import leases
+from cerbero.errors import BrokerUnavailable, LeaseLost
 from cerbero.leases import ClockTime
 
 REQUESTS_PER_SECOND = 10
@@ -24,6 +26,12 @@ WAIT_SECONDS_MAX = 2.0
 CANCEL_WAIT_SECONDS_MAX = 60.0
 COOLING_SECONDS = 600
 COOLING_TICKLE_SECONDS = 60
+# Four accounts, read one after the other; reconciliation's rounds get as long as they must.
+ENDPOINT_WAIT_SECONDS_MAX = 20.0
+ENDPOINT_LOOK_SECONDS = 0.25
+
+# Seconds between two calls of one login, by method and path.
+Gaps = Mapping[tuple[str, str], float]
 
 TAKE_SLOT = """
     UPDATE brokers_login
@@ -38,15 +46,35 @@ TAKE_SLOT = """
 """
 
 
-def pacer(login_id: UUID, *, wait: Callable[[float], None] = time.sleep) -> Callable[[str, str], None]:
+def pacer(
+    login_id: UUID, gaps: Gaps | None = None, *, wait: Callable[[float], None] = time.sleep
+) -> Callable[[str, str], None]:
     """What an adapter calls before each request: waits for a slot, or raises BrokerUnavailable."""
 
     def pace(method: str, path: str) -> None:
+        gap = gaps.get((method, path)) if gaps else None
+        if gap is not None:
+            await_endpoint(login_id, path, gap, wait)
         seconds = take_slot(login_id, is_cancel=method == "DELETE", is_tickle=path.endswith("/tickle"))
         if seconds > 0:
             wait(seconds)
 
     return pace
+
+
+def await_endpoint(login_id: UUID, path: str, gap: float, wait: Callable[[float], None]) -> None:
+    """Wait until the last call of `path` is `gap` seconds old. Raises BrokerUnavailable (`paced`) after too long."""
+    name, waited = f"pace:{login_id}:{path}", 0.0
+    while True:
+        try:
+            leases.hold(name, "", gap)
+            return
+        except LeaseLost:
+            if waited >= ENDPOINT_WAIT_SECONDS_MAX:
+                words = "Too many requests wait for this endpoint; nothing was sent."
+                raise BrokerUnavailable(words, paced=True, path=path) from None
+        wait(ENDPOINT_LOOK_SECONDS)
+        waited += ENDPOINT_LOOK_SECONDS
 
 
 def take_slot(login_id: UUID, *, is_cancel: bool = False, is_tickle: bool = False) -> float:

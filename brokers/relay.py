@@ -70,6 +70,8 @@ class Feed:
 
     login: Login
     redis: redis.asyncio.Redis
+    # Whether an order is being placed: a call about orders would void the broker's question.
+    is_conversing: Callable[[Login], bool] = lambda _: False
     fence: int = 0
     instruments: dict[str, UUID] = field(default_factory=dict)
     newest: dict[UUID, QuoteRecord] = field(default_factory=dict)
@@ -78,6 +80,8 @@ class Feed:
     has_news: asyncio.Event = field(default_factory=asyncio.Event)
     heard_at: datetime | None = None
     redis_is_away: bool = False
+    # Why it is not connected, as it was last said.
+    waits_for: str = ""
 
     @property
     def is_alive(self) -> bool:
@@ -88,14 +92,14 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-async def run(stop: asyncio.Event) -> None:
-    """Serve every enabled login until `stop` is set."""
+async def run(stop: asyncio.Event, is_conversing: Callable[[Login], bool]) -> None:
+    """Serve every enabled login until `stop` is set; its orders are not asked for while `is_conversing`."""
     feeds: dict[UUID, asyncio.Task[None]] = {}
     hints = asyncio.create_task(_pass_hints_on())
     client = redis.asyncio.Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2)
     try:
         while not stop.is_set():
-            await _look_at_logins(feeds, client)
+            await _look_at_logins(feeds, lambda login: Feed(login, client, is_conversing))
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), LOOK_SECONDS)
     finally:
@@ -117,7 +121,7 @@ async def _pass_hints_on() -> None:
         await asyncio.sleep(LOOK_SECONDS)
 
 
-async def _look_at_logins(feeds: dict[UUID, asyncio.Task[None]], client: redis.asyncio.Redis) -> None:
+async def _look_at_logins(feeds: dict[UUID, asyncio.Task[None]], feed_of: Callable[[Login], Feed]) -> None:
     try:
         logins = await in_database(_enabled_logins)
         await in_database(leases.succeeded, MARK)
@@ -128,7 +132,7 @@ async def _look_at_logins(feeds: dict[UUID, asyncio.Task[None]], client: redis.a
         if login.pk in feeds and feeds[login.pk].done():
             log.error("relay: %s: failed, and begins anew", login.name, exc_info=feeds[login.pk].exception())
         if login.pk not in feeds or feeds[login.pk].done():
-            feeds[login.pk] = asyncio.create_task(_serve_login(Feed(login, client)))
+            feeds[login.pk] = asyncio.create_task(_serve_login(feed_of(login)))
     for gone in feeds.keys() - {login.pk for login in logins}:
         feeds.pop(gone).cancel()
 
@@ -147,7 +151,9 @@ async def _serve_login(feed: Feed) -> None:
                     await _ask_for_a_look(feed)
                 failures = 0 if (now() - began).total_seconds() > BACKOFF_SECONDS_MAX else failures + 1
             except Reconnect as why:
-                log.info("relay: %s: %s", feed.login.name, why)
+                if str(why) != feed.waits_for:
+                    log.info("relay: %s: %s", feed.login.name, why)
+                feed.waits_for = str(why)
                 failures = 0
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -172,6 +178,7 @@ async def _connect_once(feed: Feed) -> None:
     try:
         async with IbkrStream(plan.ws_url, plan.access_token, plan.session_id) as stream:
             log.info("relay: %s: connected", feed.login.name)
+            feed.waits_for = ""
             await _serve_stream(feed, plan, stream)
     except BaseExceptionGroup as group:
         raise _cause(group) from None
@@ -269,6 +276,8 @@ async def _write_inbox(feed: Feed) -> None:
 async def _bootstrap(feed: Feed) -> None:
     """The stream only tells what comes (ibkr-web-api.md §7.3 sor): ask once for what there is."""
     try:
+        while await in_database(feed.is_conversing, feed.login):
+            await asyncio.sleep(LOOK_SECONDS)
         await in_database(_poll_orders, feed.login)
     except (CerberoError, *DATABASE_AWAY) as error:
         log.warning("relay: %s: orders were not asked for: %s", feed.login.name, _words(error))

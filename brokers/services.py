@@ -13,6 +13,7 @@ from brokers.base import Broker
 from brokers.connections import transport_for
 from brokers.credentials import load_credentials
 from brokers.ibkr.client import IbkrClient
+from brokers.ibkr.limits import gaps_at
 from brokers.ibkr.oauth import IbkrCredentials
 from brokers.models import Account, Instrument, LiveClearance, Login, Subscription
 from cerbero.access import Actor
@@ -46,7 +47,7 @@ def client_for(login: Login, credentials: IbkrCredentials, token: bytes | None) 
         login.base_url,
         credentials,
         token,
-        pace=pacing.pacer(login.pk),
+        pace=pacing.pacer(login.pk, gaps_at(login.base_url)),
         transport=transport_for(login.pk, login.base_url, lambda: pacing.cool_down(login.pk)),
     )
 
@@ -166,6 +167,22 @@ def set_watched(*, actor: Actor, instrument: Instrument, is_watched: bool) -> bo
     return bool(changed)
 
 
+def set_login_enabled(*, actor: Actor, login: Login, is_enabled: bool) -> bool:
+    """An Administrator switches a login on or off; off, nothing but cancels reaches its broker.
+
+    Returns whether that changed anything.
+    """
+    _administrator(actor)
+    with transaction.atomic():
+        changed = (
+            Login.objects.filter(pk=login.pk).exclude(is_enabled=is_enabled).update(is_enabled=is_enabled)
+        )
+        if changed:
+            event = "login.switched_on" if is_enabled else "login.switched_off"
+            _record(actor, event, login, {"login": login.name})
+    return bool(changed)
+
+
 def set_allowed_questions(*, actor: Actor, account: Account, question_ids: Iterable[str]) -> list[str]:
     """Which of the broker's questions are answered yes unasked (gates.md §4). Raises BadInput for no id."""
     _administrator(actor)
@@ -198,5 +215,5 @@ def _administrator(actor: Actor) -> User:
     return user
 
 
-def _record(actor: Actor, event: str, row: Account | Instrument, details: dict) -> None:
+def _record(actor: Actor, event: str, row: Account | Instrument | Login, details: dict) -> None:
     record(event, actor=actor, subject_kind=str(row._meta.model_name), subject_id=row.pk, details=details)

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 
 from celery import shared_task
+from django.db.models import QuerySet
 
 from brokers.models import Login, SessionState
 from brokers.sessions import keep_session, refresh_token
@@ -17,22 +18,24 @@ KEEP, REFRESH = "beat:keep_sessions", "beat:refresh_tokens"
 
 @shared_task(name="brokers.tasks.keep_sessions")
 def keep_sessions() -> None:
-    """Bring up or keep every enabled login's session; each is held by its own lease."""
+    """Bring up or keep every enabled login's session, and let a disabled one's go; each under its own lease."""
     actor = access.system("session")
-    _for_each_login(KEEP, lambda login: keep_session(login, actor))
+    logins = Login.objects.exclude(is_enabled=False, state=SessionState.DOWN)
+    _for_each_login(KEEP, logins, lambda login: keep_session(login, actor))
 
 
 @shared_task(name="brokers.tasks.refresh_tokens")
 def refresh_tokens() -> None:
     """Mint anew what ends within the hour, for sessions that are up; the others mint at their bring-up."""
     actor = access.system("session")
-    _for_each_login(REFRESH, lambda login: refresh_token(login, actor), state=SessionState.UP)
+    logins = Login.objects.filter(is_enabled=True, state=SessionState.UP)
+    _for_each_login(REFRESH, logins, lambda login: refresh_token(login, actor))
 
 
-def _for_each_login(job: str, work: Callable[[Login], object], **only: str) -> None:
+def _for_each_login(job: str, logins: QuerySet[Login], work: Callable[[Login], object]) -> None:
     """One login's trouble keeps no other waiting; the job has succeeded when none has failed."""
     problems = []
-    for login in Login.objects.filter(is_enabled=True, **only).order_by("name"):
+    for login in logins.order_by("name"):
         try:
             work(login)
         except LeaseLost:

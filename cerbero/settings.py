@@ -63,7 +63,7 @@ def database(url: str) -> dict:
         )
     query = dict(pair.split("=", 1) for pair in parts.query.split("&") if "=" in pair)
     return {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "cerbero.database",
         "NAME": unquote(parts.path.lstrip("/")),
         "USER": unquote(parts.username or ""),
         "PASSWORD": unquote(parts.password or ""),
@@ -71,7 +71,13 @@ def database(url: str) -> dict:
         "PORT": str(query.pop("port", parts.port or "")),
         "CONN_MAX_AGE": 0,
         "OPTIONS": {
-            "pool": {"min_size": 1, "max_size": whole("DATABASE_POOL_SIZE", 8), "timeout": 10},
+            # A caller waits 3 s at most; a pool that gives up trying begins anew with the next caller.
+            "pool": {
+                "min_size": 1,
+                "max_size": whole("DATABASE_POOL_SIZE", 8),
+                "timeout": 3,
+                "reconnect_timeout": 2,
+            },
             "connect_timeout": 5,
             "server_side_binding": True,
             "prepare_threshold": 3,

@@ -12,6 +12,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from brokers.accounts import store_currency
 from brokers.base import Broker, OrderReport, PositionRecord
 from brokers.models import Account, BrokerInstrument, Login, Report
 from brokers.reports import record_reports
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 # Longer than the broker's worst delay between taking an order and listing it.
 GRACE = timedelta(seconds=60)
 ABSENT_TIMES = 3
+# Whoever sent longer ago is gone, and its question with it.
+CONVERSATION_MAX = timedelta(seconds=15)
 
 
 def reconcile(*, actor: Actor, login: Login, broker: Broker, grace: timedelta = GRACE) -> None:
@@ -41,7 +44,7 @@ def reconcile(*, actor: Actor, login: Login, broker: Broker, grace: timedelta = 
     _ask_for_the_missing(login, broker, listed)
     for account in login.accounts.exclude(listed_at=None):
         store_positions(account, broker.positions(account.broker_account_id), asked_at)
-        _store_balance(account, broker, asked_at)
+        _store_balance(actor, account, broker, asked_at)
     settle_absent(actor, login, asked_at, grace)
 
 
@@ -95,8 +98,9 @@ def store_positions(account: Account, rows: list[PositionRecord], as_of: datetim
         )
 
 
-def _store_balance(account: Account, broker: Broker, as_of: datetime) -> None:
+def _store_balance(actor: Actor, account: Account, broker: Broker, as_of: datetime) -> None:
     summary = broker.summary(account.broker_account_id)
+    store_currency(account, summary.currency, actor)
     Balance.objects.update_or_create(
         account=account,
         defaults={
@@ -106,6 +110,14 @@ def _store_balance(account: Account, broker: Broker, as_of: datetime) -> None:
             "as_of": as_of,
         },
     )
+
+
+def is_conversing(login: Login) -> bool:
+    """Whether an order is being placed now: any other call about orders would void the broker's question (§6.4)."""
+    recent = Now() - CONVERSATION_MAX
+    return Attempt.objects.filter(
+        ticket__account__login=login, status=AttemptStatus.SENT, sent_at__gt=recent
+    ).exists()
 
 
 def settle_absent(actor: Actor, login: Login, asked_at: datetime, grace: timedelta) -> None:

@@ -40,6 +40,7 @@ from orders.tickets import (
     must_be_signed,
     once,
     require_live,
+    sender,
     terms_of,
 )
 from people import signing
@@ -65,7 +66,8 @@ def preview_order(*, actor: Actor, proposal: Proposal) -> tuple[list[risk.Check]
     order = proposal.order(facts)
     checks = risk.check_all(leg_of(order, facts.instrument), facts.market, facts.bounds)
     with broker_for(account.login) as broker:
-        preview = broker.preview(account.broker_account_id, [terms_of(order, facts.broker_instrument_id)])
+        terms = terms_of(order, facts.broker_instrument_id, actor)
+        preview = broker.preview(account.broker_account_id, [terms])
     return checks, preview
 
 
@@ -179,7 +181,8 @@ def send_cancel(actor: Actor, order: Order) -> None:
     outcome = "accepted"
     try:
         with broker_for(account.login, is_for_cancel=True) as broker:
-            broker.cancel(account.broker_account_id, order.broker_order_id)
+            named = sender(order, actor.name, actor.is_person)
+            broker.cancel(account.broker_account_id, order.broker_order_id, **named)
     except CerberoError as problem:
         outcome = problem.code
     details = {"broker_order_id": order.broker_order_id, "outcome": outcome}

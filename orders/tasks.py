@@ -10,7 +10,7 @@ from brokers.sessions import session_lost
 from cerbero import access, leases
 from cerbero.errors import BrokerError, LeaseLost, SessionExpired
 from orders import trading
-from orders.reconciliation import reconcile
+from orders.reconciliation import is_conversing, reconcile
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +25,8 @@ def reconcile_accounts() -> None:
     actor = access.system("reconciliation")
     trading.ensure_all()
     for login in Login.objects.filter(is_enabled=True, state=SessionState.UP):
+        if is_conversing(login):
+            continue
         try:
             with leases.lease(f"reconcile:{login.pk}", LEASE_SECONDS), broker_for(login) as broker:
                 reconcile(actor=actor, login=login, broker=broker)

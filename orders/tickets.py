@@ -30,6 +30,9 @@ from orders.lifecycle import ENDED, ORDER, TICKET, OrderStatus, TicketStatus
 from orders.models import Order, Ticket
 from orders.presentation import sentence
 
+SENDER_NAMED = frozenset({"FUT", "FOP"})
+SENDER_CHARACTERS_MAX = 20
+
 
 @dataclass(frozen=True)
 class Proposal:
@@ -162,8 +165,8 @@ def end_orders(actor: Actor, ticket: Ticket, event: str, text: str = "") -> None
         transition(order, OrderStatus.CANCELED, moves=ORDER, actor=actor, event=event, text=text)
 
 
-def terms_of(order: Order, broker_instrument_id: str, client_order_id: str | None = None) -> OrderTerms:
-    """The leg as it goes to the adapter."""
+def terms_of(order: Order, broker_instrument_id: str, actor: Actor | None = None) -> OrderTerms:
+    """The leg as it goes to the adapter, sent by `actor`, or by whoever proposed its ticket."""
     return OrderTerms(
         broker_instrument_id=broker_instrument_id,
         side=Side(order.side),
@@ -172,8 +175,21 @@ def terms_of(order: Order, broker_instrument_id: str, client_order_id: str | Non
         time_in_force=TimeInForce(order.time_in_force),
         limit_price=order.limit_price,
         stop_price=order.stop_price,
-        client_order_id=client_order_id,
+        **(sender(order, actor.name, actor.is_person) if actor else _proposer(order)),
     )
+
+
+def sender(order: Order, name: str, is_person: bool) -> dict[str, Any]:
+    """Who sends an order or a cancel, where the exchange wants it said (CME rule 536-B, ibkr-web-api.md §6.1)."""
+    if order.instrument.asset_class not in SENDER_NAMED:
+        return {}
+    return {"manual_indicator": is_person, "ext_operator": name[:SENDER_CHARACTERS_MAX]}
+
+
+def _proposer(order: Order) -> dict[str, Any]:
+    ticket = order.ticket
+    name = ticket.bot.name if ticket.bot else ticket.person.username if ticket.person else ""
+    return sender(order, name, is_person=ticket.bot is None)
 
 
 def require_live(account: Account, *, is_persons_close: bool = False) -> None:

@@ -18,7 +18,7 @@ THRESHOLD = _of_cerbero("health", "checks", "refusals", "middleware", "logs", "s
 )
 FLOOR_2 = _of_cerbero("tool", "lifecycle", "decisions", "tokens")
 FLOOR_0 = _of_cerbero("errors", "models", "access", "leases", "outbound", "plain", "proofs", "settings")
-FLOOR_0 |= _of_cerbero("encryption")
+FLOOR_0 |= _of_cerbero("encryption", "database", "database.base")
 ROOMS = {"audit": 1, "people": 2, "brokers": 3, "notices": 3, "orders": 4, "keyrotation": 5}
 TOP = 8
 

@@ -23,13 +23,14 @@ HALF = {
     "plain http": (LIVE | {"PUBLIC_URL": "http://desk.example"}, "begins with https://"),
     "debug": (LIVE | {"DEBUG": "1"}, "does not go with DEBUG"),
 }
-# Every other process is a management command, which Django's own checks hold as they hold these two.
+# The relay is a management command too, which Django's own checks hold as they hold `orders`.
 DOORS = {
     "manage.py": ["manage.py", "check"],
     "tools": ["-m", *GRANIAN, "cerbero.wsgi:tools_application"],
     "web": ["-m", *DAPHNE],
     "worker": ["-m", "celery", "-A", "cerbero", "worker", "--pool=solo"],
     "orders": ["manage.py", "run_orders"],
+    "sealer": ["manage.py", "run_sealer"],
 }
 
 

@@ -6,8 +6,9 @@ from django.urls import reverse
 from audit.models import Entry
 from brokers import services
 from brokers.models import Account, Instrument, LiveClearance, Login, SessionState
+from brokers.services import broker_for
 from cerbero.access import person, system
-from cerbero.errors import BadInput, NotFound, PermissionMissing, StateConflict
+from cerbero.errors import BadInput, LoginDisabled, NotFound, PermissionMissing, StateConflict
 from tests.brokers.logins import events, somebody
 
 ALL = LiveClearance.CHECKLIST
@@ -205,12 +206,26 @@ def test_the_allow_list_and_the_clearance_are_changed_on_their_pages(account: Ac
     assert not LiveClearance.objects.exists()
 
 
+def test_a_login_is_switched_off_and_on_by_its_page_alone(account: Account, signed_in) -> None:
+    client, page = signed_in("carol", "Administrator"), reverse("admin:login_switch", args=[account.login_id])
+    assert b"Switch off" in client.get(page).content
+    for _ in range(2):
+        client.post(page, {"do": "off"})
+    with pytest.raises(LoginDisabled), broker_for(account.login):
+        pass
+    assert b"Switch on" in client.get(page).content
+    client.post(page, {"do": "on"})
+    assert Login.objects.get(pk=account.login_id).is_enabled
+    assert events("login.") == ["login.switched_off", "login.switched_on"]
+
+
 def test_who_may_only_look_reaches_no_page_that_changes(account: Account, signed_in) -> None:
     client = signed_in("oscar", "Operator")
     for name, pk in (
         ("account_questions", account.pk),
         ("account_live", account.pk),
         ("login_take_over", account.login_id),
+        ("login_switch", account.login_id),
     ):
         assert client.get(reverse(f"admin:{name}", args=[pk])).status_code == 403
         assert client.post(reverse(f"admin:{name}", args=[pk]), {"do": "enable"}).status_code == 403

@@ -7,6 +7,7 @@ import pytest
 from django.db import transaction
 
 from brokers import pacing
+from brokers.ibkr.limits import GAPS, gaps_at
 from brokers.models import Login
 from brokers.services import broker_for
 from cerbero.errors import BrokerUnavailable
@@ -77,3 +78,32 @@ def test_an_answer_429_begins_the_cool_down_and_the_next_request_never_leaves(
     assert limited.value.details.get("rate_limited") is True
     assert refused.value.details["paced"] is True
     assert fresh(login).cooling_until is not None
+
+
+def test_an_endpoint_with_a_limit_of_its_own_is_asked_once_in_its_gap(login: Login) -> None:
+    waited: list[float] = []
+    pace = pacing.pacer(login.pk, GAPS, wait=lambda seconds: (waited.append(seconds), time.sleep(seconds)))
+    pace("GET", "/iserver/account/trades")
+    pace("GET", "/iserver/account/orders")
+    pace("POST", "/iserver/account/DU1/orders")
+    assert not waited, "another endpoint, and placing, wait for nothing"
+    began = time.monotonic()
+    pace("POST", "/tickle")
+    run_together(lambda: pace("POST", "/tickle"), lambda: pace("POST", "/tickle"))
+    assert 2.0 <= time.monotonic() - began < 3.5
+
+
+def test_whoever_would_wait_too_long_for_an_endpoint_is_told_that_nothing_was_sent(login: Login) -> None:
+    pace = pacing.pacer(login.pk, GAPS, wait=lambda _: None)
+    pace("GET", "/iserver/account/orders")
+    with pytest.raises(BrokerUnavailable) as refused:
+        pace("GET", "/iserver/account/orders")
+    assert refused.value.details == {"paced": True, "path": "/iserver/account/orders"}
+
+
+@pytest.mark.parametrize(
+    ("base_url", "limits"),
+    [("https://api.ibkr.com/v1/api", True), ("http://127.0.0.1:5055/v1/api", False), ("nonsense", True)],
+)
+def test_only_a_simulator_on_this_machine_has_no_endpoint_limits(base_url: str, limits: bool) -> None:
+    assert bool(gaps_at(base_url)) is limits

@@ -34,7 +34,7 @@ def running() -> Iterator[None]:
     async def main() -> None:
         box["loop"], box["stop"] = asyncio.get_running_loop(), asyncio.Event()
         ready.set()
-        await relay.run(box["stop"])
+        await relay.run(box["stop"], lambda _: False)
 
     thread = threading.Thread(target=lambda: asyncio.run(main()))
     thread.start()

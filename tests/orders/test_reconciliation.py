@@ -1,12 +1,23 @@
 """What the broker holds is what we show; what we did not do is drift."""
 
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 
+from audit.models import Entry
+from brokers.models import Account
+from brokers.services import broker_for
+from cerbero import access
 from cerbero.errors import BrokerError
-from orders.models import Balance, Drift, Execution, Position
+from cerbero.leases import ClockTime
+from orders import submission
+from orders.models import Attempt, Balance, Drift, Execution, Position
+from orders.reconciliation import is_conversing
+from orders.tasks import reconcile_accounts
 from tests.orders.world import AAPL, until
+
+SYSTEM = access.system("test")
 
 
 def test_positions_and_money_are_the_brokers(floor):
@@ -26,6 +37,31 @@ def test_positions_and_money_are_the_brokers(floor):
     assert position.instrument == floor.aapl
     balance = Balance.objects.get(account=floor.account)
     assert balance.net_liquidation > 0
+
+
+def test_the_accounts_currency_is_the_brokers_word_and_a_change_is_on_record(floor):
+    Account.objects.filter(pk=floor.account.pk).update(currency="EUR")
+    for _ in range(2):
+        floor.reconcile()
+    floor.account.refresh_from_db()
+    assert floor.account.currency == "USD"
+    entry = Entry.objects.get(event="account.currency_changed")
+    assert (entry.details["from"], entry.details["to"]) == ("EUR", "USD")
+
+
+def test_no_poll_speaks_of_orders_while_one_is_being_placed(floor):
+    ticket = floor.approved(limit_price=(floor.near() * Decimal("0.98")).quantize(Decimal("0.01")))
+    with broker_for(floor.login) as broker:
+        hold = floor.hold()
+        moment = submission.read_moment(ticket, ticket.orders.get(), broker)
+        attempt = submission.prepare(SYSTEM, ticket, ticket.orders.get(), moment, hold)
+        assert submission.arm(SYSTEM, attempt, hold)
+    assert is_conversing(floor.login)
+    reconcile_accounts()
+    assert not Balance.objects.exists()
+    Attempt.objects.update(sent_at=ClockTime() - timedelta(seconds=20))
+    reconcile_accounts()
+    assert Balance.objects.exists(), "whoever sent it so long ago is gone"
 
 
 def test_a_manual_trade_is_drift(floor):

@@ -13,6 +13,8 @@ from django.db import InterfaceError, OperationalError, connection
 
 from audit import sealing
 from audit.anchors import Anchor, KeyMismatch
+from cerbero.checks import refuse_half_set_flags
+from cerbero.errors import CannotStart
 
 log = logging.getLogger("audit.sealer")
 POLL_SECONDS, POLL_SECONDS_MAX = 0.5, 2.0
@@ -31,9 +33,12 @@ class Command(BaseCommand):
     def handle(self, *, once: bool, anchor: Path, **options: Any) -> None:
         signer, file = _signer(), Anchor(anchor)
         try:
+            refuse_half_set_flags()
             file.prepare(signer.verifier_key)
         except (KeyMismatch, OSError) as error:
             raise CommandError(f"The anchor cannot be used: {error}") from None
+        except CannotStart as refusal:
+            raise CommandError(refusal.message) from None
         if once:
             while sealing.seal_batch():
                 pass

@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from brokers.relay import run
+from orders.reconciliation import is_conversing
 
 
 class Command(BaseCommand):
@@ -20,4 +21,4 @@ async def _until_told_to_stop() -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await run(stop)
+    await run(stop, is_conversing)
