@@ -166,6 +166,24 @@ class RiskRefused(CerberoError):
     code, status = "risk_refused", 409
 
 
+class PolicyRefused(CerberoError):
+    """The policy refuses this order; the details name the version, the rule and its reason."""
+
+    code, status = "policy_refused", 409
+
+
+class PolicyUnreadable(CerberoError):
+    """The active policy cannot be read or is not valid, so nothing is allowed; an Administrator must look."""
+
+    code, status, retryable = "policy_unreadable", 503, True
+
+
+class MandateRefused(CerberoError):
+    """This mandate cannot be made or used so; the details say why."""
+
+    code, status = "mandate_refused", 422
+
+
 class TradingHalted(CerberoError):
     """Trading is halted here; only cancels pass, and people's closes."""
 

@@ -143,6 +143,8 @@ class Decision(models.Model):
     is_yes = models.BooleanField()
     reason = models.CharField(max_length=500, blank=True)
     digest_shown = models.CharField(max_length=64)
+    # What the person attached to a yes, such as another price drift for this one ticket.
+    conditions = models.JSONField(default=dict)
     decided_at = models.DateTimeField(db_default=Now(), editable=False)
     proof = models.CharField(max_length=64, blank=True, default="", editable=False)
 

@@ -24,6 +24,7 @@ def of_decision(decision: Decision, request: DecisionRequest | None = None) -> s
         "person": str(decision.person_id),
         "is_yes": decision.is_yes,
         "digest_shown": decision.digest_shown,
+        "conditions": decision.conditions,
         "expires_at": request.expires_at.timestamp(),
     }
     return _mac("decision", _asked(request) | said)
@@ -35,6 +36,15 @@ def holds_request(request: DecisionRequest) -> bool:
 
 def holds_decision(decision: Decision, request: DecisionRequest) -> bool:
     return constant_time_compare(decision.proof, of_decision(decision, request))
+
+
+def of_body(kind: str, body: dict[str, Any]) -> str:
+    """Over whatever else passes the gate; decimals, ids and times must be text already."""
+    return _mac(kind, body)
+
+
+def holds_body(kind: str, body: dict[str, Any], proof: str) -> bool:
+    return constant_time_compare(proof, _mac(kind, body))
 
 
 def _asked(request: DecisionRequest) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def ticket_digest(ticket: Ticket, account: Account, orders: Sequence[Order]) -> 
         "reduce_only": ticket.reduce_only,
         "orders": [leg_terms(order) for order in sorted(orders, key=lambda order: order.number)],
     }
-    return _digest(body)
+    return digest_of(body)
 
 
 def decision_digest(ticket_digest: str, facts: dict[str, Any]) -> str:
@@ -50,7 +50,7 @@ def decision_digest(ticket_digest: str, facts: dict[str, Any]) -> str:
     if "asked_again" in facts:
         # Another question than the first, so that an old page's yes does not answer it.
         more["asked_again"] = {"why": facts["asked_again"], "quote": facts.get("quote")}
-    return _digest({"ticket": ticket_digest, **more}) if more else ticket_digest
+    return digest_of({"ticket": ticket_digest, **more}) if more else ticket_digest
 
 
 def accepted_question_ids(facts: dict[str, Any]) -> list[str]:
@@ -65,6 +65,7 @@ def client_order_id(ticket: Ticket, number: int) -> str:
     return hashlib.sha256(words.encode()).hexdigest()[:32]
 
 
-def _digest(body: dict[str, Any]) -> str:
+def digest_of(body: Any) -> str:
+    """SHA-256 in hex of a body's canonical JSON; decimals must be text already."""
     words = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(words.encode()).hexdigest()

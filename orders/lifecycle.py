@@ -81,3 +81,16 @@ ATTEMPT: Moves = {
     AttemptStatus.ANSWERED: frozenset(),
     AttemptStatus.SETTLED: frozenset(),
 }
+
+# What people settle in advance. Whatever has ended stays ended.
+POLICY: Moves = {
+    "proposed": frozenset({"active", "retired"}),
+    "active": frozenset({"retired"}),
+    "retired": frozenset(),
+}
+MANDATE: Moves = {
+    "proposed": frozenset({"active", "declined"}),
+    "active": frozenset({"revoked"}),
+    "declined": frozenset(),
+    "revoked": frozenset(),
+}

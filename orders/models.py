@@ -13,6 +13,9 @@ from brokers.base import OrderType, Side, TimeInForce
 from brokers.models import MONEY, Account, Instrument
 from cerbero.models import Bot, DecisionRequest, User
 from orders.lifecycle import WORKING, AttemptStatus, OrderStatus, TicketStatus
+from orders.standing import Allowance as Allowance
+from orders.standing import Mandate as Mandate
+from orders.standing import PolicyVersion as PolicyVersion
 
 
 def _choices(kind: type[StrEnum]) -> list[tuple[str, str]]:
@@ -107,6 +110,11 @@ class Ticket(models.Model):
     notional = models.DecimalField(**MONEY, null=True)
     notional_currency = models.CharField(max_length=3, blank=True)
     request = models.OneToOneField(DecisionRequest, models.PROTECT, null=True, related_name="ticket")
+    # Which rule of which version judged it last.
+    policy_version = models.ForeignKey(PolicyVersion, models.PROTECT, null=True, related_name="tickets")
+    policy_rule = models.CharField(max_length=48, blank=True)
+    # The ticket that an approver answered with other terms.
+    counter_of = models.ForeignKey("self", models.PROTECT, null=True, related_name="counters")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     allowed_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
@@ -135,6 +143,7 @@ class Ticket(models.Model):
             models.Index(fields=["status", "created_at"]),
         ]
         permissions = [
+            ("propose_ticket", "Can propose orders by hand"),
             ("decide_ticket", "Can approve and reject tickets"),
             ("cancel_order", "Can cancel orders"),
             ("close_position", "Can close positions"),

@@ -7,16 +7,24 @@ from typing import Any
 
 from brokers.base import Broker
 from brokers.models import Account, SessionState
-from cerbero import decisions, leases
-from cerbero.errors import DigestMismatch, LiveTradingDenied, NotProven, SignatureMissing, TradingHalted
-from cerbero.models import DecisionRequest, DecisionStatus
-from orders import risk, trading
-from orders.canonical import decision_digest, ticket_digest
+from cerbero import leases
+from cerbero.errors import (
+    DigestMismatch,
+    LiveTradingDenied,
+    NotProven,
+    PolicyUnreadable,
+    SignatureMissing,
+    TradingHalted,
+)
+from cerbero.models import DecisionRequest
+from orders import judging, mandates, policies, policy, risk, trading
+from orders.canonical import ticket_digest
 from orders.closing import closable, position_now
 from orders.facts import Facts, contract, gather_for, leg_of, market_of
 from orders.lifecycle import OrderStatus, TicketStatus
-from orders.models import Order, Ticket
-from orders.tickets import must_be_signed, require_live
+from orders.models import Allowance, Order, Ticket
+from orders.tickets import require_live
+from orders.trading import must_be_signed
 from people import signing
 
 # A close needs no approval, so nothing else ends its wait.
@@ -64,17 +72,21 @@ class Denied(Refusal):
 
 
 class Moved(Refusal):
-    """The market is not the one that people saw."""
+    """The market or the policy is not the one under which it was allowed; people are asked."""
 
 
 def look_again(
-    ticket: Ticket, order: Order, moment: Moment, state: str, request: DecisionRequest | None = None
+    ticket: Ticket,
+    order: Order,
+    moment: Moment,
+    state: str,
+    granted: DecisionRequest | Allowance | None = None,
 ) -> None:
     """Everything that the proposal was held against, at the moment of sending (gates.md G17).
 
     `order` is the very object whose terms are sent, so that what is digested and what leaves cannot differ.
     """
-    request = request or ticket.request
+    granted = granted or judging.granted(ticket)
     account, now = moment.facts.account, leases.database_now()
     legs = [order if leg.pk == order.pk else leg for leg in ticket.orders.all()]
     if ticket_digest(ticket, account, legs) != ticket.digest:
@@ -87,19 +99,20 @@ def look_again(
         _look_at_wait(ticket, now)
         _look_at_position(ticket, order, moment)
         return
-    if request is None or request.expires_at <= now:
+    if granted is None or granted.expires_at <= now:
         raise Denied("approval_expired")
-    _look_at_signatures(account, request)
-    _look_at_market(order, moment, request)
+    _look_at_signatures(account, granted)
+    _look_at_market(order, moment, granted)
+    _look_at_policy(ticket, order, moment.facts, granted)
 
 
-def look_at_proof(ticket: Ticket, request: DecisionRequest) -> None:
-    """The approval is this ticket's, and people gave it: by more than what the rows say of themselves."""
+def look_at_proof(ticket: Ticket, granted: DecisionRequest | Allowance) -> None:
+    """What lets it pass is this ticket's, and was given: by more than what the rows say of themselves."""
     try:
-        decisions.prove(request, digest=decision_digest(ticket.digest, request.facts))
+        judging.prove(ticket, granted)
     except (DigestMismatch, NotProven) as refusal:
         raise Denied("approval_not_proven", why=refusal.code) from None
-    if request.subject_id != ticket.pk:
+    if isinstance(granted, DecisionRequest) and granted.subject_id != ticket.pk:
         raise Denied("approval_not_proven", why="another subject")
 
 
@@ -107,10 +120,12 @@ def look_at_return(ticket: Ticket, order: Order) -> None:
     """An attempt that never left belongs to a ticket on its way, with its approval used up for it."""
     if ticket.status != TicketStatus.SENT or order.status != OrderStatus.SUBMITTED:
         raise Denied("not_on_its_way", ticket=ticket.status, order=order.status)
-    if ticket.request is not None:
-        if ticket.request.status != DecisionStatus.CONSUMED:
-            raise Denied("approval_not_proven", why=ticket.request.status)
-        look_at_proof(ticket, ticket.request)
+    if ticket.reduce_only:
+        return
+    granted = judging.granted(ticket)
+    if granted is None or granted.consumed_at is None:
+        raise Denied("approval_not_proven", why="not used")
+    look_at_proof(ticket, granted)
 
 
 def is_still_wanted(ticket: Ticket) -> bool:
@@ -156,10 +171,13 @@ def _look_at_state(ticket: Ticket, account: Account, state: str, now: datetime) 
         raise Denied(denied.code, **denied.details) from None
 
 
-def _look_at_signatures(account: Account, request: DecisionRequest) -> None:
+def _look_at_signatures(account: Account, granted: DecisionRequest | Allowance) -> None:
     """A row that says yes is worth nothing on a live account: what the passkeys signed is verified again."""
     if not must_be_signed(account):
         return
+    request = granted if isinstance(granted, DecisionRequest) else granted.mandate and granted.mandate.request
+    if request is None:
+        raise Denied("signature_missing")
     try:
         signing.require_signed(request)
     except SignatureMissing as missing:
@@ -180,16 +198,44 @@ def _look_at_position(ticket: Ticket, order: Order, moment: Moment) -> None:
         raise Denied("position_changed", position=str(held), closable=str(left))
 
 
-def _look_at_market(order: Order, moment: Moment, request: DecisionRequest) -> None:
+def _look_at_market(order: Order, moment: Moment, granted: DecisionRequest | Allowance) -> None:
     facts = moment.facts
-    if request.facts.get("contract") != contract(facts):
+    if granted.facts.get("contract") != contract(facts):
         raise Denied("contract_changed")
     failed = risk.failed(risk.check_all(leg_of(order, facts.instrument), facts.market, facts.bounds))
     if any(check.name == "Quote age" for check in failed):
         raise Moved("quote_missing")
     if failed:
         raise Denied("risk_refused", checks=[check.as_json() for check in failed])
-    seen = request.facts.get("quote", {}).get("mid")
+    seen = granted.facts.get("quote", {}).get("mid")
     drift = risk.check_drift(Decimal(seen) if seen else None, facts.market.mid, facts.bounds.drift_percent)
     if not drift.ok:
         raise Moved("price_drifted", check=drift.as_json())
+
+
+def _look_at_policy(ticket: Ticket, order: Order, facts: Facts, granted: DecisionRequest | Allowance) -> None:
+    """The policy of now may not ask for more than what the ticket passed under."""
+    try:
+        version, rules = policies.active()
+    except PolicyUnreadable as problem:
+        raise Denied(problem.code, **problem.details) from None
+    case = policies.case_of(ticket, order, facts)
+    for needs in policy.requirements(rules, case):
+        details = {"version": version.number, "rule": needs.rule}
+        if needs.outcome == policy.REFUSE:
+            raise Denied("policy_refused", **details, reason=needs.reason)
+        if _is_met(needs, granted, case):
+            return
+        if needs.outcome == policy.PEOPLE:
+            raise Moved("policy_stricter", **details)
+
+
+def _is_met(needs: policy.Requirement, granted: DecisionRequest | Allowance, case: policy.Case) -> bool:
+    if needs.outcome == policy.ALLOW:
+        return True
+    if isinstance(granted, DecisionRequest):
+        asked_enough = granted.quorum >= needs.quorum and granted.group == needs.group
+        return needs.outcome == policy.PEOPLE and asked_enough
+    if needs.outcome != policy.MANDATE or granted.mandate is None:
+        return False
+    return mandates.still_serves(granted.mandate, case.at)

@@ -17,6 +17,7 @@ from brokers.base import Broker, OrderReport, PositionRecord
 from brokers.models import Account, BrokerInstrument, Login, Report
 from brokers.reports import record_reports
 from cerbero.access import Actor
+from cerbero.errors import PolicyRefused, PolicyUnreadable
 from cerbero.lifecycle import transition
 from cerbero.models import DecisionRequest
 from orders.facts import as_seen, gather_for, leg_of
@@ -174,7 +175,11 @@ def _back_to_people(actor: Actor, attempt: Attempt) -> None:
         "questions": _all_questions(attempt),
         "asked_again": "broker_asked",
     }
-    request: DecisionRequest = ask_people(actor, ticket, facts, order, seen)
+    try:
+        request: DecisionRequest = ask_people(actor, ticket, facts, order, seen)
+    except (PolicyRefused, PolicyUnreadable) as no:
+        deny(actor, ticket, no.code, no.details)
+        return
     transition(
         ticket,
         TicketStatus.PROPOSED,
@@ -184,6 +189,8 @@ def _back_to_people(actor: Actor, attempt: Attempt) -> None:
         details={"why": "broker_asked"},
         request=request,
         allowed_at=None,
+        policy_version=ticket.policy_version,
+        policy_rule=ticket.policy_rule,
     )
 
 

@@ -19,12 +19,13 @@ from cerbero.errors import (
     CerberoError,
     NotFound,
     NothingToClose,
+    PolicyRefused,
     QuoteMissing,
     RiskRefused,
 )
 from cerbero.lifecycle import transition
 from cerbero.models import DecisionRequest, DecisionStatus
-from orders import risk, trading
+from orders import judging, mandates, policies, policy, risk, trading
 from orders.canonical import plain
 from orders.closing import closable, position_now
 from orders.facts import Facts, as_seen, find_account, gather, leg_of
@@ -37,7 +38,6 @@ from orders.tickets import (
     deny,
     end_orders,
     insert,
-    must_be_signed,
     once,
     require_live,
     sender,
@@ -49,13 +49,16 @@ from people import signing
 def place_order(*, actor: Actor, proposal: Proposal) -> Ticket:
     """Propose one order; the same key returns the same ticket, the same key with other terms is refused.
 
-    Raises NotFound, EnvironmentMismatch, TradingHalted, LiveTradingDenied, QuoteMissing (nothing is
-    kept; ask again), IdempotencyConflict, or RiskRefused (kept as a denied ticket).
+    Raises NotFound, EnvironmentMismatch, TradingHalted, LiveTradingDenied, QuoteMissing,
+    PolicyUnreadable (nothing is kept; ask again), IdempotencyConflict, or RiskRefused and PolicyRefused
+    (kept as a denied ticket).
     """
     account = find_account(actor, proposal.account)
     ticket = once(actor, account, proposal, lambda: _propose(actor, account, proposal))
     if ticket.refusal_code == RiskRefused.code:
         raise RiskRefused(ticket_id=str(ticket.pk), checks=ticket.refusal.get("checks", []))
+    if ticket.refusal_code == PolicyRefused.code:
+        raise PolicyRefused(ticket_id=str(ticket.pk), **ticket.refusal)
     return ticket
 
 
@@ -208,6 +211,21 @@ def expire_overdue(*, actor: Actor) -> int:
             if ticket.status in {TicketStatus.PROPOSED, TicketStatus.ALLOWED}:
                 deny(actor, ticket, "approval_expired", {})
                 count += 1
+    policies.expire_overdue(actor=actor)
+    mandates.expire_overdue(actor=actor)
+    return count + _expire_unasked(actor)
+
+
+def _expire_unasked(actor: Actor) -> int:
+    """What passed without people and was not sent in time."""
+    count = 0
+    stale = Ticket.objects.filter(status=TicketStatus.ALLOWED, request=None, allowance__expires_at__lte=Now())
+    for pk in stale.values_list("pk", flat=True):
+        with transaction.atomic(durable=True):
+            ticket = Ticket.objects.select_for_update().get(pk=pk)
+            if ticket.status == TicketStatus.ALLOWED and ticket.request_id is None:
+                deny(actor, ticket, "approval_expired", {})
+                count += 1
     return count
 
 
@@ -227,15 +245,25 @@ def _propose(actor: Actor, account: Account, proposal: Proposal) -> Ticket:
     ticket, order = build(actor, facts, proposal)
     checks = risk.check_all(leg_of(order, facts.instrument), facts.market, facts.bounds)
     refusals = risk.failed(checks)
+    seen = as_seen(facts, order, checks)
     with transaction.atomic(durable=True):
+        judged = None if refusals else judging.judge(ticket, order, facts)
         if refusals:
-            ticket.status, ticket.ended_at = TicketStatus.DENIED, Now()
             ticket.refusal_code = RiskRefused.code
             ticket.refusal = {"checks": [check.as_json() for check in refusals]}
+        elif judged is not None:
+            judged.mark(ticket)
+            if judged.needs.outcome == policy.REFUSE:
+                ticket.refusal_code, ticket.refusal = PolicyRefused.code, judged.refusal()
+            elif judged.needs.outcome == policy.PEOPLE:
+                ticket.request = ask_people(actor, ticket, facts, order, seen, judged)
+        if ticket.refusal_code:
+            ticket.status, ticket.ended_at = TicketStatus.DENIED, Now()
             order.status = OrderStatus.CANCELED
-        else:
-            ticket.request = ask_people(actor, ticket, facts, order, as_seen(facts, order, checks))
-        insert(actor, ticket, order, "ticket.denied" if refusals else "ticket.proposed")
+        insert(actor, ticket, order, "ticket.denied" if ticket.refusal_code else "ticket.proposed")
+        if judged is not None and judged.needs.outcome in {policy.ALLOW, policy.MANDATE}:
+            judging.allow(actor, ticket, judged, seen | {"policy": judged.as_facts()})
+            notify_orders()
     return ticket
 
 
@@ -262,7 +290,7 @@ def _decide(
     request = decisions.decide(
         actor=actor, request_id=ticket.request_id, digest=digest, is_yes=is_yes, reason=reason
     )
-    if is_yes and must_be_signed(ticket.account):
+    if is_yes and trading.must_be_signed(ticket.account):
         signing.sign(actor=actor, request=request, assertion=assertion)
     if request.status == DecisionStatus.REJECTED:
         deny(actor, ticket, "rejected_by_person", {"reason": reason.strip()[:500]})

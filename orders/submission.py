@@ -28,14 +28,16 @@ from cerbero.errors import (
     BrokerUnavailable,
     CerberoError,
     OutcomeUnknown,
+    PolicyRefused,
+    PolicyUnreadable,
     SessionExpired,
     TradingHalted,
 )
 from cerbero.leases import ClockTime
 from cerbero.lifecycle import transition
 from cerbero.models import DecisionRequest, Lease
-from orders import risk, trading
-from orders.canonical import accepted_question_ids, client_order_id, decision_digest
+from orders import judging, risk, trading
+from orders.canonical import accepted_question_ids, client_order_id
 from orders.facts import as_seen, leg_of
 from orders.lifecycle import ATTEMPT, ORDER, TICKET, AttemptStatus, OrderStatus, TicketStatus
 from orders.models import TICKET_ROWS, Attempt, Order, Ticket
@@ -114,17 +116,17 @@ def prepare(actor: Actor, ticket: Ticket, order: Order, moment: Moment, hold: Ho
         fresh = _locked(ticket)
         if fresh.status != TicketStatus.ALLOWED:
             return None
-        request = fresh.request
+        granted = judging.granted(fresh)
         try:
             moment = renewed(moment, fresh, order)
-            look_again(fresh, order, moment, state, request)
-            if request is not None:
-                look_at_proof(fresh, request)
-                decisions.consume(request, actor=actor, digest=decision_digest(fresh.digest, request.facts))
+            look_again(fresh, order, moment, state, granted)
+            if granted is not None:
+                look_at_proof(fresh, granted)
+                judging.use(actor, fresh, granted)
         except (Waits, AlreadyDecided):
             return None
         except Denied as refusal:
-            _withdraw_request(actor, request)
+            _withdraw_request(actor, fresh.request)
             deny(actor, fresh, refusal.code, refusal.details)
             return None
         except Moved as moved:
@@ -320,13 +322,17 @@ def _give_up(actor: Actor, attempt: Attempt, refusal: Refusal) -> None:
 
 
 def _ask_again(actor: Actor, ticket: Ticket, order: Order, moment: Moment, moved: Moved) -> None:
-    """Back to people, with the market as it is now."""
+    """Back to people, with the market as it is now; denied where the policy asks nobody any more."""
     _withdraw_request(actor, ticket.request)
     checks = risk.check_all(leg_of(order, moment.facts.instrument), moment.facts.market, moment.facts.bounds)
     seen = as_seen(moment.facts, order, checks) | {"asked_again": moved.code}
     if ticket.request and ticket.request.facts.get("questions"):
         seen["questions"] = ticket.request.facts["questions"]
-    request = ask_people(actor, ticket, moment.facts, order, seen)
+    try:
+        request = ask_people(actor, ticket, moment.facts, order, seen)
+    except (PolicyRefused, PolicyUnreadable) as no:
+        deny(actor, ticket, no.code, no.details)
+        return
     transition(
         ticket,
         TicketStatus.PROPOSED,
@@ -336,6 +342,8 @@ def _ask_again(actor: Actor, ticket: Ticket, order: Order, moment: Moment, moved
         details={"why": moved.code},
         request=request,
         allowed_at=None,
+        policy_version=ticket.policy_version,
+        policy_rule=ticket.policy_rule,
     )
 
 

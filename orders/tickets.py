@@ -22,8 +22,8 @@ from cerbero import decisions
 from cerbero.access import Actor
 from cerbero.errors import CerberoError, IdempotencyConflict, LiveTradingDenied, PermissionMissing
 from cerbero.lifecycle import transition
-from cerbero.models import Bot, DecisionRequest, Environment
-from orders import policy, risk
+from cerbero.models import Bot, DecisionRequest
+from orders import judging, risk
 from orders.canonical import TERMS, decision_digest, ticket_digest
 from orders.facts import Facts, leg_of
 from orders.lifecycle import ENDED, ORDER, TICKET, OrderStatus, TicketStatus
@@ -126,20 +126,29 @@ def insert(actor: Actor, ticket: Ticket, order: Order, event: str) -> None:
 
 
 def ask_people(
-    actor: Actor, ticket: Ticket, facts: Facts, order: Order, seen: dict[str, Any]
+    actor: Actor,
+    ticket: Ticket,
+    facts: Facts,
+    order: Order,
+    seen: dict[str, Any],
+    judged: judging.Judgement | None = None,
 ) -> DecisionRequest:
-    """Open the decision request of a ticket; its facts are what the approver sees."""
-    needed = policy.requirement(facts.account.environment)
+    """Open the decision request of a ticket; its facts are what the approver sees.
+
+    Names the rule that judged it on the ticket. Raises PolicyRefused or PolicyUnreadable.
+    """
+    judged = judged or judging.who_decides(ticket, order, facts)
+    judged.mark(ticket)
     return decisions.ask(
         actor=actor,
         subject_kind="ticket",
         subject_id=ticket.pk,
         summary=str(sentence(order)),
         digest=decision_digest(ticket.digest, seen),
-        facts=seen,
-        quorum=needed.quorum,
-        group=needed.group,
-        seconds=settings.APPROVAL_SECONDS,
+        facts=seen | {"policy": judged.as_facts()},
+        quorum=judged.needs.quorum,
+        group=judged.needs.group,
+        seconds=judged.needs.seconds or settings.APPROVAL_SECONDS,
         excluded_user_ids=_excluded(ticket),
     )
 
@@ -204,14 +213,6 @@ def require_live(account: Account, *, is_persons_close: bool = False) -> None:
         missing = [name for name in missing if name in DEPLOYMENT]
     if missing:
         raise LiveTradingDenied(missing=missing)
-
-
-def must_be_signed(account: Account) -> bool:
-    """Whether a yes needs a passkey: everywhere but where both rows say paper.
-
-    The login's keys are encrypted for its environment: whoever rewrites that row can no longer send by it.
-    """
-    return {account.environment, account.login.environment} != {Environment.PAPER}
 
 
 def _excluded(ticket: Ticket) -> list[UUID]:

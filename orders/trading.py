@@ -11,7 +11,7 @@ from brokers.models import Account
 from brokers.reports import notify_orders
 from cerbero.access import Actor, user_of
 from cerbero.errors import NotFound, PermissionMissing, TradingHalted
-from cerbero.models import Bot
+from cerbero.models import Bot, Environment
 from orders.lifecycle import AttemptStatus
 from orders.models import Attempt, Limits, TradingState
 
@@ -137,3 +137,11 @@ def require_permission(actor: Actor, permission: str) -> None:
     person = user_of(actor)
     if person is None or not person.has_perm(permission):
         raise PermissionMissing(permission=permission)
+
+
+def must_be_signed(account: Account) -> bool:
+    """Whether a yes needs a passkey: everywhere but where both rows say paper.
+
+    The login's keys are encrypted for its environment: whoever rewrites that row can no longer send by it.
+    """
+    return {account.environment, account.login.environment} != {Environment.PAPER}

@@ -108,8 +108,8 @@ def test_an_expired_request_cannot_be_decided_and_is_denied(desk, settings):
     assert (ticket.status, ticket.refusal_code) == ("denied", "approval_expired")
 
 
-def test_two_are_needed_where_the_quorum_is_two_and_never_one_person_twice(desk, monkeypatch):
-    monkeypatch.setattr("orders.policy.requirement", lambda environment: _two())
+def test_two_are_needed_where_the_quorum_is_two_and_never_one_person_twice(desk):
+    desk.activate([{"name": "two", "then": {"do": "people", "quorum": 2}}])
     ticket = desk.place()
     assert desk.decide(ticket, "bob").status == "proposed"
     with pytest.raises(AlreadyDecided):
@@ -121,6 +121,7 @@ def test_of_200_pairs_of_concurrent_approvals_none_counts_double(fresh_database)
     desk = worlds.build()
     doubles = 0
     for _ in range(200 // 10):
+        desk.quote("189.98", "190.02")
         tickets = [desk.place() for _ in range(10)]
         for ticket in tickets:
             results = run_together(*(_decide(desk, ticket, who) for who in ("bob", "carol")))
@@ -140,9 +141,3 @@ def test_expiry_uses_the_databases_clock(desk):
 def _decide(desk, ticket, who):
     actor, digest = desk.person(who), ticket.request.digest
     return lambda: services.decide_ticket(actor=actor, ticket_id=ticket.pk, digest=digest, is_yes=True)
-
-
-def _two():
-    from orders.policy import Requirement
-
-    return Requirement(quorum=2, group="Approver")

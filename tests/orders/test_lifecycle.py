@@ -9,13 +9,24 @@ from django.db import IntegrityError, connection, transaction
 
 from cerbero import decisions
 from orders import lifecycle
-from orders.lifecycle import ATTEMPT, ORDER, TICKET, AttemptStatus, OrderStatus, TicketStatus
-from orders.models import Attempt, Order, Ticket
+from orders.lifecycle import (
+    ATTEMPT,
+    MANDATE,
+    ORDER,
+    POLICY,
+    TICKET,
+    AttemptStatus,
+    OrderStatus,
+    TicketStatus,
+)
+from orders.models import Attempt, Mandate, Order, PolicyVersion, Ticket
 
 TABLES = {
     "orders_ticket": (TICKET, TicketStatus),
     "orders_order": (ORDER, OrderStatus),
     "orders_attempt": (ATTEMPT, AttemptStatus),
+    "orders_policyversion": (POLICY, PolicyVersion.Status),
+    "orders_mandate": (MANDATE, Mandate.Status),
     "cerbero_decisionrequest": (decisions.MOVES, decisions.DecisionStatus),
 }
 

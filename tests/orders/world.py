@@ -18,8 +18,8 @@ from brokers.sessions import keep_session
 from cerbero import access, leases
 from cerbero.access import Actor
 from cerbero.models import Bot, User
-from orders import loop, reconciliation, services, trading
-from orders.models import Limits, Order, Ticket
+from orders import loop, policies, reconciliation, services, trading
+from orders.models import Limits, Order, PolicyVersion, Ticket
 from orders.submission import Hold
 from orders.tickets import Proposal
 from tests.simulator_process import SimulatorProcess
@@ -103,6 +103,18 @@ class World:
         fields = {"bid": Decimal(bid), "ask": Decimal(ask), "last": Decimal(bid), "availability": "live"}
         fields |= {"received_at": now, "changed_at": now}
         Quote.objects.update_or_create(instrument=self.aapl, defaults=fields | changes)
+
+    def administrator(self, name: str) -> Actor:
+        person, _ = User.objects.get_or_create(username=name, defaults={"is_staff": True})
+        person.groups.add(Group.objects.get(name="Administrator"))
+        return access.person(person)
+
+    def activate(self, rules: list[dict[str, Any]]) -> PolicyVersion:
+        """A policy of these rules, then a refusal: proposed by dora, activated by egon."""
+        last = {"name": "otherwise", "then": {"do": "refuse", "reason": "nothing else"}}
+        dora, egon = self.administrator("dora"), self.administrator("egon")
+        version = policies.propose_policy(actor=dora, rules=[*rules, last], reason="a test's")
+        return policies.decide_policy(actor=egon, version_id=version.pk, digest=version.digest, is_yes=True)
 
     # With a broker only.
 

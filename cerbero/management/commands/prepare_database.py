@@ -12,6 +12,7 @@ from django.db.migrations.executor import MigrationExecutor
 from psycopg import sql
 
 from cerbero.embedded import APP, SEALER
+from orders.policies import ensure_shipped
 
 _LOCK = 0xCE4BE40
 _EVERYONE = {
@@ -21,8 +22,8 @@ _EVERYONE = {
     "cerbero": "view_bot view_decision view_decisionrequest",
     "keyrotation": "view_rotation",
     "notices": "view_delivery view_duty view_seen",
-    "orders": "view_attempt view_balance view_drift view_execution view_limits view_order view_position "
-    "view_ticket view_tradingstate",
+    "orders": "view_allowance view_attempt view_balance view_drift view_execution view_limits view_mandate "
+    "view_order view_policyversion view_position view_ticket view_tradingstate",
 }
 _EVIDENCE = {
     "audit": "view_checkpoint view_cursor view_link",
@@ -32,19 +33,20 @@ _EVIDENCE = {
     "cerbero": "view_accesstoken view_lease view_user",
     "notices": "view_webhook",
 }
-_REDUCE_RISK = {"orders": "cancel_order close_position halt_trading"}
+_REDUCE_RISK = {"orders": "cancel_order close_position halt_trading revoke_mandate"}
+_PROPOSE = {"orders": "propose_mandate propose_ticket"}
 _ADMINISTER = {
     "brokers": "add_account add_instrument add_liveclearance add_login change_account change_instrument "
     "change_liveclearance change_login",
     "cerbero": "add_accesstoken add_bot add_user change_accesstoken change_bot change_user",
     "keyrotation": "rotate_keys",
     "notices": "add_webhook change_webhook",
-    "orders": "change_limits halt_trading resume_trading",
+    "orders": "activate_policy change_limits halt_trading propose_policy resume_trading revoke_mandate",
 }
 # What each group may do. The code is the truth: anything else is taken away at the next run.
 GROUPS = {
-    "Operator": (_EVERYONE, _REDUCE_RISK),
-    "Approver": (_EVERYONE, _REDUCE_RISK, {"notices": "take_duty", "orders": "decide_ticket"}),
+    "Operator": (_EVERYONE, _REDUCE_RISK, _PROPOSE),
+    "Approver": (_EVERYONE, _REDUCE_RISK, _PROPOSE, {"notices": "take_duty", "orders": "decide_ticket"}),
     "Auditor": (_EVERYONE, _EVIDENCE),
     "Administrator": (_EVERYONE, _EVIDENCE, _ADMINISTER),
 }
@@ -78,6 +80,7 @@ class Command(BaseCommand):
             self._migrate()
             with transaction.atomic():
                 ensure_groups()
+                ensure_shipped()
                 granted = ensure_grants()
         self.stdout.write(f"Groups: {', '.join(GROUPS)}.")
         if granted:

@@ -1,0 +1,149 @@
+"""What the policy in force asks of a ticket, and how a ticket passes that needs nobody asked.
+
+Each runs in its caller's transaction, so that a mandate is used up with the ticket or not at all.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db.models.functions import Now
+
+from audit.services import record
+from cerbero import decisions, proofs
+from cerbero.access import Actor
+from cerbero.errors import AlreadyDecided, DigestMismatch, NotProven, PolicyRefused
+from cerbero.leases import ClockTime
+from cerbero.lifecycle import transition
+from cerbero.models import DecisionRequest
+from orders import mandates, policies, policy
+from orders.canonical import decision_digest
+from orders.facts import Facts
+from orders.lifecycle import TICKET, TicketStatus
+from orders.models import Allowance, Mandate, Order, PolicyVersion, Ticket
+from orders.policy import Requirement
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The rule that speaks, of which version, and the mandate of which one order is used up."""
+
+    version: PolicyVersion
+    needs: Requirement
+    mandate: Mandate | None = None
+
+    def as_facts(self) -> dict[str, Any]:
+        return {"version": self.version.number, "rule": self.needs.rule}
+
+    def mark(self, ticket: Ticket) -> None:
+        ticket.policy_version, ticket.policy_rule = self.version, self.needs.rule
+
+    def refusal(self) -> dict[str, Any]:
+        return {**self.as_facts(), "reason": self.needs.reason}
+
+
+def judge(ticket: Ticket, order: Order, facts: Facts) -> Judgement:
+    """The first rule that speaks; a mandate rule does where a mandate is left. Raises PolicyUnreadable."""
+    version, rules = policies.active()
+    case = policies.case_of(ticket, order, facts)
+    for needs in policy.requirements(rules, case):
+        if needs.outcome != policy.MANDATE:
+            return Judgement(version, needs)
+        mandate = mandates.claim(ticket, order, case)
+        if mandate is not None:
+            return Judgement(version, needs, mandate)
+    return Judgement(version, policy.first_people(rules, case))
+
+
+def who_decides(ticket: Ticket, order: Order, facts: Facts) -> Judgement:
+    """Whom to ask, where neither mandate nor allowance serves. Raises PolicyRefused or PolicyUnreadable."""
+    version, rules = policies.active()
+    judgement = Judgement(version, policy.first_people(rules, policies.case_of(ticket, order, facts)))
+    if judgement.needs.outcome == policy.REFUSE:
+        raise PolicyRefused(**judgement.refusal())
+    return judgement
+
+
+def allow(actor: Actor, ticket: Ticket, judgement: Judgement, seen: dict[str, Any]) -> None:
+    """Let a proposed ticket pass unasked; the database looks whether it may (orders/migrations)."""
+    seconds = judgement.needs.seconds or settings.APPROVAL_SECONDS
+    allowance = Allowance(
+        ticket=ticket,
+        policy_version=judgement.version,
+        rule=judgement.needs.rule,
+        mandate=judgement.mandate,
+        digest=ticket.digest,
+        notional=ticket.notional or 0,
+        facts=seen,
+        expires_at=Now() + timedelta(seconds=seconds),
+    )
+    allowance.proof = proofs.of_body("allowance", _body(allowance))
+    allowance.save(force_insert=True)
+    details: dict[str, Any] = {"policy": judgement.as_facts()}
+    if judgement.mandate is not None:
+        details["mandate"] = str(judgement.mandate.pk)
+        used = {"ticket": str(ticket.pk), "notional": ticket.notional}
+        record(
+            "mandate.used", actor=actor, subject_kind="mandate", subject_id=judgement.mandate.pk, details=used
+        )
+    transition(
+        ticket,
+        TicketStatus.ALLOWED,
+        moves=TICKET,
+        actor=actor,
+        event="ticket.allowed",
+        details=details,
+        allowed_at=Now(),
+    )
+
+
+def granted(ticket: Ticket) -> DecisionRequest | Allowance | None:
+    """What lets the ticket pass: people's word where they were asked, else its allowance; None for a close."""
+    if ticket.request is not None or ticket.reduce_only:
+        return ticket.request
+    return (
+        Allowance.objects.select_related("mandate__request", "mandate__account").filter(ticket=ticket).first()
+    )
+
+
+def use(actor: Actor, ticket: Ticket, grant: DecisionRequest | Allowance) -> None:
+    """Use it up, once. Raises AlreadyDecided unless it is unused and unexpired, or as `prove` does."""
+    prove(ticket, grant)
+    if isinstance(grant, DecisionRequest):
+        decisions.consume(grant, actor=actor, digest=decision_digest(ticket.digest, grant.facts))
+        return
+    fresh = Allowance.objects.filter(
+        pk=grant.pk, consumed_at=None, expires_at__gt=ClockTime(), ticket__request=None
+    )
+    if fresh.update(consumed_at=Now()) != 1:
+        raise AlreadyDecided(status="used")
+    details = {"rule": grant.rule, "mandate": str(grant.mandate_id or "")}
+    record("allowance.used", actor=actor, subject_kind="ticket", subject_id=ticket.pk, details=details)
+
+
+def prove(ticket: Ticket, grant: DecisionRequest | Allowance) -> None:
+    """This program granted it, for exactly these terms; a row written past it opens nothing.
+
+    Raises DigestMismatch or NotProven.
+    """
+    if isinstance(grant, DecisionRequest):
+        decisions.prove(grant, digest=decision_digest(ticket.digest, grant.facts))
+        return
+    if grant.digest != ticket.digest:
+        raise DigestMismatch(approved=grant.digest, wanted=ticket.digest)
+    if not proofs.holds_body("allowance", _body(grant), grant.proof):
+        raise NotProven
+    if grant.mandate is not None:
+        mandates.prove(grant.mandate)
+
+
+def _body(allowance: Allowance) -> dict[str, Any]:
+    return {
+        "ticket": str(allowance.ticket_id),
+        "version": str(allowance.policy_version_id),
+        "rule": allowance.rule,
+        "mandate": str(allowance.mandate_id or ""),
+        "digest": allowance.digest,
+        "facts": allowance.facts,
+    }
