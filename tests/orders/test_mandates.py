@@ -1,0 +1,378 @@
+"""Mandates: signed like what they replace, used up order by order, never overspent, revocable at once."""
+
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from audit.models import Entry
+from brokers.base import OrderType, Side
+from brokers.models import Login
+from cerbero.errors import (
+    AlreadyDecided,
+    CerberoError,
+    DigestMismatch,
+    MandateRefused,
+    PermissionMissing,
+    SelfApproval,
+)
+from cerbero.models import Bot
+from orders import mandates, services
+from orders.models import Allowance, Attempt, Balance, Mandate, Ticket
+from tests.orders import world as worlds
+from tests.orders.test_policy_gate import ME, _as_owner, _prepare
+from tests.rig import run_together
+
+
+def _terms(desk, **changes):
+    """Ten orders of up to 2,000 USD, 20,000 USD in all."""
+    terms = mandates.Terms(
+        account=desk.account,
+        bot=desk.bot,
+        instruments=(desk.aapl,),
+        sides=(Side.BUY, Side.SELL),
+        order_types=(OrderType.LIMIT,),
+        order_notional_max=Decimal(2000),
+        notional_max=Decimal(20_000),
+        count_max=10,
+        expires_at=timezone.now() + timedelta(days=1),
+        hours={},
+        reason="the morning's scan",
+    )
+    return replace(terms, **changes)
+
+
+def _proposed(desk, who="bob", **changes):
+    return mandates.propose_mandate(actor=desk.person(who), terms=_terms(desk, **changes))
+
+
+def _sign(desk, mandate, who="carol", **changes):
+    said = {"digest": mandate.digest, "is_yes": True} | changes
+    return mandates.decide_mandate(actor=desk.person(who), mandate_id=mandate.pk, **said)
+
+
+def _signed(desk, **changes):
+    return _sign(desk, _proposed(desk, **changes))
+
+
+def _place(desk, **changes):
+    ticket = desk.place(**changes)
+    ticket.refresh_from_db()
+    return ticket
+
+
+# Signing
+
+
+def test_it_is_signed_by_another_and_then_orders_pass_under_it(desk):
+    mandate = _signed(desk)
+    assert mandate.status == "active"
+    ticket = _place(desk)
+    assert (ticket.status, ticket.request, ticket.policy_rule) == ("allowed", None, "paper-mandate")
+    mandate.refresh_from_db()
+    assert (mandate.used_count, mandate.used_notional) == (1, Decimal(1900))
+    assert Allowance.objects.get(ticket=ticket).mandate == mandate
+    assert Entry.objects.filter(event="mandate.used", subject_id=str(mandate.pk)).count() == 1
+
+
+def test_neither_its_proposer_nor_the_bots_owner_signs(desk):
+    mandate = _proposed(desk)
+    for who in ("bob", "alice"):
+        with pytest.raises(SelfApproval):
+            _sign(desk, mandate, who)
+    with pytest.raises(DigestMismatch):
+        _sign(desk, mandate, digest="0" * 64)
+    mandate.refresh_from_db()
+    assert mandate.status == "proposed"
+
+
+def test_an_unsigned_one_lets_nothing_pass(desk):
+    _proposed(desk)
+    assert _place(desk).status == "proposed"
+
+
+def test_it_needs_as_many_people_as_the_approvals_that_it_replaces(desk):
+    small = {"name": "small", "when": {"notional_max": "1500"}, "then": {"do": "people", "quorum": 1}}
+    two = {"name": "two", "then": {"do": "people", "quorum": 2}}
+    desk.activate([{"name": "mandate", "then": {"do": "mandate"}}, small, two])
+    assert _proposed(desk, order_notional_max=Decimal(1500)).request.quorum == 1
+    assert _proposed(desk, order_notional_max=Decimal(1501)).request.quorum == 2
+
+
+def test_where_the_policy_refuses_no_mandate_can_be_proposed(desk):
+    desk.activate([{"name": "mandate", "then": {"do": "mandate"}}])
+    with pytest.raises(MandateRefused, match="policy refuses"):
+        _proposed(desk)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"instruments": ()},
+        {"sides": ()},
+        {"order_notional_max": Decimal(0)},
+        {"notional_max": Decimal(1999)},
+        {"count_max": 0},
+        {"expires_at": timezone.now() - timedelta(seconds=1)},
+        {"hours": {"zone": "Mars", "begin": "09:00", "end": "10:00"}},
+    ],
+)
+def test_terms_that_make_no_sense_are_refused(desk, changes):
+    with pytest.raises(MandateRefused):
+        _proposed(desk, **changes)
+    assert not Mandate.objects.exists()
+
+
+def test_a_mandate_for_a_bot_of_another_environment_is_refused(desk):
+    bot = Bot.objects.create(name="live-1", owner=desk.people["alice"], environment="live")
+    with pytest.raises(MandateRefused):
+        _proposed(desk, bot=bot)
+
+
+def test_bots_neither_propose_nor_sign_nor_revoke(desk):
+    mandate = _proposed(desk)
+    with pytest.raises(PermissionMissing):
+        mandates.propose_mandate(actor=desk.scanner, terms=_terms(desk))
+    with pytest.raises(PermissionMissing):
+        mandates.decide_mandate(actor=desk.scanner, mandate_id=mandate.pk, digest=mandate.digest, is_yes=True)
+    with pytest.raises(PermissionMissing):
+        mandates.revoke_mandate(actor=desk.scanner, mandate_id=mandate.pk, reason="x")
+
+
+def test_one_no_declines_it_and_time_does_too(desk, monkeypatch):
+    mandate = _sign(desk, _proposed(desk), is_yes=False, reason="too wide")
+    assert mandate.status == "declined"
+    with pytest.raises(AlreadyDecided):
+        _sign(desk, mandate)
+    monkeypatch.setattr("orders.policies.STANDING_SECONDS", -1)
+    late = _proposed(desk)
+    services.expire_overdue(actor=ME)
+    late.refresh_from_db()
+    assert late.status == "declined"
+
+
+# What it covers
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"quantity": Decimal(11)},
+        {"order_type": OrderType.MARKET, "limit_price": None},
+    ],
+)
+def test_what_it_does_not_cover_meets_the_next_rule(desk, changes):
+    _signed(desk)
+    ticket = _place(desk, **changes)
+    assert (ticket.status, ticket.policy_rule) == ("proposed", "paper")
+    assert Mandate.objects.get().used_count == 0
+
+
+def test_side_instrument_and_hours_are_held(desk):
+    never = {"zone": "UTC", "days": [(timezone.now().isoweekday() % 7) + 1], "begin": "00:00", "end": "23:59"}
+    _signed(desk, sides=(Side.SELL,))
+    _signed(desk, hours=never)
+    assert _place(desk).status == "proposed"
+
+
+def test_another_bot_and_a_person_do_not_use_it(desk):
+    _signed(desk)
+    ticket = services.place_order(actor=desk.person("bob"), proposal=desk.proposal())
+    assert ticket.status == "proposed"
+
+
+def test_the_count_is_never_exceeded(desk):
+    _signed(desk, count_max=2)
+    assert [_place(desk).status for _ in range(3)] == ["allowed", "allowed", "proposed"]
+
+
+def test_the_total_is_never_exceeded(desk):
+    _signed(desk, notional_max=Decimal(4000))
+    assert [_place(desk).status for _ in range(3)] == ["allowed", "allowed", "proposed"]
+
+
+def test_the_same_key_uses_it_once(desk):
+    _signed(desk)
+    for _ in range(3):
+        _place(desk, idempotency_key="one")
+    assert Mandate.objects.get().used_count == 1
+
+
+def test_a_hundred_at_once_against_a_mandate_for_ten_are_exactly_ten(fresh_database):
+    desk = worlds.build()
+    _signed(desk, count_max=10, notional_max=Decimal(2_000_000))
+    proposals = [desk.proposal() for _ in range(100)]
+    for start in range(0, 100, 50):
+        desk.quote("189.98", "190.02")
+        placed = [
+            lambda each=each: services.place_order(actor=desk.scanner, proposal=each)
+            for each in proposals[start : start + 50]
+        ]
+        assert not [each for each in run_together(*placed) if isinstance(each, Exception)]
+    assert Ticket.objects.filter(status="allowed").count() == 10
+    assert Ticket.objects.filter(status="proposed").count() == 90
+    assert (Mandate.objects.get().used_count, Allowance.objects.count()) == (10, 10)
+
+
+def test_fifty_at_once_never_overspend_it(fresh_database):
+    desk = worlds.build()
+    _signed(desk, count_max=50, notional_max=Decimal(7600))
+    placed = [
+        lambda each=each: services.place_order(actor=desk.scanner, proposal=each)
+        for each in [desk.proposal() for _ in range(50)]
+    ]
+    assert not [each for each in run_together(*placed) if isinstance(each, Exception)]
+    assert Ticket.objects.filter(status="allowed").count() == 4
+    assert Mandate.objects.get().used_notional == Decimal(7600)
+
+
+# At the sending
+
+
+def test_it_is_sent_by_its_used_mandate(desk):
+    _signed(desk)
+    ticket = _place(desk)
+    assert _prepare(desk, ticket) is not None
+    assert Allowance.objects.get().consumed_at is not None
+
+
+def test_a_revoked_mandate_sends_nothing_more_and_people_are_asked(desk):
+    mandate = _signed(desk)
+    ticket = _place(desk)
+    mandates.revoke_mandate(actor=desk.person("alice"), mandate_id=mandate.pk, reason="strange fills")
+    assert _prepare(desk, ticket) is None
+    ticket.refresh_from_db()
+    assert (ticket.status, ticket.policy_rule) == ("proposed", "paper")
+    assert ticket.request.facts["asked_again"] == "policy_stricter"
+    assert _place(desk).status == "proposed"
+    with pytest.raises(AlreadyDecided):
+        mandates.revoke_mandate(actor=desk.person("bob"), mandate_id=mandate.pk, reason="again")
+
+
+def test_one_without_its_rule_in_the_policy_sends_nothing_more(desk):
+    _signed(desk)
+    ticket = _place(desk)
+    desk.activate([{"name": "one", "then": {"do": "people", "quorum": 1}}])
+    assert _prepare(desk, ticket) is None
+    ticket.refresh_from_db()
+    assert ticket.status == "proposed"
+
+
+def test_terms_that_the_tables_owner_widened_let_nothing_pass(fresh_database):
+    desk = worlds.build()
+    _signed(desk, order_notional_max=Decimal(100), notional_max=Decimal(100))
+    _as_owner(fresh_database, "UPDATE orders_mandate SET order_notional_max = 99999, notional_max = 99999")
+    with pytest.raises(CerberoError) as refusal:
+        desk.place()
+    assert refusal.value.code == "digest_mismatch"
+    assert not Ticket.objects.exists()
+
+
+# What comes back
+
+
+def _reconciled(desk, **later):
+    moment = timezone.now() + timedelta(**later)
+    Balance.objects.update_or_create(account=desk.account, defaults={"as_of": moment})
+
+
+def _ended(desk, filled):
+    """A ticket of 10 that was sent and ended by the broker's word with `filled` filled."""
+    ticket = _place(desk)
+    attempt = _prepare(desk, ticket)
+    Attempt.objects.filter(pk=attempt.pk).update(status="sent", sent_at=timezone.now())
+    Attempt.objects.filter(pk=attempt.pk).update(status="answered")
+    order = desk.order(ticket)
+    type(order).objects.filter(pk=order.pk).update(status="canceled", filled_quantity=filled)
+    Ticket.objects.filter(pk=ticket.pk).update(status="done", ended_at=timezone.now())
+    return ticket
+
+
+def test_the_unfilled_part_comes_back_after_a_reconciled_end_and_the_count_never(desk):
+    mandate = _signed(desk)
+    _ended(desk, Decimal(4))
+    assert mandates.return_unfilled(actor=ME) == 0, "nobody has asked the broker since"
+    _reconciled(desk, seconds=-60)
+    assert mandates.return_unfilled(actor=ME) == 0, "that was before the end"
+    _reconciled(desk, seconds=1)
+    assert mandates.return_unfilled(actor=ME) == 1
+    assert mandates.return_unfilled(actor=ME) == 0
+    mandate.refresh_from_db()
+    assert (mandate.used_count, mandate.used_notional) == (1, Decimal(760))
+
+
+def test_nothing_comes_back_while_reports_wait(desk):
+    from brokers.base import OrderReport
+    from brokers.reports import record_reports
+
+    _signed(desk)
+    _ended(desk, Decimal(0))
+    _reconciled(desk, seconds=1)
+    record_reports(
+        Login.objects.get(),
+        "poll",
+        [(OrderReport(broker_order_id="7", state=None), None)],
+        as_of=timezone.now(),
+    )
+    assert mandates.return_unfilled(actor=ME) == 0
+
+
+def test_what_never_left_comes_back_at_once(desk):
+    mandate = _signed(desk)
+    order = desk.order(_place(desk))
+    services.cancel_order(actor=desk.scanner, order_id=order.pk)
+    assert mandates.return_unfilled(actor=ME) == 1
+    mandate.refresh_from_db()
+    assert (mandate.used_count, mandate.used_notional) == (1, Decimal(0))
+
+
+def test_an_order_that_comes_back_to_life_spends_it_again(desk):
+    mandate = _signed(desk)
+    ticket = _ended(desk, Decimal(0))
+    _reconciled(desk, seconds=1)
+    mandates.return_unfilled(actor=ME)
+    Ticket.objects.filter(pk=ticket.pk).update(status="sent", ended_at=None)
+    mandates.return_unfilled(actor=ME)
+    mandate.refresh_from_db()
+    assert mandate.used_notional == Decimal(1900)
+
+
+# In the database
+
+
+def test_what_sql_may_not_do_to_a_mandate(desk):
+    mandate = _signed(desk, count_max=1)
+    ticket = _place(desk)
+    waiting = _place(desk)
+    Ticket.objects.filter(pk=waiting.pk).update(request=None)
+    unsigned = _proposed(desk)
+    rows = Mandate.objects.filter(pk=mandate.pk)
+    for words, act in [
+        ("never comes back", lambda: rows.update(used_count=0)),
+        ("never comes back", lambda: rows.update(used_notional=0)),
+        ("never change", lambda: rows.update(count_max=99)),
+        ("never change", lambda: rows.update(expires_at="2099-01-01T00:00Z")),
+        ("not a legal move", lambda: rows.update(status="proposed")),
+        ("signed by other", lambda: Mandate.objects.filter(pk=unsigned.pk).update(status="active")),
+        ("must fit", lambda: _use(waiting, mandate)),
+        ("must fit", lambda: _use(waiting, unsigned)),
+        ("by its approval alone", lambda: Ticket.objects.filter(pk=waiting.pk).update(status="allowed")),
+    ]:
+        with pytest.raises(IntegrityError, match=words), transaction.atomic():
+            act()
+    assert ticket.status == "allowed"
+
+
+def _use(ticket, mandate):
+    Allowance.objects.create(
+        ticket=ticket,
+        policy_version=ticket.policy_version,
+        rule="paper-mandate",
+        mandate=mandate,
+        digest=ticket.digest,
+        notional=ticket.notional,
+        expires_at="2099-01-01T00:00Z",
+    )
