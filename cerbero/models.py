@@ -144,7 +144,7 @@ class Decision(models.Model):
     reason = models.CharField(max_length=500, blank=True)
     digest_shown = models.CharField(max_length=64)
     # What the person attached to a yes, such as another price drift for this one ticket.
-    conditions = models.JSONField(default=dict)
+    conditions = models.JSONField(null=True)
     decided_at = models.DateTimeField(db_default=Now(), editable=False)
     proof = models.CharField(max_length=64, blank=True, default="", editable=False)
 

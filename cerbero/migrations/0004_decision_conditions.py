@@ -12,6 +12,6 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="decision",
             name="conditions",
-            field=models.JSONField(default=dict),
+            field=models.JSONField(null=True),
         ),
     ]
