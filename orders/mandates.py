@@ -95,8 +95,19 @@ def signatures(terms: Terms) -> policy.Requirement:
     return max(needed, key=lambda each: each.quorum)
 
 
-def decide_mandate(*, actor: Actor, mandate_id: UUID, digest: str, is_yes: bool, reason: str = "") -> Mandate:
-    """One person's signature, or no. The last signature that is needed makes it active."""
+def decide_mandate(
+    *,
+    actor: Actor,
+    mandate_id: UUID,
+    digest: str,
+    is_yes: bool,
+    reason: str = "",
+    assertion: dict[str, Any] | None = None,
+) -> Mandate:
+    """One person's signature, or no. The last signature that is needed makes it active.
+
+    A yes for a live account needs `assertion`, a passkey's answer to `ask_signature`; a no never does.
+    """
     trading.require_permission(actor, "orders.decide_ticket")
     with transaction.atomic(durable=True):
         mandate = _locked(mandate_id)

@@ -25,7 +25,7 @@ from orders.presentation import (
     price_places,
     sentence,
 )
-from orders.tickets import must_be_signed
+from orders.trading import must_be_signed
 
 # A person reads a handful; a flood is named as one instead of being drawn.
 CARDS_MAX = 50
