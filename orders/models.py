@@ -112,7 +112,7 @@ class Ticket(models.Model):
     request = models.OneToOneField(DecisionRequest, models.PROTECT, null=True, related_name="ticket")
     # Which rule of which version judged it last.
     policy_version = models.ForeignKey(PolicyVersion, models.PROTECT, null=True, related_name="tickets")
-    policy_rule = models.CharField(max_length=48, blank=True)
+    policy_rule = models.CharField(max_length=48, blank=True, default="", db_default="")
     # The ticket that an approver answered with other terms.
     counter_of = models.ForeignKey("self", models.PROTECT, null=True, related_name="counters")
     created_at = models.DateTimeField(db_default=Now(), editable=False)

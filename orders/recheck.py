@@ -103,6 +103,7 @@ def look_again(
         raise Denied("approval_expired")
     _look_at_signatures(account, granted)
     _look_at_market(order, moment, granted)
+    look_at_proof(ticket, granted)
     _look_at_policy(ticket, order, moment.facts, granted)
 
 
@@ -175,8 +176,9 @@ def _look_at_signatures(account: Account, granted: DecisionRequest | Allowance) 
     """A row that says yes is worth nothing on a live account: what the passkeys signed is verified again."""
     if not must_be_signed(account):
         return
-    request = granted if isinstance(granted, DecisionRequest) else granted.mandate and granted.mandate.request
-    if request is None:
+    mandate = granted.mandate if isinstance(granted, Allowance) else None
+    request = mandate.request if mandate is not None else granted
+    if not isinstance(request, DecisionRequest):
         raise Denied("signature_missing")
     try:
         signing.require_signed(request)

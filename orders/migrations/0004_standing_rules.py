@@ -43,7 +43,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="ticket",
             name="policy_rule",
-            field=models.CharField(blank=True, max_length=48),
+            field=models.CharField(blank=True, db_default="", default="", max_length=48),
         ),
         migrations.CreateModel(
             name="Mandate",
