@@ -9,16 +9,37 @@ from typing import Any
 
 from django.contrib.admin import AdminSite, ModelAdmin
 from django.db.models import Model
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 
 from audit.services import record
 from cerbero.access import person
+from cerbero.models import User
+from people import sessions
+from people.signing_in import ThrottledForm, remember_device
 
 
 class CerberoAdminSite(AdminSite):
     site_header = site_title = "Cerbero"
     index_title = "Operations"
     enable_nav_sidebar = False
+    login_form = ThrottledForm
+
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        response = super().login(request, extra_context)
+        if request.method == "POST" and isinstance(request.user, User):
+            remember_device(request, response, request.user)
+        return response
+
+    def password_change(  # type: ignore[override]
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """A new password signs out everywhere else."""
+        response = super().password_change(request, extra_context)
+        if request.method == "POST" and response.status_code == 302 and isinstance(request.user, User):
+            keep = request.session.session_key or ""
+            actor = person(request.user, request_id=request.request_id)  # type: ignore[attr-defined]
+            sessions.end(actor=actor, person=request.user, keep=keep)
+        return response
 
 
 class AuditedAdmin(ModelAdmin):

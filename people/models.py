@@ -117,3 +117,41 @@ class Announcement(models.Model):
 
     def __str__(self) -> str:
         return self.words
+
+
+class PersonSession(models.Model):
+    """One sign-in of a person on one device, beside Django's own row, which holds its content."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    session_key = models.CharField(max_length=40, unique=True)
+    person = models.ForeignKey(User, models.PROTECT, related_name="sign_ins")
+    device = models.CharField(max_length=200, blank=True)
+    address = models.CharField(max_length=45, blank=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    seen_at = models.DateTimeField(db_default=Now())
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["person", "ended_at"])]
+
+
+class SignInAttempt(models.Model):
+    """A password that was tried; it goes when it was right. Names and cookies stand here as digests."""
+
+    id = models.BigAutoField(primary_key=True)
+    name_digest = models.CharField(max_length=64)
+    address = models.CharField(max_length=45)
+    device = models.ForeignKey("KnownDevice", models.CASCADE, null=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        indexes = [models.Index(fields=["created_at"])]
+
+
+class KnownDevice(models.Model):
+    """A browser that this person signed in with before: others' failures do not lock it out."""
+
+    digest = models.CharField(max_length=64, primary_key=True)
+    person = models.ForeignKey(User, models.CASCADE, related_name="+")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    seen_at = models.DateTimeField(db_default=Now())

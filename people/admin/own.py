@@ -3,11 +3,12 @@
 import secrets
 from uuid import UUID
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect
 from django.views.decorators.http import require_GET, require_POST
 
-from people import changes, passkeys
+from people import changes, passkeys, sessions
 from people.admin.acting import attempt, page, user_of
 from people.signing import barred
 
@@ -25,6 +26,9 @@ def show_own(request: HttpRequest) -> HttpResponse:
         passkeys=user.passkeys.filter(revoked_at=None).select_related("approved_by").order_by("created_at"),
         relying_party=passkeys.relying_party(),
         bar=barred(user),
+        sessions=sessions.of_person(user),
+        here=request.session.session_key,
+        idle_minutes=settings.SESSION_IDLE_SECONDS // 60,
     )
 
 

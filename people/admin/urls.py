@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.urls import path
 
-from people.admin import deciding, own
+from people.admin import deciding, own, signed_in
 
 app_name = "people"
 _signed_in = admin.site.admin_view
@@ -13,6 +13,9 @@ urlpatterns = [
     path("me/passkeys/begin/", _signed_in(own.begin_passkey), name="begin_passkey"),
     path("me/passkeys/add/", _signed_in(own.add_passkey), name="add_passkey"),
     path("me/passkeys/<uuid:passkey_id>/revoke/", _signed_in(own.revoke_passkey), name="revoke_passkey"),
+    path("me/sessions/<uuid:session_id>/end/", _signed_in(signed_in.end_one), name="end_session"),
+    path("me/sessions/end/", _signed_in(signed_in.end_others), name="end_others"),
+    path("people/sessions/", _signed_in(signed_in.show_sessions), name="sessions"),
     path("people/changes/", _signed_in(deciding.show_changes), name="changes"),
     path("people/changes/<uuid:change_id>/", _signed_in(deciding.decide_change), name="decide_change"),
 ]
