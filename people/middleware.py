@@ -6,6 +6,7 @@ from django.conf import settings
 from django.contrib.auth import logout
 from django.http import HttpRequest, HttpResponse
 
+from cerbero.models import User
 from people import sessions
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
@@ -16,7 +17,8 @@ def end_idle_sessions(get_response: GetResponse) -> GetResponse:
 
     def middleware(request: HttpRequest) -> HttpResponse:
         has_cookie = settings.SESSION_COOKIE_NAME in request.COOKIES
-        if has_cookie and request.user.is_authenticated and not sessions.is_alive(request):
+        user = request.user if has_cookie else None
+        if isinstance(user, User) and not sessions.is_alive(request, user):
             logout(request)
         return get_response(request)
 

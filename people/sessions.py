@@ -20,7 +20,7 @@ from people.signing_in import address_of
 TOUCH_EVERY = timedelta(minutes=1)
 
 
-def is_alive(request: HttpRequest) -> bool:
+def is_alive(request: HttpRequest, person: User) -> bool:
     """Whether the signed-in person's session still counts; notes that it was seen.
 
     What a page asks by itself, every few seconds, is no sign of a person.
@@ -32,7 +32,7 @@ def is_alive(request: HttpRequest) -> bool:
         PersonSession.objects.get_or_create(
             session_key=key,
             defaults={
-                "person_id": request.user.pk,
+                "person": person,
                 "device": request.headers.get("User-Agent", "")[:200],
                 "address": address_of(request),
             },
