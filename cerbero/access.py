@@ -10,8 +10,8 @@ from uuid import UUID
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from cerbero.errors import BotTagMissing, NotAuthenticated, ScopeMissing
-from cerbero.models import AccessToken, Bot, User
+from cerbero.errors import BotTagMissing, NotAuthenticated, ScopeMissing, SignInRequired
+from cerbero.models import AccessToken, Bot, PersonToken, User
 
 # Every scope that a bot's token may carry, with what it opens. Deciding is not among them: only people decide.
 SCOPES = {
@@ -20,8 +20,25 @@ SCOPES = {
     "trading:halt": "halt trading for itself",
     "rotation:admin": "start and abort key rotations; never given by default",
 }
+# Every scope that a person's token may carry. Each adds to the person's own permissions, none replaces them;
+# deciding yes, proposing, resuming and editing are not among them (gates.md G7).
+PERSON_SCOPES = {
+    "read": "read what its person may read",
+    "reject": "reject a ticket that waits",
+    "cancel": "cancel an order",
+    "close": "close a position",
+    "halt": "halt trading",
+}
+# What a service demands of the person, and the scope that lets a token be that person for it.
+_OPENED_BY = {
+    "orders.decide_ticket": "reject",
+    "orders.cancel_order": "cancel",
+    "orders.close_position": "close",
+    "orders.halt_trading": "halt",
+}
 DEFAULT_SCOPES = ("orders:read", "orders:write", "trading:halt")
 
+PROGRAM = "token"
 _TAG = re.compile(r"[\x21-\x7e]{1,64}")
 _TOUCH_EVERY = timedelta(minutes=1)
 
@@ -48,10 +65,27 @@ class Actor:
     def is_person(self) -> bool:
         return self.kind == "person"
 
+    @property
+    def is_token_of_person(self) -> bool:
+        """A program with a person's token: that person, but for what only a session may do."""
+        return self.is_person and self.door == PROGRAM
+
     def require(self, scope: str) -> None:
-        """Raises ScopeMissing unless this actor may use `scope`; people are held by permissions instead."""
-        if self.is_bot and scope not in self.scopes:
+        """Raises ScopeMissing unless this actor's token carries `scope`; a session is held by permissions only."""
+        if (self.is_bot or self.is_token_of_person) and scope not in self.scopes:
             raise ScopeMissing(scope=scope)
+
+    def require_session(self) -> None:
+        """Raises SignInRequired for a person's token."""
+        if self.is_token_of_person:
+            raise SignInRequired
+
+    def require_opened(self, permission: str) -> None:
+        """What a person's token may not do, no service does for it: only what reduces risk has a scope."""
+        if permission not in _OPENED_BY:
+            self.require_session()
+        elif self.is_token_of_person:
+            self.require(_OPENED_BY[permission])
 
 
 def system(name: str) -> Actor:
@@ -91,6 +125,45 @@ def issue_token(
     return token
 
 
+def issue_person_token(owner: User, *, scopes: tuple[str, ...], days: int, label: str = "") -> str:
+    """Make a person's token and return it, once. Raises ValueError for an unknown scope."""
+    unknown = set(scopes) - PERSON_SCOPES.keys()
+    if unknown:
+        raise ValueError(f"unknown scopes: {', '.join(sorted(unknown))}")
+    prefix, rest = secrets.token_hex(4), secrets.token_urlsafe(32)
+    token = f"cbp_{prefix}_{rest}"
+    PersonToken.objects.create(
+        person=owner,
+        prefix=prefix,
+        digest=_digest(token),
+        scopes=sorted(scopes),
+        label=label,
+        expires_at=timezone.now() + timedelta(days=days),
+    )
+    return token
+
+
+def authenticate_person(authorization: str, *, request_id: str = "") -> tuple[User, Actor]:
+    """The person behind an Authorization header, and the actor of that token. Raises NotAuthenticated."""
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise NotAuthenticated
+    row = PersonToken.objects.usable().filter(digest=_digest(token.strip())).select_related("person").first()
+    if row is None:
+        raise NotAuthenticated
+    _touch(row)
+    actor = Actor(
+        kind="person",
+        id=row.person.pk,
+        name=row.person.get_username(),
+        scopes=frozenset(row.scopes),
+        tag=str(row),
+        request_id=request_id,
+        door=PROGRAM,
+    )
+    return row.person, actor
+
+
 def authenticate(authorization: str, bot_tag: str, *, request_id: str = "", door: str = "http") -> Actor:
     """The bot behind an Authorization header. Raises NotAuthenticated or BotTagMissing."""
     scheme, _, token = authorization.partition(" ")
@@ -125,6 +198,6 @@ def _digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def _touch(row: AccessToken) -> None:
+def _touch(row: AccessToken | PersonToken) -> None:
     if row.last_used_at is None or timezone.now() - row.last_used_at > _TOUCH_EVERY:
-        AccessToken.objects.filter(pk=row.pk).update(last_used_at=Now())
+        type(row).objects.filter(pk=row.pk).update(last_used_at=Now())

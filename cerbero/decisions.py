@@ -72,6 +72,8 @@ def decide(*, actor: Actor, request_id: UUID, digest: str, is_yes: bool, reason:
     Raises PermissionMissing, SelfApproval, AlreadyDecided, DigestMismatch, NotProven or ReasonRequired; then
     nothing was written. The row lock makes concurrent decisions queue; the second finds it decided.
     """
+    if is_yes:
+        actor.require_session()
     person = _decider(actor)
     request = DecisionRequest.objects.select_for_update().get(pk=request_id)
     _hold_against(request, person, digest)

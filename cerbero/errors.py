@@ -356,3 +356,27 @@ class DutyOverlaps(CerberoError):
     """You have a shift in that time already; end it first."""
 
     code, status = "duty_overlaps", 409
+
+
+class SignInRequired(CerberoError):
+    """A token reads and reduces risk; to decide yes, propose, resume or edit, a person signs in."""
+
+    code, status = "sign_in_required", 403
+
+
+class NotAcceptable(CerberoError):
+    """This address answers in JSON only; ask with Accept: application/json."""
+
+    code, status = "not_acceptable", 406
+
+
+class UnsupportedMediaType(CerberoError):
+    """This address reads JSON only; send Content-Type: application/json."""
+
+    code, status = "unsupported_media_type", 415
+
+
+class TooManyRequests(CerberoError):
+    """You ask more often than this address answers; the details say when to come back."""
+
+    code, status, retryable = "too_many_requests", 429, True

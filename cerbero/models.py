@@ -71,6 +71,43 @@ class AccessToken(models.Model):
         return f"cbr_{self.prefix}_…"
 
 
+class PersonTokenQuerySet(models.QuerySet["PersonToken"]):
+    def usable(self) -> "PersonTokenQuerySet":
+        """Neither revoked nor expired by the database's clock, of a person who may sign in to the console."""
+        return self.filter(
+            revoked_at=None, expires_at__gt=Now(), person__is_active=True, person__is_staff=True
+        )
+
+
+class PersonToken(models.Model):
+    """A bearer token of a person's own programs, for `/api/`: it reads and reduces risk. Only its digest is kept."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    person = models.ForeignKey(User, models.CASCADE, related_name="tokens")
+    label = models.CharField(max_length=64, blank=True)
+    prefix = models.CharField(max_length=8)
+    digest = models.CharField(max_length=64, unique=True)
+    scopes = ArrayField(models.CharField(max_length=8))
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    expires_at = models.DateTimeField()
+    last_used_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    objects = PersonTokenQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            # Whatever a bug or a hand at the database writes: there is no token that decides.
+            models.CheckConstraint(
+                condition=Q(scopes__contained_by=["read", "reject", "cancel", "close", "halt"]),
+                name="person_token_never_decides",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"cbp_{self.prefix}_…"
+
+
 class DecisionStatus(models.TextChoices):
     PENDING = "pending"
     APPROVED = "approved"

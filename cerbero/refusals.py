@@ -14,10 +14,13 @@ from cerbero.errors import (
     InternalError,
     MalformedRequest,
     MethodNotAllowed,
+    NotAcceptable,
     NotAuthenticated,
     NotFound,
     PayloadTooLarge,
     PermissionMissing,
+    TooManyRequests,
+    UnsupportedMediaType,
 )
 
 # Pages for people: a browser shows their errors, so those may stay HTML.
@@ -31,8 +34,11 @@ _BY_STATUS: dict[int, type[CerberoError]] = {
         PermissionMissing,
         NotFound,
         MethodNotAllowed,
+        NotAcceptable,
         PayloadTooLarge,
+        UnsupportedMediaType,
         BadInput,
+        TooManyRequests,
     )
 }
 

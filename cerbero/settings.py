@@ -152,6 +152,8 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django.contrib.postgres",
     "ninja",
+    "rest_framework",
+    "drf_spectacular",
     "cerbero.apps.CerberoConfig",
     "audit",
     "people",
@@ -268,6 +270,29 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 5.0,
         "options": {"expires": 5},
     },
+}
+
+# What people's programs ask under /api/ (orders/api). Each view names its own permissions.
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["orders.api.callers.ByToken", "orders.api.callers.BySession"],
+    "DEFAULT_PERMISSION_CLASSES": ["orders.api.callers.MayCall"],
+    "DEFAULT_THROTTLE_CLASSES": ["orders.api.callers.Pace"],
+    "DEFAULT_PARSER_CLASSES": ["orders.api.wire.PlainParser"],
+    "DEFAULT_RENDERER_CLASSES": ["orders.api.wire.PlainRenderer"],
+    "DEFAULT_PAGINATION_CLASS": "orders.api.listing.Pages",
+    "DEFAULT_FILTER_BACKENDS": ["orders.api.listing.Narrowing"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_METADATA_CLASS": None,
+    "EXCEPTION_HANDLER": "orders.api.wire.answer",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Cerbero, for people's programs",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_AUTHENTICATION": [],
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SCHEMA_PATH_PREFIX": "/api",
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
 }
 
 LOG_LEVEL = text("LOG_LEVEL", "INFO")

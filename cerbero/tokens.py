@@ -6,9 +6,9 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from audit.services import record
-from cerbero.access import Actor, issue_token
-from cerbero.errors import StateConflict
-from cerbero.models import AccessToken, Bot
+from cerbero.access import Actor, issue_person_token, issue_token, user_of
+from cerbero.errors import PermissionMissing, StateConflict
+from cerbero.models import AccessToken, Bot, PersonToken
 
 DAYS_MAX = 365
 
@@ -37,3 +37,41 @@ def revoke(*, actor: Actor, token: AccessToken) -> None:
             raise StateConflict(kind="accesstoken", id=str(token.pk))
         details = {"prefix": token.prefix}
         record("token.revoked", actor=actor, subject_kind="bot", subject_id=token.bot_id, details=details)
+
+
+def issue_own(*, actor: Actor, scopes: Sequence[str], days: int, label: str = "") -> str:
+    """A new token of the person who asks, returned this once. Raises ValueError, PermissionMissing or SignInRequired."""
+    actor.require_session()
+    owner = user_of(actor)
+    if owner is None:
+        raise PermissionMissing("Only a signed-in person does this.")
+    if not 1 <= days <= DAYS_MAX:
+        raise ValueError(f"a token lives for 1 to {DAYS_MAX} days")
+    with transaction.atomic(durable=True):
+        token = issue_person_token(owner, scopes=tuple(scopes), days=days, label=label)
+        details = {"prefix": token.split("_", 2)[1], "scopes": sorted(scopes), "days": days}
+        record("persontoken.issued", actor=actor, subject_kind="user", subject_id=owner.pk, details=details)
+    return token
+
+
+def revoke_persons(*, actor: Actor, token: PersonToken) -> None:
+    """Make a person's token useless: its person may, and whoever may change tokens.
+
+    Raises PermissionMissing, SignInRequired, or StateConflict when it was revoked before.
+    """
+    actor.require_session()
+    who = user_of(actor)
+    if who is None or not (who.pk == token.person_id or who.has_perm("cerbero.change_persontoken")):
+        raise PermissionMissing(permission="cerbero.change_persontoken")
+    with transaction.atomic(durable=True):
+        revoked = PersonToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=Now())
+        if revoked != 1:
+            raise StateConflict(kind="persontoken", id=str(token.pk))
+        details = {"prefix": token.prefix}
+        record(
+            "persontoken.revoked",
+            actor=actor,
+            subject_kind="user",
+            subject_id=token.person_id,
+            details=details,
+        )

@@ -15,5 +15,7 @@ urlpatterns = [
     path("admin/", include("orders.admin.urls")),
     path("admin/", include("people.admin.urls")),
     path("admin/", admin.site.urls),
+    # Of people only: the bots' port has no such address.
+    path("api/", include("orders.api.urls")),
     path("", include("cerbero.tool_urls")),
 ]

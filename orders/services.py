@@ -53,6 +53,7 @@ def place_order(*, actor: Actor, proposal: Proposal) -> Ticket:
     PolicyUnreadable (nothing is kept; ask again), IdempotencyConflict, or RiskRefused and PolicyRefused
     (kept as a denied ticket).
     """
+    actor.require_session()
     account = find_account(actor, proposal.account)
     ticket = once(actor, account, proposal, lambda: _propose(actor, account, proposal))
     if ticket.refusal_code == RiskRefused.code:

@@ -133,7 +133,11 @@ def _may_halt(actor: Actor, scope: str, scope_id: str) -> None:
 
 
 def require_permission(actor: Actor, permission: str) -> None:
-    """Raises PermissionMissing unless the actor is an active person with the permission."""
+    """Raises PermissionMissing unless the actor is an active person with the permission.
+
+    Raises ScopeMissing or SignInRequired for a person's token that does not open it.
+    """
+    actor.require_opened(permission)
     person = user_of(actor)
     if person is None or not person.has_perm(permission):
         raise PermissionMissing(permission=permission)

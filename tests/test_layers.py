@@ -11,7 +11,7 @@ def _of_cerbero(*names: str) -> set[str]:
 
 ROOTS = _of_cerbero("urls", "tool_urls", "asgi", "wsgi", "celery", "apps")
 DOORS = _of_cerbero("api", "mcp", "console", "consumers", "metrics", "admin")
-DOOR_PARTS = {"tools", "tasks", "consumers", "admin", "management", "templatetags"}
+DOOR_PARTS = {"tools", "tasks", "consumers", "admin", "api", "management", "templatetags"}
 # What doors stand on: how to refuse, to look, to start. Below every door, above every room.
 THRESHOLD = _of_cerbero("health", "checks", "refusals", "middleware", "logs", "site") | _of_cerbero(
     "embedded", "secret_files", "processes", "supervisor", "stack", "probe"

@@ -30,7 +30,7 @@ _EVIDENCE = {
     "people": "view_livebar view_passkey view_personchange",
     "auth": "view_group view_permission",
     "brokers": "view_credential",
-    "cerbero": "view_accesstoken view_lease view_user",
+    "cerbero": "view_accesstoken view_lease view_persontoken view_user",
     "notices": "view_webhook",
 }
 _REDUCE_RISK = {"orders": "cancel_order close_position halt_trading revoke_mandate"}
@@ -38,7 +38,7 @@ _PROPOSE = {"orders": "propose_mandate propose_ticket"}
 _ADMINISTER = {
     "brokers": "add_account add_instrument add_liveclearance add_login change_account change_instrument "
     "change_liveclearance change_login",
-    "cerbero": "add_accesstoken add_bot add_user change_accesstoken change_bot change_user",
+    "cerbero": "add_accesstoken add_bot add_user change_accesstoken change_bot change_persontoken change_user",
     "keyrotation": "rotate_keys",
     "notices": "add_webhook change_webhook",
     "orders": "activate_policy change_limits halt_trading propose_policy resume_trading revoke_mandate",

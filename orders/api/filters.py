@@ -1,0 +1,101 @@
+"""What each list can be narrowed by."""
+
+from typing import Any, ClassVar
+
+from django.db.models import QuerySet
+from django.db.models.functions import Now
+from rest_framework import serializers
+
+from cerbero.models import DecisionStatus
+from orders.api.listing import Filters, Narrow
+from orders.lifecycle import OrderStatus
+from orders.models import Order, TradingState
+
+
+class ByAccount(Filters):
+    account = serializers.CharField(required=False, help_text="the broker's account id")
+    narrow: ClassVar[dict[str, Narrow]] = {"account": "account__broker_account_id"}
+
+
+class Timed(ByAccount):
+    bot = serializers.CharField(required=False, help_text="the bot's name")
+    symbol = serializers.CharField(required=False)
+    since = serializers.DateTimeField(required=False, help_text="from then on, that moment included")
+    until = serializers.DateTimeField(required=False, help_text="before that moment")
+
+    def validate_symbol(self, value: str) -> str:
+        return value.upper()
+
+
+def _with_symbol(tickets: QuerySet, symbol: str) -> QuerySet:
+    return tickets.filter(pk__in=Order.objects.filter(instrument__symbol=symbol).values("ticket_id"))
+
+
+def _waiting(tickets: QuerySet, waits: bool) -> QuerySet:
+    """Waiting by the database's clock, as the queue page has it."""
+    open_now = {"request__status": DecisionStatus.PENDING, "request__expires_at__gt": Now()}
+    return tickets.filter(**open_now) if waits else tickets.exclude(**open_now)
+
+
+class ApprovalFilters(Timed):
+    status = serializers.ChoiceField(DecisionStatus.choices, required=False)
+    waiting = serializers.BooleanField(required=False, help_text="true: what can still be decided on")
+    narrow: ClassVar[dict[str, Narrow]] = {
+        "account": "account__broker_account_id",
+        "bot": "bot__name",
+        "symbol": _with_symbol,
+        "since": "created_at__gte",
+        "until": "created_at__lt",
+        "status": "request__status",
+        "waiting": _waiting,
+    }
+
+
+class OrderFilters(Timed):
+    status = serializers.ChoiceField(OrderStatus.choices, required=False)
+    narrow: ClassVar[dict[str, Narrow]] = {
+        "account": "ticket__account__broker_account_id",
+        "bot": "ticket__bot__name",
+        "symbol": "instrument__symbol",
+        "since": "created_at__gte",
+        "until": "created_at__lt",
+        "status": "status",
+    }
+
+
+class ExecutionFilters(Timed):
+    side = serializers.ChoiceField(Order._meta.get_field("side").choices, required=False)
+    orderings = ("-executed_at", "executed_at")
+    narrow: ClassVar[dict[str, Narrow]] = {
+        "account": "account__broker_account_id",
+        "bot": "order__ticket__bot__name",
+        "symbol": "instrument__symbol",
+        "since": "executed_at__gte",
+        "until": "executed_at__lt",
+        "side": "side",
+    }
+
+
+class PositionFilters(ByAccount):
+    symbol = serializers.CharField(required=False)
+    orderings = ("id", "-id")
+    narrow: ClassVar[dict[str, Narrow]] = {"account": "account__broker_account_id", "symbol": "symbol"}
+
+    def validate_symbol(self, value: str) -> str:
+        return value.upper()
+
+
+class LimitsFilters(ByAccount):
+    orderings = ("pk", "-pk")
+
+
+def _in_scope(states: QuerySet, label: Any) -> QuerySet:
+    by_label = {word.label: word.value for word in TradingState.Scope}
+    return states.filter(scope=by_label[label])
+
+
+class StateFilters(Filters):
+    scope = serializers.ChoiceField([word.label for word in TradingState.Scope], required=False)
+    state = serializers.ChoiceField(TradingState.State.choices, required=False)
+    orderings = ("id", "-id")
+    narrow: ClassVar[dict[str, Narrow]] = {"scope": _in_scope, "state": "state"}

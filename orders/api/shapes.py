@@ -1,0 +1,239 @@
+"""What rows look like to a program, and what it sends. Fields are added, never renamed."""
+
+from typing import Any, ClassVar
+
+from django.db import models
+from rest_framework import serializers
+
+from brokers.base import OrderType, Side, TimeInForce
+from cerbero.models import Decision
+from orders.api.wire import Amount
+from orders.models import Execution, Limits, Order, Position, Ticket, TradingState
+
+_ACCOUNT = r"^[A-Za-z0-9]{1,32}$"
+_SYMBOL = r"^[A-Za-z0-9. /-]{1,32}$"
+_KEY = r"^[\x21-\x7e]{1,64}$"
+_DIGEST = r"^[0-9a-f]{64}$"
+_PRICES = {
+    OrderType.MARKET: set[str](),
+    OrderType.LIMIT: {"limit_price"},
+    OrderType.STOP: {"stop_price"},
+    OrderType.STOP_LIMIT: {"limit_price", "stop_price"},
+}
+
+
+class Row(serializers.ModelSerializer):
+    """One row to read, with plain decimals."""
+
+    serializer_field_mapping = serializers.ModelSerializer.serializer_field_mapping | {
+        models.DecimalField: Amount
+    }
+
+
+class OrderRow(Row):
+    account = serializers.CharField(source="ticket.account.broker_account_id")
+    environment = serializers.CharField(source="ticket.account.environment")
+    bot = serializers.CharField(source="ticket.bot.name", default=None, allow_null=True)
+    person = serializers.CharField(source="ticket.person.username", default=None, allow_null=True)
+    symbol = serializers.CharField(source="instrument.symbol")
+    ticket_id = serializers.UUIDField()
+    ticket_status = serializers.CharField(source="ticket.status")
+    refusal_code = serializers.CharField(source="ticket.refusal_code")
+
+    class Meta:
+        model = Order
+        fields: ClassVar = [
+            *("id", "ticket_id", "number", "account", "environment", "bot", "person", "symbol", "side"),
+            *("quantity", "order_type", "limit_price", "stop_price", "time_in_force", "status"),
+            *("ticket_status", "refusal_code", "filled_quantity", "average_price", "broker_order_id", "text"),
+            *("cancel_requested_at", "reported_at", "created_at"),
+        ]
+        read_only_fields = fields
+
+
+class Leg(Row):
+    """An order as a part of what is decided on."""
+
+    symbol = serializers.CharField(source="instrument.symbol")
+
+    class Meta:
+        model = Order
+        fields: ClassVar = [
+            *("id", "symbol", "side", "quantity", "order_type", "limit_price", "stop_price"),
+            *("time_in_force", "status", "filled_quantity", "average_price"),
+        ]
+        read_only_fields = fields
+
+
+class DecisionRow(Row):
+    person = serializers.CharField(source="person.username")
+
+    class Meta:
+        model = Decision
+        fields: ClassVar = ["person", "is_yes", "reason", "decided_at"]
+        read_only_fields = fields
+
+
+class ApprovalRow(Row):
+    """What people are asked about one ticket; `digest` is what a decision must carry. `reason` is untrusted text."""
+
+    account = serializers.CharField(source="account.broker_account_id")
+    environment = serializers.CharField(source="account.environment")
+    bot = serializers.CharField(source="bot.name", default=None, allow_null=True)
+    person = serializers.CharField(source="person.username", default=None, allow_null=True)
+    summary = serializers.CharField(source="request.summary")
+    status = serializers.CharField(source="request.status")
+    ticket_status = serializers.CharField(source="status")
+    digest = serializers.CharField(source="request.digest")
+    quorum = serializers.IntegerField(source="request.quorum")
+    group = serializers.CharField(source="request.group")
+    facts = serializers.JSONField(source="request.facts")
+    expires_at = serializers.DateTimeField(source="request.expires_at")
+    decided_at = serializers.DateTimeField(source="request.decided_at", allow_null=True)
+    decisions = DecisionRow(source="request.decisions", many=True)
+    orders = Leg(many=True)
+
+    class Meta:
+        model = Ticket
+        fields: ClassVar = [
+            *(
+                "id",
+                "account",
+                "environment",
+                "bot",
+                "person",
+                "summary",
+                "status",
+                "ticket_status",
+                "digest",
+            ),
+            *("quorum", "group", "decisions", "orders", "notional", "notional_currency", "reason", "tag"),
+            *("facts", "refusal_code", "refusal", "created_at", "expires_at", "decided_at"),
+        ]
+        read_only_fields = fields
+
+
+class ExecutionRow(Row):
+    account = serializers.CharField(source="account.broker_account_id")
+    environment = serializers.CharField(source="account.environment")
+    symbol = serializers.CharField(source="instrument.symbol", default=None, allow_null=True)
+    order_id = serializers.UUIDField(allow_null=True)
+
+    class Meta:
+        model = Execution
+        fields: ClassVar = [
+            *("id", "execution_id", "order_id", "account", "environment", "symbol", "broker_instrument_id"),
+            *("side", "quantity", "price", "commission", "executed_at", "recorded_at"),
+        ]
+        read_only_fields = fields
+
+
+class PositionRow(Row):
+    account = serializers.CharField(source="account.broker_account_id")
+    environment = serializers.CharField(source="account.environment")
+
+    class Meta:
+        model = Position
+        fields: ClassVar = [
+            *("id", "account", "environment", "symbol", "broker_instrument_id", "quantity"),
+            *("average_price", "market_price", "currency", "as_of"),
+        ]
+        read_only_fields = fields
+
+
+class LimitsRow(Row):
+    account = serializers.CharField(source="account.broker_account_id")
+    environment = serializers.CharField(source="account.environment")
+    currency = serializers.CharField(source="account.currency")
+
+    class Meta:
+        model = Limits
+        fields: ClassVar = "__all__"
+
+
+class StateRow(Row):
+    scope = serializers.CharField(source="get_scope_display")
+
+    class Meta:
+        model = TradingState
+        fields: ClassVar = ["id", "scope", "scope_id", "state", "changed_by", "reason", "changed_at"]
+        read_only_fields = fields
+
+
+class Body(serializers.Serializer):
+    """What a program sends: an unknown field is refused by name."""
+
+    def validate(self, values: dict[str, Any]) -> dict[str, Any]:
+        if unknown := set(self.initial_data) - set(self.fields):
+            raise serializers.ValidationError(dict.fromkeys(sorted(unknown), "there is no such field"))
+        return values
+
+
+class Approve(Body):
+    digest = serializers.RegexField(_DIGEST, help_text="of the approval as it was read")
+
+
+class Reject(Approve):
+    reason = serializers.CharField(max_length=500, help_text="the bot reads it")
+
+
+class Propose(Body):
+    account = serializers.RegexField(_ACCOUNT)
+    symbol = serializers.RegexField(_SYMBOL)
+    side = serializers.ChoiceField(Order._meta.get_field("side").choices)
+    quantity = Amount(max_digits=20, decimal_places=8)
+    order_type = serializers.ChoiceField(Order._meta.get_field("order_type").choices)
+    limit_price = Amount(max_digits=20, decimal_places=8, required=False)
+    stop_price = Amount(max_digits=20, decimal_places=8, required=False)
+    time_in_force = serializers.ChoiceField(
+        Order._meta.get_field("time_in_force").choices, default=TimeInForce.DAY.value
+    )
+    idempotency_key = serializers.RegexField(_KEY)
+    reason = serializers.CharField(max_length=500, allow_blank=True, default="")
+
+    def validate(self, values: dict[str, Any]) -> dict[str, Any]:
+        super().validate(values)
+        for name in {"quantity", "limit_price", "stop_price"} & set(values):
+            if values[name] <= 0:
+                raise serializers.ValidationError({name: "must be greater than 0"})
+        wanted = _PRICES[OrderType(values["order_type"])]
+        if {"limit_price", "stop_price"} & set(values) != wanted:
+            needs = " and ".join(sorted(wanted)) or "no price"
+            raise serializers.ValidationError(f"a {values['order_type']} order takes {needs}")
+        kinds = {"side": Side, "order_type": OrderType, "time_in_force": TimeInForce}
+        return values | {name: kind(values[name]) for name, kind in kinds.items()}
+
+
+class Close(Body):
+    account = serializers.RegexField(_ACCOUNT)
+    symbol = serializers.RegexField(_SYMBOL)
+    idempotency_key = serializers.RegexField(_KEY)
+    quantity = Amount(
+        max_digits=20, decimal_places=8, required=False, help_text="all that is held, if left out"
+    )
+    reason = serializers.CharField(max_length=500, allow_blank=True, default="")
+
+    def validate_quantity(self, value: Any) -> Any:
+        if value <= 0:
+            raise serializers.ValidationError("must be greater than 0")
+        return value
+
+
+class Scoped(Body):
+    scope = serializers.ChoiceField([word.label for word in TradingState.Scope], default="everything")
+    scope_id = serializers.CharField(max_length=64, allow_blank=True, default="")
+    reason = serializers.CharField(max_length=300)
+
+    def validate(self, values: dict[str, Any]) -> dict[str, Any]:
+        super().validate(values)
+        by_label = {word.label: word.value for word in TradingState.Scope}
+        return values | {"scope": by_label[values["scope"]]}
+
+
+class Halted(serializers.Serializer):
+    """What a halt answers: the client order ids whose outcome is not known yet."""
+
+    state = serializers.CharField()
+    scope = serializers.CharField()
+    scope_id = serializers.CharField()
+    in_flight = serializers.ListField(child=serializers.CharField())

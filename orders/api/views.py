@@ -1,0 +1,212 @@
+"""What people's programs may ask: parse, call, return. Each view says by `rules` who may do what."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+from uuid import UUID
+
+from drf_spectacular.utils import extend_schema, extend_schema_view
+from rest_framework import mixins, viewsets
+from rest_framework.decorators import action
+from rest_framework.response import Response
+
+from audit.services import record
+from orders import services, trading
+from orders.api import filters, shapes
+from orders.api.callers import Rule
+from orders.models import Execution, Limits, Order, Position, Ticket, TradingState
+from orders.tickets import Proposal
+
+
+class Calls(viewsets.GenericViewSet):
+    """Every view: an action that its `rules` do not name is refused, and what acts is entered in the trail."""
+
+    rules: ClassVar[dict[str, Rule]] = {}
+    narrowed_by: ClassVar[type[filters.Filters]] = filters.Filters
+    outcome = "ok"
+
+    def act(
+        self, request: Any, body: type[shapes.Body] | None, service: Callable[..., Any], **more: Any
+    ) -> Any:
+        """Read the body, call a service with it, and enter who called by which door and how it ended."""
+        sent = {}
+        if body is not None:
+            form = body(data=request.data)
+            form.is_valid(raise_exception=True)
+            sent = form.validated_data
+        # From here on this entry says what came of it (cerbero.middleware.trail_of_refusals).
+        request._request.is_in_trail = True
+        try:
+            return service(actor=request.auth, **more, **sent)
+        except Exception as error:
+            self.outcome = getattr(error, "code", "internal_error")
+            raise
+        finally:
+            actor = request.auth
+            details = {"door": actor.door, "tag": actor.tag, "outcome": self.outcome}
+            record("api.called", actor=actor, subject_kind="api", subject_id=self.operation, details=details)
+
+    @property
+    def operation(self) -> str:
+        """`orders.cancel`: what is called, in the trail."""
+        return f"{self.basename}.{self.action}"
+
+    def shown(self, pk: Any, status: int = 200) -> Response:
+        """The row as it is now, as `retrieve` shows it."""
+        return Response(self.get_serializer(self.get_queryset().get(pk=pk)).data, status)
+
+
+class Reads(Calls, mixins.ListModelMixin, mixins.RetrieveModelMixin):
+    """A list and its rows."""
+
+
+def listed(by: type[filters.Filters]) -> Callable[[type], type]:
+    """Name a list's filters in the schema."""
+    return extend_schema_view(list=extend_schema(parameters=[by]))
+
+
+@listed(filters.ApprovalFilters)
+class Approvals(Reads):
+    """What people were asked, waiting and past. Only a signed-in person approves; a token may reject."""
+
+    queryset = (
+        Ticket.objects.exclude(request=None)
+        .select_related("account", "bot", "person", "request")
+        .prefetch_related("orders__instrument", "request__decisions__person")
+    )
+    serializer_class = shapes.ApprovalRow
+    narrowed_by = filters.ApprovalFilters
+    rules: ClassVar = {
+        "list": Rule("orders.view_ticket", "read"),
+        "retrieve": Rule("orders.view_ticket", "read"),
+        "approve": Rule("orders.decide_ticket"),
+        "reject": Rule("orders.decide_ticket", "reject"),
+    }
+
+    @extend_schema(request=shapes.Approve, responses=shapes.ApprovalRow)
+    @action(detail=True, methods=["post"])
+    def approve(self, request: Any, pk: UUID) -> Response:
+        """Say yes to exactly what the digest names. By session only."""
+        self.act(request, shapes.Approve, services.decide_ticket, ticket_id=pk, is_yes=True)
+        return self.shown(pk)
+
+    @extend_schema(request=shapes.Reject, responses=shapes.ApprovalRow)
+    @action(detail=True, methods=["post"])
+    def reject(self, request: Any, pk: UUID) -> Response:
+        """Say no, with a reason that the bot reads."""
+        self.act(request, shapes.Reject, services.decide_ticket, ticket_id=pk, is_yes=False)
+        return self.shown(pk)
+
+
+@listed(filters.OrderFilters)
+class Orders(Reads):
+    """Every order. A person proposes through the same gate as a bot; another person decides."""
+
+    queryset = Order.objects.select_related("instrument", "ticket__account", "ticket__bot", "ticket__person")
+    serializer_class = shapes.OrderRow
+    narrowed_by = filters.OrderFilters
+    rules: ClassVar = {
+        "list": Rule("orders.view_order", "read"),
+        "retrieve": Rule("orders.view_order", "read"),
+        "create": Rule("orders.propose_ticket"),
+        "cancel": Rule("orders.cancel_order", "cancel"),
+    }
+
+    @extend_schema(request=shapes.Propose, responses={201: shapes.OrderRow})
+    def create(self, request: Any) -> Response:
+        """Propose one order. By session only; the same idempotency key never places two."""
+        ticket = self.act(request, shapes.Propose, _propose)
+        return self.shown(ticket.orders.get(number=1).pk, 201)
+
+    @extend_schema(request=None, responses=shapes.OrderRow)
+    @action(detail=True, methods=["post"])
+    def cancel(self, request: Any, pk: UUID) -> Response:
+        """Cancel one order, in whatever state; the broker's report says when it is done."""
+        self.act(request, None, services.cancel_order, order_id=pk)
+        return self.shown(pk)
+
+
+@listed(filters.ExecutionFilters)
+class Executions(Reads):
+    """Every fill; one without an order is drift."""
+
+    queryset = Execution.objects.select_related("account", "instrument")
+    serializer_class = shapes.ExecutionRow
+    narrowed_by = filters.ExecutionFilters
+    rules: ClassVar = {
+        "list": Rule("orders.view_execution", "read"),
+        "retrieve": Rule("orders.view_execution", "read"),
+    }
+
+
+@listed(filters.PositionFilters)
+class Positions(Reads):
+    """What the broker said that accounts hold, as of its last answer."""
+
+    queryset = Position.objects.select_related("account")
+    serializer_class = shapes.PositionRow
+    narrowed_by = filters.PositionFilters
+    rules: ClassVar = {
+        "list": Rule("orders.view_position", "read"),
+        "retrieve": Rule("orders.view_position", "read"),
+        "close": Rule("orders.close_position", "close"),
+    }
+
+    @extend_schema(request=shapes.Close, responses={201: shapes.OrderRow})
+    @action(detail=False, methods=["post"])
+    def close(self, request: Any) -> Response:
+        """Close a position at market, or part of it, sized by the broker at this moment; needs no approval."""
+        ticket = self.act(request, shapes.Close, services.close_position)
+        order = Orders.queryset.all().get(ticket=ticket, number=1)
+        return Response(shapes.OrderRow(order).data, 201)
+
+
+@listed(filters.LimitsFilters)
+class LimitsOfAccounts(Reads):
+    """Each account's limits; they are set in admin."""
+
+    queryset = Limits.objects.select_related("account")
+    serializer_class = shapes.LimitsRow
+    narrowed_by = filters.LimitsFilters
+    rules: ClassVar = {
+        "list": Rule("orders.view_limits", "read"),
+        "retrieve": Rule("orders.view_limits", "read"),
+    }
+
+
+@listed(filters.StateFilters)
+class TradingStates(Reads):
+    """Active, reducing or halted, by scope."""
+
+    queryset = TradingState.objects.all()
+    serializer_class = shapes.StateRow
+    narrowed_by = filters.StateFilters
+    rules: ClassVar = {
+        "list": Rule("orders.view_tradingstate", "read"),
+        "retrieve": Rule("orders.view_tradingstate", "read"),
+        "halt": Rule("orders.halt_trading", "halt"),
+        "resume": Rule("orders.resume_trading"),
+    }
+
+    @extend_schema(request=shapes.Scoped, responses=shapes.Halted)
+    @action(detail=False, methods=["post"])
+    def halt(self, request: Any) -> Response:
+        """Stop everything new in a scope. What is in flight is listed."""
+        done = self.act(request, shapes.Scoped, trading.halt_trading)
+        return Response({name: done[name] for name in shapes.Halted().fields})
+
+    @extend_schema(request=shapes.Scoped, responses=shapes.StateRow)
+    @action(detail=False, methods=["post"])
+    def resume(self, request: Any) -> Response:
+        """Make a scope active again. By session only."""
+        self.act(request, shapes.Scoped, trading.resume_trading)
+        return self.shown(TradingState.objects.get(**_scope_of(request)).pk)
+
+
+def _propose(*, actor: Any, **fields: Any) -> Ticket:
+    return services.place_order(actor=actor, proposal=Proposal(**fields))
+
+
+def _scope_of(request: Any) -> dict[str, str]:
+    form = shapes.Scoped(data=request.data)
+    form.is_valid(raise_exception=True)
+    return {"scope": form.validated_data["scope"], "scope_id": form.validated_data["scope_id"]}
