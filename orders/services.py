@@ -120,6 +120,7 @@ def close_position(
 
 def ask_signature(*, actor: Actor, ticket_id: UUID, digest: str) -> dict[str, Any]:
     """What a passkey is to sign for a yes to this ticket, for two minutes. Raises as people.signing.ask does."""
+    actor.require_session()
     trading.require_permission(actor, "orders.decide_ticket")
     ticket = Ticket.objects.filter(pk=ticket_id).exclude(request=None).first()
     if ticket is None or ticket.request_id is None:

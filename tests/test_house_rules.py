@@ -45,6 +45,7 @@ ORDER_PATH = (
         for name in ("closing", "reports", "reconciliation", "tools", "models", "drift", "queue")
     ),
     *(f"brokers.ibkr.{name}" for name in ("client", "contracts", "messages", "values")),
+    *(f"orders.api.{name}" for name in ("callers", "filters", "listing", "shapes", "views", "wire")),
     *("brokers.base", "brokers.models", "brokers.reports", "cerbero.plain", "cerbero.api"),
 )
 

@@ -44,7 +44,7 @@ class PersonTokenPage(ReadOnlyAdmin):
     search_fields = ("prefix", "person__username", "label")
     list_select_related = ("person",)
     fields = ("person", "label", "carries", "created_at", "expires_at", "last_used_at", "ended")
-    readonly_fields = fields  # type: ignore[assignment]
+    readonly_fields = fields
     ordering = ("-created_at",)
     change_list_template = "admin/cerbero/persontoken/list.html"
 

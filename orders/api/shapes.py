@@ -169,11 +169,17 @@ class Body(serializers.Serializer):
         return values
 
 
-class Approve(Body):
+class Shown(Body):
     digest = serializers.RegexField(_DIGEST, help_text="of the approval as it was read")
 
 
-class Reject(Approve):
+class Approve(Shown):
+    assertion = serializers.DictField(
+        required=False, help_text="a passkey's answer to `signature`; a live account needs one"
+    )
+
+
+class Reject(Shown):
     reason = serializers.CharField(max_length=500, help_text="the bot reads it")
 
 

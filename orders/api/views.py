@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 from uuid import UUID
 
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import mixins, viewsets
 from rest_framework.decorators import action
@@ -79,6 +80,7 @@ class Approvals(Reads):
         "list": Rule("orders.view_ticket", "read"),
         "retrieve": Rule("orders.view_ticket", "read"),
         "approve": Rule("orders.decide_ticket"),
+        "signature": Rule("orders.decide_ticket"),
         "reject": Rule("orders.decide_ticket", "reject"),
     }
 
@@ -88,6 +90,12 @@ class Approvals(Reads):
         """Say yes to exactly what the digest names. By session only."""
         self.act(request, shapes.Approve, services.decide_ticket, ticket_id=pk, is_yes=True)
         return self.shown(pk)
+
+    @extend_schema(request=shapes.Shown, responses=OpenApiTypes.OBJECT)
+    @action(detail=True, methods=["post"])
+    def signature(self, request: Any, pk: UUID) -> Response:
+        """What a passkey is to sign for a yes on a live account: the options of `navigator.credentials.get`."""
+        return Response(self.act(request, shapes.Shown, services.ask_signature, ticket_id=pk))
 
     @extend_schema(request=shapes.Reject, responses=shapes.ApprovalRow)
     @action(detail=True, methods=["post"])
