@@ -1,6 +1,5 @@
 """People's programs: who may what below /api/, in which shape, and that no token ever decides."""
 
-import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -26,8 +25,6 @@ from tests.test_error_shape import assert_one_shape
 NOBODY = "019ab000-0000-7000-8000-000000000000"
 GROUPS = ("Operator", "Approver", "Auditor", "Administrator")
 ALL = tuple(PERSON_SCOPES)
-# Of different sizes, so that none looks like a repetition of another.
-_SIZES = itertools.count(1)
 
 
 @pytest.fixture
@@ -55,11 +52,11 @@ def rows(desk: Any) -> dict[str, str]:
 
 
 def fill(desk: Any, count: int) -> Any:
-    """So many proposed orders, each with a decision behind it, an execution and a position."""
-    from orders.models import Execution, Position
+    """So many proposed orders of different sizes, each too large to pass unasked, with an execution and a position."""
+    from orders.models import Execution, Position, Ticket
 
     for number in range(count):
-        ticket = desk.place(reason="breakout", quantity=Decimal(next(_SIZES)))
+        ticket = desk.place(reason="breakout", quantity=Decimal(20 + Ticket.objects.count()))
         order = desk.order(ticket)
         facts = {"account": desk.account, "instrument": desk.aapl, "side": "buy", "quantity": Decimal("1.50")}
         Execution.objects.create(
