@@ -380,3 +380,15 @@ class TooManyRequests(CerberoError):
     """You ask more often than this address answers; the details say when to come back."""
 
     code, status, retryable = "too_many_requests", 429, True
+
+
+class FeedDead(CerberoError):
+    """The market feed is dead: nobody approves by prices that nobody knows. Rejecting still works."""
+
+    code, status, retryable = "feed_dead", 409, True
+
+
+class ConfirmationNeeded(CerberoError):
+    """The market is not what it seems; look at what is said here and confirm that you approve all the same."""
+
+    code, status = "confirmation_needed", 409

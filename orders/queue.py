@@ -1,18 +1,18 @@
 """What waits for people, as they read it: one card for each ticket, the most urgent first."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
-from decimal import Decimal
+from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from brokers.base import Availability
-from brokers.models import Instrument, Quote
 from cerbero.decisions import why_not
 from cerbero.models import Decision, DecisionRequest, DecisionStatus, User
-from orders.lifecycle import TicketStatus
+from orders.lifecycle import OrderStatus, TicketStatus
+from orders.market import Market, market_of
 from orders.models import Order, Ticket, TicketQuerySet
 from orders.presentation import (
     Sentence,
@@ -21,82 +21,14 @@ from orders.presentation import (
     money,
     number,
     percent,
-    price,
-    price_places,
     sentence,
 )
 from orders.trading import must_be_signed
 
 # A person reads a handful; a flood is named as one instead of being drawn.
 CARDS_MAX = 50
-# A feed is stale after so many seconds, and dead, so that nobody approves by it, after so many.
-STALE_SECONDS, DEAD_SECONDS = 5, 15
-
-
-@dataclass(frozen=True)
-class Market:
-    """The newest quote beside the one of the proposal; the clocks are the feed's and the price's."""
-
-    instrument: Instrument
-    places: int
-    quote: Quote | None
-    feed_at: datetime | None
-    seen_bid: Decimal | None
-    seen_ask: Decimal | None
-    limit_price: Decimal | None
-
-    @property
-    def bid(self) -> str:
-        return price(self.quote.bid if self.quote else None, self.instrument.price_increment)
-
-    @property
-    def ask(self) -> str:
-        return price(self.quote.ask if self.quote else None, self.instrument.price_increment)
-
-    @property
-    def last(self) -> str:
-        return price(self.quote.last if self.quote else None, self.instrument.price_increment)
-
-    @property
-    def seen(self) -> str:
-        increment = self.instrument.price_increment
-        return f"{price(self.seen_bid, increment)} / {price(self.seen_ask, increment)}"
-
-    @property
-    def seen_mid(self) -> Decimal | None:
-        return _mid(self.seen_bid, self.seen_ask)
-
-    @property
-    def moved(self) -> str:
-        now, seen = self._mid_now, self.seen_mid
-        return percent(now - seen if now and seen else None, seen, signed=True)
-
-    @property
-    def limit_from_mid(self) -> str:
-        now, limit = self._mid_now, self.limit_price
-        return percent(limit - now if now and limit else None, now, signed=True)
-
-    @property
-    def feed_age(self) -> float | None:
-        """Seconds since the feed was heard; None when it never was."""
-        return (timezone.now() - self.feed_at).total_seconds() if self.feed_at else None
-
-    @property
-    def why_dead(self) -> str:
-        """Why nobody should decide by this market, as words; empty while it is alive."""
-        if self.quote is None:
-            return "There is no quote for this instrument yet."
-        if self.feed_age is None:
-            return "The feed has not been heard yet."
-        if self.feed_age > DEAD_SECONDS:
-            return f"The feed has been silent for {int(self.feed_age)} s."
-        if self.quote.availability == Availability.NONE:
-            return "The broker gives no data for this instrument."
-        return ""
-
-    @property
-    def _mid_now(self) -> Decimal | None:
-        return _mid(self.quote.bid, self.quote.ask) if self.quote else None
+LOOK_ALIKE_WINDOW = timedelta(hours=1)
+LOOK_ALIKES_MAX = 3
 
 
 @dataclass(frozen=True)
@@ -107,6 +39,7 @@ class Card:
     legs: tuple[Sentence, ...]
     market: Market
     why_not: str
+    look_alikes: tuple[str, ...] = ()
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -158,6 +91,10 @@ class Card:
         return must_be_signed(self.ticket.account)
 
     @property
+    def seen(self) -> str:
+        return who_saw(self.ticket)
+
+    @property
     def can_approve(self) -> bool:
         return not self.why_not and not self.market.why_dead
 
@@ -171,24 +108,37 @@ def waiting_tickets() -> TicketQuerySet:
             request__expires_at__gt=Now(),
         )
         .select_related("account__login", "bot", "person", "request")
-        .prefetch_related("orders__instrument__quote", "request__decisions__person")
+        .prefetch_related("orders__instrument__quote", "request__decisions__person", "request__seen__person")
         .order_by("request__expires_at", "id")
     )
 
 
-def waiting_cards(person: User) -> list[Card]:
-    """At most CARDS_MAX cards as `person` may act on them."""
-    return [card_of(ticket, person) for ticket in waiting_tickets()[:CARDS_MAX]]
+def waiting_cards(person: User, ids: Iterable[UUID] | None = None) -> list[Card]:
+    """At most CARDS_MAX cards as `person` may act on them; of these tickets only, where some are named."""
+    rows = waiting_tickets() if ids is None else waiting_tickets().filter(pk__in=list(ids))
+    tickets = list(rows[:CARDS_MAX])
+    alike = _look_alikes(tickets)
+    return [_card(ticket, person, alike[ticket.pk]) for ticket in tickets]
 
 
-def card_of(ticket: Ticket, person: User) -> Card:
-    orders = sorted(ticket.orders.all(), key=lambda order: order.number)
+def _card(ticket: Ticket, person: User, alike: list[Order]) -> Card:
+    orders = _legs(ticket)
     return Card(
         ticket=ticket,
         legs=tuple(sentence(order) for order in orders),
-        market=_market(ticket, orders[0]),
+        market=market_of(ticket, orders[0]),
         why_not=_why_not(ticket, person),
+        look_alikes=tuple(_told(order) for order in alike),
     )
+
+
+def said(ticket: Ticket) -> str:
+    """The whole ticket as one sentence."""
+    return "; ".join(str(sentence(order)) for order in _legs(ticket))
+
+
+def may_decide(ticket: Ticket, person: User) -> bool:
+    return not _why_not(ticket, person)
 
 
 def asked(ticket: Ticket) -> DecisionRequest:
@@ -211,6 +161,13 @@ def who_decided(ticket: Ticket) -> str:
     return " · ".join(filter(None, [count, *said])) or "One decision is enough"
 
 
+def who_saw(ticket: Ticket) -> str:
+    """Whose screen it stood on, as the card says it; who decided is named there already."""
+    decided = {each.person_id for each in asked(ticket).decisions.all()}
+    people = [str(each.person) for each in asked(ticket).seen.all() if each.person_id not in decided]
+    return f"seen by {', '.join(sorted(people))}" if people else "seen by nobody yet"
+
+
 def decided_tickets(count: int = 6) -> TicketQuerySet:
     """The newest tickets that people or time decided on, newest first."""
     return (
@@ -226,23 +183,48 @@ def last_decision() -> Decision | None:
     return Decision.objects.select_related("person").order_by("-decided_at").first()
 
 
+def _legs(ticket: Ticket) -> list[Order]:
+    return sorted(ticket.orders.all(), key=lambda order: order.number)
+
+
+def _look_alikes(tickets: list[Ticket]) -> dict[UUID, list[Order]]:
+    """By ticket: other orders of its account, first instrument and side, asked for within an hour before or since."""
+    first = {ticket.pk: _legs(ticket)[0] for ticket in tickets}
+    earliest = min((ticket.created_at for ticket in tickets), default=timezone.now())
+    recent = list(
+        Order.objects.filter(
+            created_at__gt=earliest - LOOK_ALIKE_WINDOW,
+            instrument__in=[order.instrument_id for order in first.values()],
+            number=1,
+        )
+        .select_related("ticket", "instrument")
+        .order_by("-created_at")[: CARDS_MAX * 10]
+    )
+    found = {}
+    for ticket in tickets:
+        own = first[ticket.pk]
+        found[ticket.pk] = [
+            other
+            for other in recent
+            if other.ticket_id != ticket.pk
+            and other.ticket.account_id == ticket.account_id
+            and (other.instrument_id, other.side) == (own.instrument_id, own.side)
+            and other.created_at > ticket.created_at - LOOK_ALIKE_WINDOW
+        ][:LOOK_ALIKES_MAX]
+    return found
+
+
+def _told(order: Order) -> str:
+    """A look-alike in a few words: `Buy 10 AAPL limit 190.00 day, 4 m 02 s ago, filled`."""
+    age = duration((timezone.now() - order.created_at).total_seconds())
+    status = order.status if order.status != OrderStatus.PENDING else order.ticket.status
+    return f"{sentence(order)}, {age} ago, {status.replace('_', ' ')}"
+
+
 def _why_not(ticket: Ticket, person: User) -> str:
     if not person.has_perm("orders.decide_ticket"):
         return "You may look, not decide: that takes the permission to decide on tickets."
     return why_not(asked(ticket), person)
-
-
-def _market(ticket: Ticket, order: Order) -> Market:
-    told = asked(ticket).facts.get("quote") or {}
-    return Market(
-        instrument=order.instrument,
-        places=price_places(order.instrument.price_increment),
-        quote=getattr(order.instrument, "quote", None),
-        feed_at=ticket.account.login.feed_alive_at,
-        seen_bid=decimal(told.get("bid")),
-        seen_ask=decimal(told.get("ask")),
-        limit_price=order.limit_price or order.stop_price,
-    )
 
 
 def _value_of_limit(check: dict[str, Any]) -> str:
@@ -251,7 +233,3 @@ def _value_of_limit(check: dict[str, Any]) -> str:
     # A limit that is no number is not something that a value can be so much of.
     text = join.join((value, limit)) if limit[:1].isdigit() else " · ".join(dict.fromkeys((value, limit)))
     return f"{text} · {says}" if says else text
-
-
-def _mid(bid: Decimal | None, ask: Decimal | None) -> Decimal | None:
-    return (bid + ask) / 2 if bid is not None and ask is not None else None

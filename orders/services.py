@@ -30,6 +30,7 @@ from orders.canonical import plain
 from orders.closing import closable, position_now
 from orders.facts import Facts, as_seen, find_account, gather, leg_of
 from orders.lifecycle import ENDED, ORDER, TICKET, OrderStatus, TicketStatus
+from orders.market import require_known
 from orders.models import Order, Ticket
 from orders.tickets import (
     Proposal,
@@ -137,15 +138,18 @@ def decide_ticket(
     is_yes: bool,
     reason: str = "",
     assertion: dict[str, Any] | None = None,
+    is_confirmed: bool = False,
 ) -> Ticket:
     """One person's decision on one ticket. A refused decision is recorded, and changes nothing else.
 
-    A yes on a live account needs `assertion`, a passkey's answer to `ask_signature`; a no never does.
+    A yes on a live account needs `assertion`, a passkey's answer to `ask_signature`. A yes raises FeedDead
+    while the feed is, and ConfirmationNeeded for a market that is closed or delayed unless `is_confirmed`.
+    A no never needs any of it.
     """
     try:
         trading.require_permission(actor, "orders.decide_ticket")
         with transaction.atomic(durable=True):
-            return _decide(actor, ticket_id, digest, is_yes, reason, assertion)
+            return _decide(actor, ticket_id, digest, is_yes, reason, assertion, is_confirmed)
     except CerberoError as refusal:
         with transaction.atomic(durable=True):
             details = {"code": refusal.code, "is_yes": is_yes}
@@ -285,6 +289,7 @@ def _decide(
     is_yes: bool,
     reason: str,
     assertion: dict[str, Any] | None,
+    is_confirmed: bool,
 ) -> Ticket:
     ticket = Ticket.objects.select_for_update(of=("self",)).filter(pk=ticket_id).exclude(request=None).first()
     if ticket is None or ticket.request_id is None:
@@ -292,6 +297,8 @@ def _decide(
     request = decisions.decide(
         actor=actor, request_id=ticket.request_id, digest=digest, is_yes=is_yes, reason=reason
     )
+    if is_yes:
+        require_known(ticket, is_confirmed=is_confirmed)
     if is_yes and trading.must_be_signed(ticket.account):
         signing.sign(actor=actor, request=request, assertion=assertion)
     if request.status == DecisionStatus.REJECTED:

@@ -228,6 +228,13 @@ def test_the_state_names_what_waits_and_what_became_of_the_rest(desk: Any, brows
     desk.decide(done, is_yes=False, reason="no")
     state = browse("carol").get(f"{QUEUE}state.json").json()
     assert list(state["waiting"]) == [str(waits.pk)]
+    assert state["waiting"][str(waits.pk)] == {
+        "who": "One decision is enough",
+        "seen": "seen by nobody yet",
+        "sentence": "Buy 10 AAPL limit 190.00 day",
+        "environment": "paper",
+        "is_mine": True,
+    }
     assert [(row["id"], row["decision"], row["why"]) for row in state["decided"]] == [
         (str(done.pk), "rejected", "no")
     ]

@@ -42,7 +42,7 @@ ORDER_PATH = (
     ),
     *(
         f"orders.{name}"
-        for name in ("closing", "reports", "reconciliation", "tools", "models", "drift", "queue")
+        for name in ("closing", "reports", "reconciliation", "tools", "models", "drift", "queue", "market")
     ),
     *(f"brokers.ibkr.{name}" for name in ("client", "contracts", "messages", "values")),
     *(f"orders.api.{name}" for name in ("callers", "filters", "listing", "shapes", "views", "wire")),

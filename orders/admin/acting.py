@@ -22,12 +22,17 @@ def demand(request: HttpRequest, permission: str) -> None:
         raise PermissionDenied(permission)
 
 
-def attempt(request: HttpRequest, done: str, act: Callable[..., Any], **arguments: Any) -> Any:
-    """Call a service and say on the next page what became of it. A refusal is told, never raised."""
+def attempt(
+    request: HttpRequest, done: str, act: Callable[..., Any], *, about: str = "", **arguments: Any
+) -> Any:
+    """Call a service and say on the next page what became of it. A refusal is told, never raised.
+
+    `about` says which of several things was refused.
+    """
     try:
         result = act(actor=actor_of(request), **arguments)
     except CerberoError as refusal:
-        messages.error(request, told(refusal))
+        messages.error(request, f"{about}: {told(refusal)}" if about else told(refusal))
         return None
     messages.success(request, done)
     return result if result is not None else True

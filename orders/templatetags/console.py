@@ -16,7 +16,7 @@ from django.utils.safestring import SafeString
 
 from brokers.models import Account, Login, SessionState
 from cerbero.models import Bot
-from orders import presentation, queue
+from orders import market, presentation, queue
 from orders.lifecycle import AttemptStatus
 from orders.models import Attempt, Drift, TradingState
 from people import announcing
@@ -180,4 +180,4 @@ def _feed_state(moment: datetime | None) -> str:
     if moment is None:
         return "dead"
     seconds = (timezone.now() - moment).total_seconds()
-    return "dead" if seconds > queue.DEAD_SECONDS else "stale" if seconds > queue.STALE_SECONDS else "ok"
+    return "dead" if seconds > market.DEAD_SECONDS else "stale" if seconds > market.STALE_SECONDS else "ok"

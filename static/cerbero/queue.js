@@ -2,9 +2,16 @@
 import { clock, duration, environmentLabel, make, number, percent, price, put, statusLabel } from "./format.js";
 import { feedState, now, on } from "./feed.js";
 import { isTyping } from "./shell.js";
+import { fetchWaiting } from "./waiting.js";
+
+const DOUBTS = {
+  delayed: "The data is delayed by the broker: this is not the market of this moment.",
+  frozen: "The prices are frozen: the market is closed, or the broker sends nothing new.",
+};
 
 const list = document.getElementById("cards");
 const fresh = document.getElementById("fresh");
+const batch = document.getElementById("batch");
 const cards = [...list.querySelectorAll(".ticket")];
 let current = -1;
 let refreshing = null;
@@ -44,8 +51,19 @@ function showMarket(card) {
   const note = card.querySelector(".feed-note");
   note.hidden = !why || isGone(card);
   note.textContent = `${why} Approving is off meanwhile; rejecting is not.`;
+  showDoubt(card, why, availability);
   const approve = card.querySelector(".go");
   if (approve && !isGone(card)) approve.disabled = Boolean(why) || card.dataset.sent === "yes";
+}
+
+// A market that is closed or delayed is said before the button is pressed; the server asks once more.
+function showDoubt(card, why, availability) {
+  const note = card.querySelector(".doubt-note");
+  if (note.dataset.availability !== availability) {
+    note.dataset.availability = availability;
+    note.textContent = DOUBTS[availability] ? `${DOUBTS[availability]} Approving asks once more.` : "";
+  }
+  note.hidden = Boolean(why) || isGone(card) || !note.textContent.trim();
 }
 
 function takeQuote(quote) {
@@ -81,22 +99,23 @@ function showDecided(rows) {
 
 async function refresh() {
   refreshing = null;
-  const answer = await fetch(list.dataset.state, { headers: { Accept: "application/json" } }).catch(() => null);
-  if (!answer?.ok || answer.redirected) return;
-  const { waiting, decided } = await answer.json();
+  const state = await fetchWaiting(list.dataset.state);
+  if (!state) return;
+  const { waiting, decided } = state;
   const shown = new Set(cards.map((card) => card.dataset.ticket));
   const unseen = Object.keys(waiting).filter((id) => !shown.has(id)).length;
-  fresh.hidden = unseen === 0;
-  fresh.textContent = `${unseen} new: show`;
+  if (fresh) {
+    fresh.hidden = unseen === 0;
+    fresh.textContent = `${unseen} new: show`;
+  }
   for (const card of cards) {
     const id = card.dataset.ticket;
-    if (id in waiting) { card.querySelector(".who").textContent = waiting[id]; continue; }
+    if (id in waiting) { for (const name of ["decided", "seen"]) card.querySelector(`.who .${name}`).textContent = waiting[id][name === "seen" ? "seen" : "who"]; continue; }
     const outcome = decided.find((row) => row.id === id);
     end(card, outcome ? `${outcome.decision === "approved" ? "Approved" : "Not approved"}${outcome.by !== "–" ? ` by ${outcome.by}` : ""}${outcome.why ? `: ${outcome.why}` : ""}.` : "It no longer waits.");
   }
   showDecided(decided);
-  const badge = document.getElementById("waiting-count");
-  if (badge) { badge.textContent = Object.keys(waiting).length; badge.classList.toggle("quiet", !Object.keys(waiting).length); }
+  showPicked();
 }
 
 const refreshSoon = () => { refreshing ??= setTimeout(refresh, 150); };
@@ -107,6 +126,38 @@ function select(index) {
   cards.forEach((card, at) => card.classList.toggle("focus", at === current));
   cards[current].focus({ preventScroll: true });
   cards[current].scrollIntoView({ block: "nearest" });
+}
+
+// Several cards at once: the bar counts them and leads to a page that shows each with its own facts.
+const picks = () => [...list.querySelectorAll(".pick input")];
+
+function showPicked() {
+  if (!batch) return;
+  const number = picks().filter((pick) => pick.checked && !pick.disabled).length;
+  batch.classList.toggle("some", number > 0);
+  batch.querySelector("button").disabled = number === 0;
+  batch.querySelector("[data-field=picked]").textContent = number ? `${number} selected` : "Tick cards, or press x, to decide several on one page, each by its own facts.";
+}
+
+// A card has been seen when most of it stood on a screen that somebody had before them.
+const toSay = new Set();
+let saying = null;
+
+function seeCards() {
+  if (!list.dataset.seen) return;
+  const onScreen = new IntersectionObserver((entries) => {
+    for (const { isIntersecting, target } of entries) if (isIntersecting && !document.hidden) { onScreen.unobserve(target); toSay.add(target.dataset.ticket); saying ??= setTimeout(saySeen, 1000); }
+  }, { threshold: 0.6 });
+  cards.forEach((card) => onScreen.observe(card));
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) cards.forEach((card) => { onScreen.unobserve(card); onScreen.observe(card); }); });
+}
+
+async function saySeen() {
+  saying = null;
+  const token = document.querySelector("input[name=csrfmiddlewaretoken]").value;
+  const body = new URLSearchParams([["csrfmiddlewaretoken", token], ...[...toSay].map((id) => ["ticket", id])]);
+  toSay.clear();
+  await fetch(list.dataset.seen, { method: "POST", body }).catch(() => null);
 }
 
 function openReject(card) {
@@ -120,7 +171,8 @@ document.addEventListener("keydown", (event) => {
   const card = cards[current];
   if (event.key === "j") select(current + 1);
   else if (event.key === "k") select(current - 1);
-  else if (event.key === "n" && !fresh.hidden) fresh.click();
+  else if (event.key === "n" && fresh && !fresh.hidden) fresh.click();
+  else if (event.key === "x" && card) card.querySelector(".pick input")?.click();
   else if (event.key === "a" && card) card.querySelector(".go:not([disabled])")?.focus();
   else if (event.key === "r" && card) { event.preventDefault(); openReject(card); }
 });
@@ -137,11 +189,15 @@ list.addEventListener("submit", (event) => {
   card.dataset.sent = "yes";
   setTimeout(() => { event.target.querySelector("button").disabled = true; });
 });
-document.getElementById("keys").addEventListener("click", (event) => { if (event.target.id === "keys") event.target.close(); });
+document.getElementById("keys")?.addEventListener("click", (event) => { if (event.target.id === "keys") event.target.close(); });
 
 on("tick", () => cards.forEach((card) => { showTime(card); showMarket(card); }));
 on("quotes", (quotes) => quotes.forEach(takeQuote));
 on("changed", refreshSoon);
 // Hints may be lost with Redis; the rows are not.
-setInterval(() => { if (!document.hidden) refreshSoon(); }, 10000);
-if (cards.length) select(0);
+setInterval(refreshSoon, 10000);
+list.addEventListener("change", showPicked);
+showPicked();
+seeCards();
+const asked = cards.findIndex((card) => `#${card.id}` === location.hash);
+if (cards.length) select(Math.max(asked, 0));

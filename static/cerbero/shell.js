@@ -1,6 +1,7 @@
 // Every page: the feed's age in the header, how many tickets wait, and the keys that lead elsewhere.
 import { duration } from "./format.js";
 import { feedState, isConnected, on } from "./feed.js";
+import { fetchWaiting } from "./waiting.js";
 
 const feeds = document.querySelectorAll(".head .feed");
 const count = document.getElementById("waiting-count");
@@ -15,14 +16,7 @@ function showFeed() {
   }
 }
 
-async function countWaiting() {
-  if (!count || document.hidden) return;
-  const answer = await fetch("/admin/queue/state.json", { headers: { Accept: "application/json" } }).catch(() => null);
-  if (!answer?.ok || answer.redirected) return;
-  const waiting = Object.keys((await answer.json()).waiting).length;
-  count.textContent = waiting;
-  count.classList.toggle("quiet", waiting === 0);
-}
+const countWaiting = () => fetchWaiting(count.dataset.state);
 
 export const isTyping = (event) => event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, dialog");
 
@@ -41,4 +35,8 @@ document.addEventListener("keydown", (event) => {
 
 document.querySelector(".head nav a[aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 on("tick", showFeed);
-if (count && !document.getElementById("cards")) on("changed", (what) => what.some((each) => /^(ticket|reconnected)/.test(each)) && countWaiting());
+if (count && !document.getElementById("cards")) {
+  on("changed", (what) => what.some((each) => /^(ticket|reconnected)/.test(each)) && countWaiting());
+  // Hints may be lost with Redis; the rows are not.
+  setInterval(countWaiting, 20000);
+}

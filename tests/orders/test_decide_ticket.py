@@ -122,6 +122,7 @@ def test_of_200_pairs_of_concurrent_approvals_none_counts_double(fresh_database)
     doubles = 0
     for _ in range(200 // 10):
         desk.quote("189.98", "190.02")
+        worlds.hear(desk.login)
         tickets = [desk.place() for _ in range(10)]
         for ticket in tickets:
             results = run_together(*(_decide(desk, ticket, who) for who in ("bob", "carol")))

@@ -83,6 +83,7 @@ class World:
 
     def decide(self, ticket: Ticket, who: str = "bob", *, is_yes: bool = True, reason: str = "") -> Ticket:
         ticket.refresh_from_db()
+        hear(self.login)
         return services.decide_ticket(
             actor=self.person(who),
             ticket_id=ticket.pk,
@@ -154,6 +155,11 @@ class World:
         return self.sim.book()["orders"]
 
 
+def hear(login: Login) -> None:
+    """The relay has just heard the feed, as it says of itself."""
+    Login.objects.filter(pk=login.pk).update(feed_alive_at=timezone.now())
+
+
 def build(
     login: Login | None = None, broker_account_id: str = "DU1234567", environment: str = "paper"
 ) -> World:
@@ -182,6 +188,7 @@ def build(
     BrokerInstrument.objects.create(instrument=aapl, broker="ibkr", broker_instrument_id=AAPL)
     world = World(people, bot, login, account, aapl, itertools.count(1))
     world.quote("189.98", "190.02")
+    hear(login)
     return world
 
 
