@@ -25,6 +25,7 @@ from cerbero.errors import (
 
 # Pages for people: a browser shows their errors, so those may stay HTML.
 PAGES = ("/admin/", "/live/")
+OF_THE_BODY = frozenset({"Content-Type", "Content-Length", "Content-Encoding", "Content-Disposition"})
 _JSON = "application/json"
 _BY_STATUS: dict[int, type[CerberoError]] = {
     kind.status: kind
@@ -84,8 +85,10 @@ def one_shape(get_response: GetResponse, pages: tuple[str, ...] = PAGES) -> GetR
         if kind is None:
             kind = InternalError if response.status_code >= 500 else MalformedRequest
         answer = refuse(request, kind())
-        if allowed := response.get("Allow"):
-            answer["Allow"] = allowed
+        for name, value in response.headers.items():
+            # What the layers below said stays: the security headers, and the methods that are allowed.
+            if name not in OF_THE_BODY:
+                answer.headers.setdefault(name, value)
         return answer
 
     return middleware

@@ -248,8 +248,10 @@ def test_granian_serves_tools_and_no_page(fresh_database: Database, tmp_path: Pa
         assert named["x-content-type-options"] == "nosniff"
         assert "set-cookie" not in named
         for path in ("/admin/", "/admin/login/", "/live/", "/", "/nothing"):
-            status, _, body = tools.ask(path, **headers)
+            status, named, body = tools.ask(path, **headers)
             assert (status, json.loads(body)["error"]["code"]) == (404, "not_found"), path
+            assert (named["x-content-type-options"], named["x-frame-options"]) == ("nosniff", "DENY"), path
+            assert "default-src 'none'" in named["content-security-policy"]
         status, _, body = tools.ask("/openapi.json")
         assert (status, json.loads(body)["openapi"][:2]) == (200, "3.")
         assert tools.ask("/apidocs")[0] == 200

@@ -15,6 +15,7 @@ from tests.doors import DAPHNE, serve
 from tests.rig import Database
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+SECURITY_HEADERS = {"Content-Security-Policy", "Referrer-Policy", "X-Content-Type-Options", "X-Frame-Options"}
 SAMPLES = {"uuid": "019ab000-0000-7000-8000-000000000000", "int": "1", "str": "x", "slug": "x", "path": "x"}
 
 
@@ -78,6 +79,22 @@ def test_a_wrong_method_names_the_right_ones() -> None:
     response = Client().get("/sample/tools/weigh_thing")
     assert (response.status_code, response["Allow"]) == (405, "POST")
     assert_one_shape(405, response.content, response["X-Request-ID"])
+
+
+@pytest.mark.django_db
+def test_every_answer_carries_the_security_headers_whoever_gave_it() -> None:
+    client = Client(raise_request_exception=False, enforce_csrf_checks=True)
+    found = [
+        client.get(each) for each in (*program_routes(), "/nothing", "/admin/", "/admin/login/", "/live/")
+    ]
+    found += [client.get("/static/cerbero/tokens.css"), client.get("/static/nothing.css")]
+    found += [client.post("/apidocs"), client.post("/health"), client.get("/", headers={"Host": "elsewhere"})]
+    assert {200, 302, 400, 403, 404, 405} <= {answer.status_code for answer in found}
+    for answer in found:
+        answer.close()
+        missing = SECURITY_HEADERS - set(answer.headers)
+        assert not missing, (answer.request["PATH_INFO"], answer.status_code, missing)
+        assert "unsafe" not in answer["Content-Security-Policy"]
 
 
 def test_a_foreign_host_is_refused_in_the_shape(client: Client) -> None:
