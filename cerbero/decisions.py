@@ -66,8 +66,16 @@ def ask(
     return request
 
 
-def decide(*, actor: Actor, request_id: UUID, digest: str, is_yes: bool, reason: str = "") -> DecisionRequest:
-    """Take one person's yes or no, bound to the digest that was on the screen.
+def decide(
+    *,
+    actor: Actor,
+    request_id: UUID,
+    digest: str,
+    is_yes: bool,
+    reason: str = "",
+    conditions: dict[str, str] | None = None,
+) -> DecisionRequest:
+    """Take one person's yes or no, bound to the digest that was on the screen; a yes may carry conditions.
 
     Raises PermissionMissing, SelfApproval, AlreadyDecided, DigestMismatch, NotProven or ReasonRequired; then
     nothing was written. The row lock makes concurrent decisions queue; the second finds it decided.
@@ -82,6 +90,7 @@ def decide(*, actor: Actor, request_id: UUID, digest: str, is_yes: bool, reason:
     decision = Decision(
         request=request, person=person, is_yes=is_yes, reason=reason.strip()[:500], digest_shown=digest
     )
+    decision.conditions = conditions or None
     decision.proof = proofs.of_decision(decision)
     decision.save(force_insert=True)
     details = {
@@ -89,6 +98,7 @@ def decide(*, actor: Actor, request_id: UUID, digest: str, is_yes: bool, reason:
         "subject": str(request.subject_id),
         "is_yes": is_yes,
         "reason": reason.strip()[:500],
+        **(conditions or {}),
     }
     record(
         "decision.made", actor=actor, subject_kind="decisionrequest", subject_id=request.pk, details=details

@@ -48,6 +48,7 @@ class Terms:
 
 def propose_mandate(*, actor: Actor, terms: Terms) -> Mandate:
     """Ask people to sign a budget. Raises PermissionMissing, MandateRefused or PolicyUnreadable."""
+    actor.require_session()
     trading.require_permission(actor, "orders.propose_mandate")
     _require_sense(terms)
     needs = signatures(terms)

@@ -87,6 +87,7 @@ def checked(rules: Any) -> list[dict[str, Any]]:
 
 def propose_policy(*, actor: Actor, rules: Any, reason: str) -> PolicyVersion:
     """Put a new version before another Administrator. Raises PermissionMissing, ReasonRequired or BadInput."""
+    actor.require_session()
     trading.require_permission(actor, "orders.propose_policy")
     if not reason.strip():
         raise ReasonRequired("Say what changes and why; whoever activates it reads that.")

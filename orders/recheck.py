@@ -210,9 +210,18 @@ def _look_at_market(order: Order, moment: Moment, granted: DecisionRequest | All
     if failed:
         raise Denied("risk_refused", checks=[check.as_json() for check in failed])
     seen = granted.facts.get("quote", {}).get("mid")
-    drift = risk.check_drift(Decimal(seen) if seen else None, facts.market.mid, facts.bounds.drift_percent)
+    percent = _drift_percent(granted, facts.bounds.drift_percent)
+    drift = risk.check_drift(Decimal(seen) if seen else None, facts.market.mid, percent)
     if not drift.ok:
         raise Moved("price_drifted", check=drift.as_json())
+
+
+def _drift_percent(granted: DecisionRequest | Allowance, default: Decimal) -> Decimal:
+    """The strictest that the yeses carry; one that carries none means the account's own."""
+    if isinstance(granted, Allowance):
+        return default
+    rows = granted.decisions.filter(is_yes=True).values_list("conditions", flat=True)
+    return min((Decimal((row or {}).get("drift_percent", default)) for row in rows), default=default)
 
 
 def _look_at_policy(ticket: Ticket, order: Order, facts: Facts, granted: DecisionRequest | Allowance) -> None:

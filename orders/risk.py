@@ -7,6 +7,8 @@ from decimal import Decimal
 from brokers.base import OrderType, Side
 
 HUNDRED = Decimal(100)
+# The most that an approver may let the price of one ticket drift until it is sent.
+DRIFT_PERCENT_MAX = Decimal(10)
 # Asset classes whose multiplier is 1 where the broker names none; derivatives must have one (gates.md §8).
 UNIT_CLASSES = frozenset({"STK", "ETF", "CASH", "CRYPTO"})
 

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from audit.services import record
@@ -16,6 +17,7 @@ from brokers.services import broker_for
 from cerbero import decisions
 from cerbero.access import Actor
 from cerbero.errors import (
+    BadInput,
     CerberoError,
     NotFound,
     NothingToClose,
@@ -36,6 +38,7 @@ from orders.tickets import (
     Proposal,
     ask_people,
     build,
+    decided_on_record,
     deny,
     end_orders,
     insert,
@@ -55,6 +58,8 @@ def place_order(*, actor: Actor, proposal: Proposal) -> Ticket:
     (kept as a denied ticket).
     """
     actor.require_session()
+    if actor.is_person:
+        trading.require_permission(actor, "orders.propose_ticket")
     account = find_account(actor, proposal.account)
     ticket = once(actor, account, proposal, lambda: _propose(actor, account, proposal))
     if ticket.refusal_code == RiskRefused.code:
@@ -139,24 +144,20 @@ def decide_ticket(
     reason: str = "",
     assertion: dict[str, Any] | None = None,
     is_confirmed: bool = False,
+    drift_percent: Decimal | None = None,
 ) -> Ticket:
     """One person's decision on one ticket. A refused decision is recorded, and changes nothing else.
 
     A yes on a live account needs `assertion`, a passkey's answer to `ask_signature`. A yes raises FeedDead
     while the feed is, and ConfirmationNeeded for a market that is closed or delayed unless `is_confirmed`.
-    A no never needs any of it.
+    A no never needs any of it. `drift_percent` is how far the price may move until the sending, for this
+    ticket, instead of the account's own limit; of several yeses the strictest counts.
     """
-    try:
+    with decided_on_record(actor, ticket_id, is_yes=is_yes):
         trading.require_permission(actor, "orders.decide_ticket")
+        conditions = _conditions(drift_percent) if is_yes else {}
         with transaction.atomic(durable=True):
-            return _decide(actor, ticket_id, digest, is_yes, reason, assertion, is_confirmed)
-    except CerberoError as refusal:
-        with transaction.atomic(durable=True):
-            details = {"code": refusal.code, "is_yes": is_yes}
-            record(
-                "decision.refused", actor=actor, subject_kind="ticket", subject_id=ticket_id, details=details
-            )
-        raise
+            return _decide(actor, ticket_id, digest, is_yes, reason, assertion, is_confirmed, conditions)
 
 
 def cancel_order(*, actor: Actor, order_id: UUID) -> Order:
@@ -199,9 +200,10 @@ def send_cancel(actor: Actor, order: Order) -> None:
 
 
 def visible_orders(actor: Actor) -> Any:
-    """A bot sees its own orders; people and the system see all."""
+    """A bot sees its own orders and what people countered them with; people and the system see all."""
     orders = Order.objects.all()
-    return orders.filter(ticket__bot=actor.id) if actor.is_bot else orders
+    own = Q(ticket__bot=actor.id) | Q(ticket__counter_of__bot=actor.id)
+    return orders.filter(own) if actor.is_bot else orders
 
 
 def expire_overdue(*, actor: Actor) -> int:
@@ -235,7 +237,7 @@ def _expire_unasked(actor: Actor) -> int:
     return count
 
 
-def _require_ready(actor: Actor, facts: Facts) -> None:
+def require_ready(actor: Actor, facts: Facts) -> None:
     """What would pass later is not kept: halts, clearance and quotes are said, and asked again."""
     state = trading.worst_state(facts.account, actor.id if actor.is_bot else None)
     trading.require_open(state, reduce_only=False, by_person=actor.is_person)
@@ -247,7 +249,7 @@ def _require_ready(actor: Actor, facts: Facts) -> None:
 
 def _propose(actor: Actor, account: Account, proposal: Proposal) -> Ticket:
     facts = gather(account, proposal.symbol)
-    _require_ready(actor, facts)
+    require_ready(actor, facts)
     ticket, order = build(actor, facts, proposal)
     checks = risk.check_all(leg_of(order, facts.instrument), facts.market, facts.bounds)
     refusals = risk.failed(checks)
@@ -290,12 +292,18 @@ def _decide(
     reason: str,
     assertion: dict[str, Any] | None,
     is_confirmed: bool,
+    conditions: dict[str, str],
 ) -> Ticket:
     ticket = Ticket.objects.select_for_update(of=("self",)).filter(pk=ticket_id).exclude(request=None).first()
     if ticket is None or ticket.request_id is None:
         raise NotFound(ticket_id=str(ticket_id))
     request = decisions.decide(
-        actor=actor, request_id=ticket.request_id, digest=digest, is_yes=is_yes, reason=reason
+        actor=actor,
+        request_id=ticket.request_id,
+        digest=digest,
+        is_yes=is_yes,
+        reason=reason,
+        conditions=conditions,
     )
     if is_yes:
         require_known(ticket, is_confirmed=is_confirmed)
@@ -309,6 +317,16 @@ def _decide(
         )
         notify_orders()
     return ticket
+
+
+def _conditions(drift_percent: Decimal | None) -> dict[str, str]:
+    if drift_percent is None:
+        return {}
+    if not drift_percent.is_finite() or not 0 < drift_percent <= risk.DRIFT_PERCENT_MAX:
+        raise BadInput(
+            "The price may drift by more than nought and at most the cap.", cap=str(risk.DRIFT_PERCENT_MAX)
+        )
+    return {"drift_percent": plain(drift_percent) or ""}
 
 
 def _request_cancel(actor: Actor, order: Order) -> None:

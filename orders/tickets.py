@@ -3,14 +3,15 @@
 Each runs in its caller's transaction.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import IntegrityError
+from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
@@ -169,6 +170,20 @@ def deny(actor: Actor, ticket: Ticket, code: str, refusal: dict[str, Any]) -> No
     end_orders(actor, ticket, "order.denied")
 
 
+@contextmanager
+def decided_on_record(actor: Actor, ticket_id: UUID, *, is_yes: bool) -> Iterator[None]:
+    """A refused decision is recorded, and changes nothing else."""
+    try:
+        yield
+    except CerberoError as refusal:
+        with transaction.atomic(durable=True):
+            details = {"code": refusal.code, "is_yes": is_yes}
+            record(
+                "decision.refused", actor=actor, subject_kind="ticket", subject_id=ticket_id, details=details
+            )
+        raise
+
+
 def end_orders(actor: Actor, ticket: Ticket, event: str, text: str = "") -> None:
     for order in ticket.orders.exclude(status__in=ENDED):
         transition(order, OrderStatus.CANCELED, moves=ORDER, actor=actor, event=event, text=text)
@@ -219,6 +234,8 @@ def _excluded(ticket: Ticket) -> list[UUID]:
     """Whoever asked, and the owner of the bot that asked, as of the proposal (gates.md §1)."""
     if ticket.request is not None:
         return list(ticket.request.excluded_user_ids)
+    if ticket.counter_of is not None and ticket.counter_of.request is not None and ticket.person_id:
+        return [*ticket.counter_of.request.excluded_user_ids, ticket.person_id]
     if ticket.bot is not None:
         return [ticket.bot.owner_id]
     if ticket.person_id is None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from contextlib import suppress
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from notices.duty import on_duty
 from orders import queue, services
 from orders.admin.acting import actor_of, attempt, demand, page
 from orders.models import Ticket
-from orders.presentation import MISSING, number, price
+from orders.presentation import MISSING, decimal, number, price
 from orders.trading import must_be_signed
 from people.passkeys import answered
 
@@ -147,6 +148,7 @@ def _decide(request: HttpRequest, ticket_id: UUID, *, is_yes: bool) -> HttpRespo
         reason="" if is_yes else request.POST.get("reason", ""),
         assertion=answered(request.POST.get("assertion", "")) if is_yes else None,
         is_confirmed=is_confirmed,
+        drift_percent=_percent(request.POST.get("drift_percent", "")) if is_yes else None,
     )
     return redirect("console:queue")
 
@@ -175,6 +177,11 @@ def _uuids(texts: Iterable[str]) -> list[UUID]:
         with suppress(ValueError):
             found.append(UUID(text))
     return found
+
+
+def _percent(text: str) -> Decimal | None:
+    """What was asked for; nonsense is not a number, which the service refuses."""
+    return (decimal(text) or Decimal("NaN")) if text.strip() else None
 
 
 def _outcome(ticket: Ticket) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.urls import path
 
-from orders.admin import duty, queue, stopping
+from orders.admin import duty, proposing, queue, settling, stopping
 
 app_name = "console"
 _signed_in = admin.site.admin_view
@@ -16,6 +16,22 @@ urlpatterns = [
     path("queue/selected/", _signed_in(queue.selected), name="queue_selected"),
     path("queue/<uuid:ticket_id>/approve/", _signed_in(queue.approve), name="approve"),
     path("queue/<uuid:ticket_id>/reject/", _signed_in(queue.reject), name="reject"),
+    path("queue/<uuid:ticket_id>/counter/", _signed_in(proposing.counter), name="counter"),
+    path("tickets/new/", _signed_in(proposing.new_ticket), name="new_ticket"),
+    path("policy/", _signed_in(settling.show_policies), name="policies"),
+    path("policy/new/", _signed_in(settling.new_policy), name="new_policy"),
+    path("policy/simulate/", _signed_in(settling.simulate), name="simulate"),
+    path("policy/<int:number>/", _signed_in(settling.show_policy), name="policy"),
+    path("policy/<int:number>/decide/", _signed_in(settling.decide_policy), name="decide_policy"),
+    path("mandates/", _signed_in(settling.show_mandates), name="mandates"),
+    path("mandates/new/", _signed_in(settling.new_mandate), name="new_mandate"),
+    path(
+        "mandates/<uuid:mandate_id>/challenge/",
+        _signed_in(settling.challenge_mandate),
+        name="challenge_mandate",
+    ),
+    path("mandates/<uuid:mandate_id>/decide/", _signed_in(settling.decide_mandate), name="decide_mandate"),
+    path("mandates/<uuid:mandate_id>/revoke/", _signed_in(settling.revoke_mandate), name="revoke_mandate"),
     path("duty/", _signed_in(duty.show_duty), name="duty"),
     path("halt/", _signed_in(stopping.halt), name="halt"),
     path("resume/", _signed_in(stopping.resume), name="resume"),

@@ -31,6 +31,7 @@ _NAVIGATION = (
     ("Watch-list", "live", "", "orders.view_order", "w"),
     ("In doubt", "admin:orders_attempt_changelist", "?status__exact=in_doubt", "orders.view_attempt", "d"),
     ("Drift", "admin:orders_drift_changelist", "", "orders.view_drift", "f"),
+    ("Policy", "console:policies", "", "orders.view_policyversion", "l"),
     ("Audit", "admin:audit_entry_changelist", "", "audit.view_entry", "t"),
     ("Health", "health_page", "", "", "h"),
 )

@@ -1,0 +1,151 @@
+"""Orders by hand: a person's ticket through the same gate, and an approver's counter to one."""
+
+from typing import Any
+from uuid import UUID
+
+from django import forms
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.views.decorators.http import require_http_methods
+from uuid_utils.compat import uuid7
+
+from brokers.base import OrderType, Side, TimeInForce
+from brokers.models import Account, Instrument
+from cerbero.errors import CerberoError
+from orders import countering, services
+from orders.admin.acting import actor_of, attempt, demand, page, told
+from orders.models import Ticket
+from orders.presentation import sentence
+from orders.risk import DRIFT_PERCENT_MAX
+from orders.tickets import Proposal
+from orders.trading import must_be_signed
+
+PRICES = {
+    OrderType.MARKET: (),
+    OrderType.LIMIT: ("limit_price",),
+    OrderType.STOP: ("stop_price",),
+    OrderType.STOP_LIMIT: ("limit_price", "stop_price"),
+}
+
+
+def choices(kind: Any) -> list[tuple[str, str]]:
+    return [(word.value, word.value.replace("_", " ")) for word in kind]
+
+
+def amount(**options: Any) -> forms.DecimalField:
+    """A quantity or a price in the instrument's own units."""
+    return forms.DecimalField(max_digits=20, decimal_places=8, **options)
+
+
+class TicketForm(forms.Form):
+    """One order. The key travels with the form, so that pressing twice places one."""
+
+    key = forms.CharField(max_length=64, widget=forms.HiddenInput)
+    account = forms.ModelChoiceField(Account.objects.exclude(environment="").select_related("login"))
+    symbol = forms.ModelChoiceField(Instrument.objects.filter(is_allowed=True).order_by("symbol"))
+    side = forms.ChoiceField(choices=choices(Side))
+    quantity = amount()
+    order_type = forms.ChoiceField(choices=choices(OrderType), initial=OrderType.LIMIT)
+    limit_price = amount(required=False)
+    stop_price = amount(required=False)
+    time_in_force = forms.ChoiceField(choices=choices(TimeInForce), initial=TimeInForce.DAY)
+    reason = forms.CharField(max_length=500, help_text="whoever decides reads it")
+
+    def clean(self) -> dict[str, Any]:
+        said = super().clean() or {}
+        wanted = PRICES.get(said.get("order_type", ""), ())
+        for name in ("quantity", "limit_price", "stop_price"):
+            if said.get(name) is not None and said[name] <= 0:
+                self.add_error(name, "This is above nought.")
+        for name in ("limit_price", "stop_price"):
+            if (said.get(name) is not None) != (name in wanted) and name not in self.errors:
+                self.add_error(
+                    name, "This order type needs it." if name in wanted else "This order type has none."
+                )
+        return said
+
+    def proposal(self) -> Proposal:
+        said = self.cleaned_data
+        return Proposal(
+            account=said["account"].broker_account_id,
+            symbol=said["symbol"].symbol,
+            side=Side(said["side"]),
+            quantity=said["quantity"],
+            order_type=OrderType(said["order_type"]),
+            limit_price=said["limit_price"],
+            stop_price=said["stop_price"],
+            time_in_force=TimeInForce(said["time_in_force"]),
+            idempotency_key=said["key"],
+            reason=said["reason"],
+        )
+
+
+class CounterForm(forms.Form):
+    """A smaller size or a better price; what is left as it is stays."""
+
+    digest = forms.CharField(max_length=64, widget=forms.HiddenInput)
+    quantity = amount(required=False)
+    limit_price = amount(required=False)
+    reason = forms.CharField(max_length=500, help_text="the bot reads it")
+
+
+@require_http_methods(["GET", "POST"])
+def new_ticket(request: HttpRequest) -> HttpResponse:
+    """Propose an order by hand; another person decides, or the policy does."""
+    demand(request, "orders.propose_ticket")
+    form = TicketForm(request.POST or None, initial={"key": f"hand-{uuid7()}"})
+    if request.method == "POST" and form.is_valid():
+        try:
+            ticket = services.place_order(actor=actor_of(request), proposal=form.proposal())
+        except CerberoError as refusal:
+            messages.error(request, told(refusal))
+            return page(
+                request, "admin/orders/ticket.html", title="New ticket", form=form, refused=refusal.details
+            )
+        ticket.refresh_from_db()
+        messages.success(request, f"Proposed: {sentence(ticket.first_order)}. It is {ticket.status} now.")
+        return redirect("console:queue")
+    return page(request, "admin/orders/ticket.html", title="New ticket", form=form)
+
+
+@require_http_methods(["GET", "POST"])
+def counter(request: HttpRequest, ticket_id: UUID) -> HttpResponse:
+    """Answer a ticket with other terms. Bound to the digest that stood on this page."""
+    demand(request, "orders.decide_ticket")
+    rows = Ticket.objects.select_related("request", "account__login", "bot", "person")
+    ticket = get_object_or_404(rows, pk=ticket_id, request__isnull=False)
+    order = ticket.first_order
+    shown = {
+        "quantity": order.quantity.normalize(),
+        "digest": ticket.request.digest if ticket.request else "",
+    }
+    if order.limit_price is not None:
+        shown["limit_price"] = order.limit_price.normalize()
+    form = CounterForm(request.POST or None, initial=shown)
+    if order.limit_price is None:
+        del form.fields["limit_price"]
+    if request.method == "POST" and form.is_valid():
+        said = form.cleaned_data
+        made = attempt(
+            request,
+            f"Countered: {sentence(order)}. Somebody else decides on the new terms.",
+            countering.counter_ticket,
+            ticket_id=ticket.pk,
+            digest=said["digest"],
+            reason=said["reason"],
+            quantity=said["quantity"],
+            limit_price=said.get("limit_price"),
+        )
+        if made:
+            return redirect("console:queue")
+    return page(
+        request,
+        "admin/orders/counter.html",
+        title="Other terms",
+        form=form,
+        ticket=ticket,
+        said=sentence(order),
+        must_be_signed=must_be_signed(ticket.account),
+        drift_max=DRIFT_PERCENT_MAX,
+    )
