@@ -32,6 +32,7 @@ def counter_ticket(
     decide on the second, nor whoever countered. Raises BadInput, RiskRefused, PolicyRefused, or as a decision does.
     """
     with decided_on_record(actor, ticket_id, is_yes=False):
+        actor.require_session()
         trading.require_permission(actor, "orders.decide_ticket")
         ticket = Ticket.objects.select_related("account").filter(pk=ticket_id).exclude(request=None).first()
         if ticket is None:
