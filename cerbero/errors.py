@@ -196,6 +196,12 @@ class LiveTradingDenied(CerberoError):
     code, status = "live_trading_denied", 403
 
 
+class CodeRefused(CerberoError):
+    """This code does not hold, or was taken before; wait for the next one."""
+
+    code, status = "code_refused", 403
+
+
 class PasskeyRefused(CerberoError):
     """The passkey's answer does not hold: reload the page and use it again."""
 

@@ -176,6 +176,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "people.middleware.end_idle_sessions",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "people.middleware.ask_once_a_shift",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
@@ -204,6 +205,8 @@ SESSION_COOKIE_NAME = "cerbero_session"
 SESSION_COOKIE_AGE = int(timedelta(hours=12).total_seconds())
 # Without anything that a person did; an open page that refreshes itself does not count.
 SESSION_IDLE_SECONDS = whole("SESSION_IDLE_SECONDS", 1800)
+# How long a code or a passkey speaks for the person at the desk: a shift.
+STEP_UP_SECONDS = whole("STEP_UP_SECONDS", 28800)
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _secure

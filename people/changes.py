@@ -21,7 +21,7 @@ from cerbero.access import Actor, user_of
 from cerbero.encryption import decrypt, encrypt, identity
 from cerbero.errors import BadInput, DigestMismatch, NotFound, PermissionMissing, StateConflict
 from cerbero.models import Bot, DecisionStatus, User
-from people import passkeys
+from people import codes, passkeys
 from people.announcing import announce
 from people.models import LiveBar, Passkey, PersonChange
 
@@ -130,6 +130,16 @@ def propose_owner(*, actor: Actor, bot: Bot, owner: User) -> PersonChange:
     return propose(actor=actor, kind=Kind.OWNER, person=owner, terms=terms, summary=summary)
 
 
+def propose_reset(*, actor: Actor, person: User) -> PersonChange:
+    """Ask to forget a person's code app, as an Administrator. Raises PermissionMissing."""
+    proposer = user_of(actor)
+    if proposer is None or not proposer.has_perm("cerbero.change_user"):
+        raise PermissionMissing
+    summary = f"the code app of {person} is forgotten"
+    with transaction.atomic():
+        return propose(actor=actor, kind=Kind.CODES, person=person, terms={}, summary=summary)
+
+
 def _apply(actor: Actor, change: PersonChange) -> None:
     decisions.consume(change.request, actor=actor, digest=digest_of(change))
     decider = user_of(actor)
@@ -185,6 +195,7 @@ _ACTS: dict[str, Callable[[PersonChange, User], None]] = {
     Kind.GRANT: _grant,
     Kind.PASSWORD: _set_password,
     Kind.OWNER: _give_bot,
+    Kind.CODES: lambda change, _: codes.reset(change.person),
 }
 
 

@@ -81,6 +81,7 @@ class PersonChange(models.Model):
         GRANT = "grant", "grant"
         PASSWORD = "password", "password reset"
         OWNER = "owner", "new owner of a bot"
+        CODES = "codes", "code app reset"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     kind = models.CharField(max_length=16, choices=Kind)
@@ -155,3 +156,22 @@ class KnownDevice(models.Model):
     person = models.ForeignKey(User, models.CASCADE, related_name="+")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     seen_at = models.DateTimeField(db_default=Now())
+
+
+class CodeApp(models.Model):
+    """The secret that a person's authenticator app counts codes from, encrypted for this person's row."""
+
+    person = models.OneToOneField(User, models.CASCADE, primary_key=True, related_name="code_app")
+    secret = models.BinaryField()
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    confirmed_at = models.DateTimeField(null=True)
+    # The step of the last code that was taken: none is taken twice.
+    last_step = models.BigIntegerField(default=0)
+
+
+class RecoveryCode(models.Model):
+    """One code for the day on which the app is lost; kept as a digest, taken once."""
+
+    digest = models.CharField(max_length=64, primary_key=True)
+    person = models.ForeignKey(User, models.CASCADE, related_name="recovery_codes")
+    used_at = models.DateTimeField(null=True)

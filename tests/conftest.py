@@ -9,8 +9,10 @@
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -103,3 +105,26 @@ def fresh_simulator(tmp_path: Path) -> Iterator[SimulatorProcess]:
     running = start_simulator(tmp_path / "simulator")
     yield running
     running.stop()
+
+
+@pytest.fixture(autouse=True)
+def stepped_up(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`force_login` stands for a person at the beginning of a shift, with a code just given.
+
+    Tests of that asking are marked `asks`.
+    """
+    from django.test import Client
+
+    from people import step_up
+
+    if request.node.get_closest_marker("asks"):
+        return
+    plain = Client.force_login
+
+    def force_login(self: Client, user: Any, backend: str | None = None) -> None:
+        plain(self, user, backend)
+        session = self.session
+        session[step_up.SESSION_FLAG] = int(time.time())
+        session.save()
+
+    monkeypatch.setattr(Client, "force_login", force_login)

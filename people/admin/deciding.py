@@ -9,7 +9,7 @@ from django.shortcuts import redirect
 from django.views.decorators.http import require_GET, require_POST
 
 from cerbero import decisions
-from cerbero.models import DecisionStatus
+from cerbero.models import DecisionStatus, User
 from people import changes
 from people.admin.acting import attempt, page, user_of
 from people.models import PersonChange
@@ -24,7 +24,14 @@ def show_changes(request: HttpRequest) -> HttpResponse:
     waiting = rows.filter(request__status=DecisionStatus.PENDING, request__expires_at__gt=Now())
     cards = [(row, decisions.why_not(row.request, user_of(request))) for row in waiting]
     decided = rows.exclude(pk__in=[row.pk for row, _ in cards])[:10]
-    return page(request, "people/changes.html", title="Changes of people", cards=cards, decided=decided)
+    return page(
+        request,
+        "people/changes.html",
+        title="Changes of people",
+        cards=cards,
+        decided=decided,
+        people=User.objects.filter(code_app__isnull=False).order_by("username"),
+    )
 
 
 @require_POST

@@ -10,6 +10,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from people import changes, passkeys, sessions
 from people.admin.acting import attempt, page, user_of
+from people.models import CodeApp
 from people.signing import barred
 
 _CHALLENGE = "passkey_challenge"
@@ -26,6 +27,7 @@ def show_own(request: HttpRequest) -> HttpResponse:
         passkeys=user.passkeys.filter(revoked_at=None).select_related("approved_by").order_by("created_at"),
         relying_party=passkeys.relying_party(),
         bar=barred(user),
+        has_app=CodeApp.objects.filter(person=user).exclude(confirmed_at=None).exists(),
         sessions=sessions.of_person(user),
         here=request.session.session_key,
         idle_minutes=settings.SESSION_IDLE_SECONDS // 60,

@@ -5,6 +5,7 @@ const keys = (list) => (list ?? []).map((each) => ({ ...each, id: bytes(each.id)
 
 async function ask(form, address) {
   const answer = await fetch(address, { method: "POST", body: new FormData(form), headers: { Accept: "application/json" } });
+  if (answer.redirected) { location.assign(answer.url); throw new Error("Say that it is you first."); }
   const told = await answer.json().catch(() => ({}));
   if (!answer.ok) throw new Error(told.error?.message ?? `The server answered ${answer.status}.`);
   return { ...told, challenge: bytes(told.challenge) };

@@ -1,8 +1,10 @@
 """Who may do what is changed by two Administrators, told to all, and bars for a day (gates.md §8)."""
 
+import json
 from typing import Any
 
 import psycopg
+import pyotp
 import pytest
 from django.contrib.auth.models import Group
 from django.core import mail
@@ -21,8 +23,8 @@ from cerbero.errors import (
     SelfApproval,
 )
 from cerbero.models import Bot, DecisionStatus, User
-from people import changes, signing
-from people.models import Announcement, Passkey, PersonChange
+from people import changes, codes, signing, step_up
+from people.models import Announcement, CodeApp, Passkey, PersonChange, RecoveryCode
 from tests.people.authenticator import Authenticator
 from tests.people.desk import confirm, confirmed_key
 
@@ -183,3 +185,31 @@ def test_only_the_first_two_administrators_are_made_without_two(fresh_database, 
     with pytest.raises(CommandError):
         call_command("bootstrap_people", "grace", "heidi")
     assert User.objects.count() == 2
+
+
+def test_a_lost_code_app_is_forgotten_by_two(admins: list[User], bob: User) -> None:
+    erin, frank = admins
+    secret = codes.begin(actor=access.person(bob))
+    codes.confirm(actor=access.person(bob), code=pyotp.TOTP(secret).now())
+    reset = reverse("people:propose_reset")
+    signed_in(bob).post(reset, {"person": str(bob.pk)})
+    assert not PersonChange.objects.exists()
+    signed_in(erin).post(reset, {"person": str(bob.pk)})
+    assert CodeApp.objects.filter(person=bob).exists()
+    confirm(PersonChange.objects.get(), frank)
+    assert not CodeApp.objects.exists()
+    assert not RecoveryCode.objects.exists()
+    assert signing.barred(bob)
+
+
+@pytest.mark.asks
+def test_a_passkey_steps_up_too(admins: list[User], bob: User) -> None:
+    device = confirmed_key(bob, admins[0])
+    client = signed_in(bob)
+    options = client.post(reverse("people:step_up_challenge")).json()
+    answer = {"assertion": json.dumps(device.get(options)), "next": "/admin/me/"}
+    assert client.post(reverse("people:step_up"), answer).url == "/admin/me/"
+    assert client.session[step_up.SESSION_FLAG]
+    again = Client()
+    again.force_login(bob)
+    assert b"passkey_refused" in again.post(reverse("people:step_up"), answer).content
