@@ -5,11 +5,12 @@ from collections.abc import Callable
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import logout
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.http import urlencode
 
+from cerbero.errors import StepUpRequired
 from cerbero.models import User
 from people import sessions, step_up
 
@@ -34,10 +35,18 @@ def ask_once_a_shift(get_response: GetResponse) -> GetResponse:
 
     def middleware(request: HttpRequest) -> HttpResponse:
         has_cookie = settings.SESSION_COOKIE_NAME in request.COOKIES
-        if not has_cookie or not request.path.startswith("/admin/") or not step_up.is_asked(request):
+        if (
+            not has_cookie
+            or not request.path.startswith(("/admin/", "/api/"))
+            or not step_up.is_asked(request)
+        ):
             return get_response(request)
         if not request.user.is_authenticated or step_up.is_stepped_up(request):
             return get_response(request)
+        if request.path.startswith("/api/"):
+            refusal = StepUpRequired()
+            body = {"error": refusal.as_json(), "request_id": getattr(request, "request_id", "")}
+            return JsonResponse(body, status=refusal.status)
         if request.method == "POST":
             messages.warning(request, "Nothing was changed: say that it is you, then do it again.")
         return redirect(f"{reverse('people:step_up')}?{urlencode({'next': request.path})}")

@@ -23,6 +23,7 @@ _NAMED = {
     "admin:account_questions",
     "admin:login_switch",
     "admin:login_take_over",
+    "admin:person_token_issue",
     "admin:token_issue",
     "admin:webhook_new",
     "admin:webhook_switch",
@@ -31,6 +32,7 @@ _NAMED = {
     "people:add_passkey",
     "people:decide_change",
     "people:propose_reset",
+    "trading-states-resume",
 }
 _ASKED_ON_OPENING = re.compile(r"admin:\w+_add|admin:token_issue|admin:webhook_new")
 
