@@ -27,13 +27,22 @@ _NAMED = {
     "admin:token_issue",
     "admin:webhook_new",
     "admin:webhook_switch",
+    "console:new_mandate",
+    "console:new_policy",
     "console:resume",
     "people:begin_passkey",
     "people:add_passkey",
-    "people:decide_change",
     "people:propose_reset",
     "trading-states-resume",
 }
+# A no never asks.
+_DECIDING = {
+    "console:decide_mandate",
+    "console:decide_policy",
+    "console:decide_resume",
+    "people:decide_change",
+}
+_YES = {"activate", "confirm", "sign", "yes"}
 _ASKED_ON_OPENING = re.compile(r"admin:\w+_add|admin:token_issue|admin:webhook_new")
 
 
@@ -65,6 +74,6 @@ def is_asked(request: HttpRequest) -> bool:
         return _ASKED_ON_OPENING.fullmatch(name) is not None
     if request.method != "POST" or request.POST.get("do") == "disable":
         return False
-    if name == "people:decide_change" and request.POST.get("do") != "confirm":
-        return False
+    if name in _DECIDING:
+        return {request.POST.get("do"), request.POST.get("answer")} & _YES != set()
     return name in _NAMED or _ADMIN_FORMS.fullmatch(name) is not None
