@@ -196,12 +196,6 @@ class LiveTradingDenied(CerberoError):
     code, status = "live_trading_denied", 403
 
 
-class StepUpRequired(CerberoError):
-    """Say once a shift that it is you, with a code or a passkey, on your sign-in page; then do it again."""
-
-    code, status = "step_up_required", 403
-
-
 class CodeRefused(CerberoError):
     """This code does not hold, or was taken before; wait for the next one."""
 

@@ -10,7 +10,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.http import urlencode
 
-from cerbero.errors import StepUpRequired
+from cerbero.errors import PermissionMissing
 from cerbero.models import User
 from people import sessions, step_up
 
@@ -44,7 +44,9 @@ def ask_once_a_shift(get_response: GetResponse) -> GetResponse:
         if not request.user.is_authenticated or step_up.is_stepped_up(request):
             return get_response(request)
         if request.path.startswith("/api/"):
-            refusal = StepUpRequired()
+            refusal = PermissionMissing(
+                "Say first that it is you, on your sign-in page; it lasts for a shift."
+            )
             body = {"error": refusal.as_json(), "request_id": getattr(request, "request_id", "")}
             return JsonResponse(body, status=refusal.status)
         if request.method == "POST":
