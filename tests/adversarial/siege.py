@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from django.contrib.auth.models import Group
 from django.db import connection
+from django.db.models import Q
 from django.utils import timezone
 
 from audit.models import Entry
@@ -63,7 +64,8 @@ class Siege:
         Bot.objects.update(is_active=True, owner=self.desk.people["alice"])
         for person in self.desk.people.values():
             person.groups.set(Group.objects.filter(name="Approver"))
-        for order in Order.objects.filter(ticket__status__in=["proposed", "allowed"]):
+        unsent = Q(ticket__status__in=["proposed", "allowed"]) | Q(ticket__attempts__status="prepared")
+        for order in Order.objects.filter(unsent):
             services.cancel_order(actor=ME, order_id=order.pk)
         Lease.objects.filter(name__startswith="place:").update(expires_at=timezone.now() - timedelta(days=1))
         self.desk.__dict__.pop("_holds", None)
@@ -144,7 +146,7 @@ class Attempt:
     siege: Siege
     name: str
     expects: int = 0
-    tickets: dict[Any, str] = field(default_factory=dict)
+    tickets: dict[Any, tuple[str, int]] = field(default_factory=dict)
     told_by: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -157,8 +159,12 @@ class Attempt:
         """The tickets that are attacked, as they stand before it."""
         for ticket in tickets:
             ticket.refresh_from_db()
-            self.tickets[ticket.pk] = ticket.status
+            self.watch(ticket.pk, ticket.status)
         return tickets[0]
+
+    def watch(self, pk: Any, status: str) -> None:
+        """The same, for a row whose status was forged."""
+        self.tickets[pk] = (status, self._armed(pk))
 
     def told(self, event: str, **details: Any) -> None:
         """The trail has this entry since the attempt began."""
@@ -184,16 +190,17 @@ class Attempt:
         self.told("ticket.denied", code=code)
 
     def judge(self) -> dict[str, Any]:
-        opened = sum(self._was_opened(pk, before) for pk, before in self.tickets.items())
+        opened = sum(self._was_opened(pk, *before) for pk, before in self.tickets.items())
         sent = len(self.siege.arrivals()) - self.arrived - self.expects
         told_by = ", ".join(dict.fromkeys(self.told_by))
         return {"name": self.name, "opened": opened, "sent": sent, "told_by": told_by}
 
-    def _was_opened(self, pk: Any, before: str) -> bool:
+    def _was_opened(self, pk: Any, status: str, armed: int) -> bool:
         now = Ticket.objects.get(pk=pk).status
-        if before not in ON_ITS_WAY and now in ON_ITS_WAY:
-            return True
-        return before != "sent" and Sending.objects.filter(ticket_id=pk, status__in=ARMED).exists()
+        return (status not in ON_ITS_WAY and now in ON_ITS_WAY) or self._armed(pk) > armed
+
+    def _armed(self, pk: Any) -> int:
+        return Sending.objects.filter(ticket_id=pk, status__in=ARMED).count()
 
 
 def turn_once(desk: world.World, holder: str) -> None:

@@ -35,7 +35,7 @@ def test_a_decision_inserted_by_sql_opens_nothing(siege, attempt, role, proof):
         siege.desk.order(other)
         siege.sql("UPDATE orders_ticket SET status = 'withdrawn' WHERE id = %s", other.pk)
     _forge_yes(siege, ticket, role=role, proof=proof)
-    attempt.tickets[ticket.pk] = "allowed"
+    attempt.watch(ticket.pk, "allowed")
     siege.turn()
     attempt.denied(ticket, "approval_not_proven")
 
@@ -50,7 +50,7 @@ def test_the_second_of_two_decisions_forged_by_sql_opens_nothing(siege, attempt,
     siege.sql(DECISION, uuid4(), ticket.request_id, siege.desk.people["carol"].pk, ticket.request.digest, "")
     siege.sql("UPDATE cerbero_decisionrequest SET status = 'approved' WHERE id = %s", ticket.request_id)
     siege.sql("UPDATE orders_ticket SET status = 'allowed', allowed_at = now() WHERE id = %s", ticket.pk)
-    attempt.tickets[ticket.pk] = "allowed"
+    attempt.watch(ticket.pk, "allowed")
     siege.turn()
     attempt.denied(ticket, "approval_not_proven")
 
@@ -126,7 +126,7 @@ def test_a_ticket_that_calls_itself_a_close_opens_no_position(siege, attempt):
         forged,
         ticket.pk,
     )
-    attempt.tickets[forged] = "allowed"
+    attempt.watch(forged, "allowed")
     siege.turn()
     attempt.denied(Ticket.objects.get(pk=forged), "position_changed")
 
