@@ -154,7 +154,7 @@ def test_a_commit_that_fails(siege, attempt, monkeypatch, step):
 def test_each_statement_of_a_whole_turn(siege, attempt):
     """Whichever statement fails, also after the wire: one order of a ticket at the broker at most, then asked for."""
     tickets = []
-    for at in range(1, STATEMENTS_MAX, 3):
+    for at in range(1, STATEMENTS_MAX, 5):
         siege.quote()
         ticket = siege.approved(quantity=1 + at)
         tickets.append(ticket)
@@ -170,10 +170,6 @@ def test_each_statement_of_a_whole_turn(siege, attempt):
             expires_at=timezone.now() - timedelta(seconds=1)
         )
         siege.turn(f"after-{at}")
-        for order in Order.objects.filter(ticket=ticket):
-            siege.desk.reconcile()
-            siege.turn(f"after-{at}")
-            services.cancel_order(actor=siege.desk.person("bob"), order_id=order.pk)
         siege.desk.release(f"after-{at}")
     else:
         raise AssertionError("it never ends")
