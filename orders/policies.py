@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.models import Group
-from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import Max
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -38,7 +38,10 @@ _ONE_AT_A_TIME = 0x0CE5BE51
 
 
 def active() -> tuple[PolicyVersion, list[policy.Rule]]:
-    """The version in force and its rules. Raises PolicyUnreadable: then nothing is allowed (gates.md G5)."""
+    """The version in force and its rules. Raises PolicyUnreadable: then nothing is allowed (gates.md G5).
+
+    A database that fails is no policy that is unreadable: its error ends the caller's transaction.
+    """
     try:
         version = PolicyVersion.objects.select_related("request").get(status=PolicyVersion.Status.ACTIVE)
         _prove(version)
@@ -47,7 +50,7 @@ def active() -> tuple[PolicyVersion, list[policy.Rule]]:
         raise PolicyUnreadable(why="no version is active") from None
     except (DigestMismatch, NotProven) as problem:
         raise PolicyUnreadable(why=problem.code) from None
-    except (ValueError, TypeError, KeyError, DatabaseError) as problem:
+    except (ValueError, TypeError, KeyError) as problem:
         raise PolicyUnreadable(why=type(problem).__name__) from problem
 
 

@@ -44,7 +44,9 @@ class Siege:
     @classmethod
     def lay(cls, sim: SimulatorProcess, database: Database) -> "Siege":
         desk = world.connect(sim)
-        sim.config(freeze=True, fill_delay=[0.01, 0.02])
+        # One person for whatever adds risk, so that there is a gate to pass; closes need nobody.
+        desk.activate([{"name": "one", "then": {"do": "people", "quorum": 1}}])
+        sim.config(freeze=True, fill_delay=[0.01, 0.02], per_side_limit=10_000)
         return cls(desk, database, desk.near())
 
     def put_in_order(self) -> None:
