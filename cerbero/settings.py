@@ -296,6 +296,11 @@ SPECTACULAR_SETTINGS = {
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     "SCHEMA_PATH_PREFIX": "/api",
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "ENUM_NAME_OVERRIDES": {
+        "OrderStatus": "orders.lifecycle.OrderStatus",
+        "PolicyStatus": "orders.standing.PolicyVersion.Status",
+        "MandateStatus": "orders.standing.Mandate.Status",
+    },
 }
 
 LOG_LEVEL = text("LOG_LEVEL", "INFO")

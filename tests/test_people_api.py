@@ -40,6 +40,7 @@ def rows(desk: Any) -> dict[str, str]:
     ticket = fill(desk, 1)
     ensure_groups()
     from orders.models import Execution, Limits, Order, Position, TradingState
+    from orders.standing import PolicyVersion
 
     return {
         "approvals": str(ticket.pk),
@@ -47,6 +48,8 @@ def rows(desk: Any) -> dict[str, str]:
         "executions": str(Execution.objects.get().pk),
         "positions": str(Position.objects.get().pk),
         "limits": str(Limits.objects.get().pk),
+        "policies": str(PolicyVersion.objects.get().pk),
+        "mandates": str(mandate(desk).pk),
         "trading-states": str(TradingState.objects.get(scope="1-everything").pk),
     }
 
@@ -76,6 +79,27 @@ def fill(desk: Any, count: int) -> Any:
             as_of=timezone.now(),
         )
     return ticket
+
+
+def mandate(desk: Any, **changes: Any) -> Any:
+    """A mandate that carol proposed for the desk's bot, of AAPL."""
+    from orders.standing import Mandate
+
+    fields = {
+        "account": desk.account,
+        "bot": desk.bot,
+        "instrument_ids": [desk.aapl.pk],
+        "sides": ["buy"],
+        "order_types": ["limit"],
+        "order_notional_max": Decimal("1000.50"),
+        "notional_max": Decimal("5000"),
+        "count_max": 5,
+        "expires_at": timezone.now() + timedelta(hours=1),
+        "digest": "d" * 64,
+        "reason": "the morning",
+        "proposed_by": desk.people["carol"],
+    }
+    return Mandate.objects.create(**fields | changes)
 
 
 def someone(name: str, *groups: str) -> User:
@@ -131,7 +155,7 @@ def code(response: Any) -> str:
 
 # What each address answers each role. Reads are the same for all lists; an empty body is enough for the rest: 422 says
 # that the caller was let in, 403 that they were not.
-LISTS = ("approvals", "orders", "executions", "positions", "limits", "trading-states")
+LISTS = ("approvals", "orders", "executions", "positions", "limits", "policies", "mandates", "trading-states")
 READ = [(name, "GET", f"/api/{name}") for name in LISTS] + [
     (name, "GET", f"/api/{name}/ID") for name in LISTS
 ]
@@ -527,12 +551,27 @@ def test_a_longer_list_asks_no_more_of_the_database(desk: Any, name: str) -> Non
         return len(captured)
 
     fill(desk, 2)
+    mandate(desk)
     desk.decide(desk.place())
+    queries()  # The first one notes the session.
     few = queries()
     fill(desk, 5)
+    mandate(desk, instrument_ids=[])
     desk.decide(desk.place())
     desk.decide(desk.place(), "carol")
     assert queries() == few
+
+
+def test_policies_and_mandates_are_read(desk: Any) -> None:
+    made = mandate(desk)
+    program = Program(someone("dora", "Auditor"))
+    policy = program.get("/api/policies", status="active").json()["results"][0]
+    assert (policy["number"], policy["rules"][-1]["then"]["do"]) == (1, "refuse")
+    row = program.get("/api/mandates", symbol="aapl", bot="scanner-alpha").json()["results"][0]
+    assert (row["id"], row["symbols"], row["order_notional_max"]) == (str(made.pk), ["AAPL"], "1000.5")
+    assert (row["used_notional"], row["used_count"], row["proposed_by"]) == ("0", 0, "carol")
+    for query in ({"symbol": "SPY"}, {"status": "active"}, {"account": "DU9"}):
+        assert program.get("/api/mandates", **query).json()["results"] == []
 
 
 def test_decimals_are_plain_text(desk: Any) -> None:

@@ -6,10 +6,12 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 from rest_framework import serializers
 
+from brokers.models import Instrument
 from cerbero.models import DecisionStatus
 from orders.api.listing import Filters, Narrow
 from orders.lifecycle import OrderStatus
 from orders.models import Order, TradingState
+from orders.standing import Mandate, PolicyVersion
 
 
 class ByAccount(Filters):
@@ -87,6 +89,30 @@ class PositionFilters(ByAccount):
 
 class LimitsFilters(ByAccount):
     orderings = ("pk", "-pk")
+
+
+class PolicyFilters(Filters):
+    status = serializers.ChoiceField(PolicyVersion.Status.choices, required=False)
+    orderings = ("-number", "number")
+    narrow: ClassVar[dict[str, Narrow]] = {"status": "status"}
+
+
+def _covering(mandates: QuerySet, symbol: str) -> QuerySet:
+    named = Instrument.objects.filter(symbol=symbol).values_list("pk", flat=True)
+    return mandates.filter(instrument_ids__overlap=list(named))
+
+
+class MandateFilters(Timed):
+    status = serializers.ChoiceField(Mandate.Status.choices, required=False)
+    orderings = ("-proposed_at", "proposed_at")
+    narrow: ClassVar[dict[str, Narrow]] = {
+        "account": "account__broker_account_id",
+        "bot": "bot__name",
+        "symbol": _covering,
+        "since": "proposed_at__gte",
+        "until": "proposed_at__lt",
+        "status": "status",
+    }
 
 
 def _in_scope(states: QuerySet, label: Any) -> QuerySet:

@@ -9,6 +9,7 @@ from brokers.base import OrderType, Side, TimeInForce
 from cerbero.models import Decision
 from orders.api.wire import Amount
 from orders.models import Execution, Limits, Order, Position, Ticket, TradingState
+from orders.standing import Mandate, PolicyVersion
 
 _ACCOUNT = r"^[A-Za-z0-9]{1,32}$"
 _SYMBOL = r"^[A-Za-z0-9. /-]{1,32}$"
@@ -157,6 +158,43 @@ class StateRow(Row):
     class Meta:
         model = TradingState
         fields: ClassVar = ["id", "scope", "scope_id", "state", "changed_by", "reason", "changed_at"]
+        read_only_fields = fields
+
+
+class PolicyRow(Row):
+    """One version of the policy with its rules, in the order in which they are asked; the first match decides."""
+
+    proposed_by = serializers.CharField(source="proposed_by.username", default=None, allow_null=True)
+    activated_by = serializers.CharField(source="activated_by.username", default=None, allow_null=True)
+
+    class Meta:
+        model = PolicyVersion
+        fields: ClassVar = [
+            *("id", "number", "status", "digest", "rules", "reason", "proposed_by", "activated_by"),
+            *("proposed_at", "activated_at", "retired_at"),
+        ]
+        read_only_fields = fields
+
+
+class MandateRow(Row):
+    """A bot's budget and what is used of it; notionals in the account's currency."""
+
+    account = serializers.CharField(source="account.broker_account_id")
+    environment = serializers.CharField(source="account.environment")
+    currency = serializers.CharField(source="account.currency")
+    bot = serializers.CharField(source="bot.name")
+    proposed_by = serializers.CharField(source="proposed_by.username")
+    revoked_by = serializers.CharField(source="revoked_by.username", default=None, allow_null=True)
+    symbols = serializers.ListField(child=serializers.CharField())
+
+    class Meta:
+        model = Mandate
+        fields: ClassVar = [
+            *("id", "account", "environment", "currency", "bot", "status", "symbols", "sides", "order_types"),
+            *("order_notional_max", "notional_max", "used_notional", "count_max", "used_count", "hours"),
+            *("digest", "reason", "proposed_by", "revoked_by", "proposed_at", "signed_at", "expires_at"),
+            *("ended_at",),
+        ]
         read_only_fields = fields
 
 

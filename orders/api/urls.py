@@ -13,6 +13,8 @@ for name, view, converter in (
     ("executions", views.Executions, "uuid"),
     ("positions", views.Positions, "int"),
     ("limits", views.LimitsOfAccounts, "uuid"),
+    ("policies", views.Policies, "uuid"),
+    ("mandates", views.Mandates, "uuid"),
     ("trading-states", views.TradingStates, "int"),
 ):
     view.lookup_value_converter = converter

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 from uuid import UUID
 
+from django.contrib.postgres.expressions import ArraySubquery
+from django.db.models import F, Func, IntegerField, OuterRef
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import mixins, viewsets
@@ -11,10 +13,12 @@ from rest_framework.decorators import action
 from rest_framework.response import Response
 
 from audit.services import record
+from brokers.models import Instrument
 from orders import services, trading
 from orders.api import filters, shapes
 from orders.api.callers import Rule
 from orders.models import Execution, Limits, Order, Position, Ticket, TradingState
+from orders.standing import Mandate, PolicyVersion
 from orders.tickets import Proposal
 
 
@@ -208,6 +212,40 @@ class TradingStates(Reads):
         """Make a scope active again. By session only."""
         self.act(request, shapes.Scoped, trading.resume_trading)
         return self.shown(TradingState.objects.get(**_scope_of(request)).pk)
+
+
+@listed(filters.PolicyFilters)
+class Policies(Reads):
+    """Every version of the policy; people propose and activate them in the console."""
+
+    queryset = PolicyVersion.objects.select_related("proposed_by", "activated_by")
+    serializer_class = shapes.PolicyRow
+    narrowed_by = filters.PolicyFilters
+    rules: ClassVar = {
+        "list": Rule("orders.view_policyversion", "read"),
+        "retrieve": Rule("orders.view_policyversion", "read"),
+    }
+
+
+# The instruments whose ids a mandate names.
+_COVERED = Instrument.objects.annotate(
+    place=Func(OuterRef("instrument_ids"), F("pk"), function="array_position", output_field=IntegerField())
+).filter(place__isnull=False)
+
+
+@listed(filters.MandateFilters)
+class Mandates(Reads):
+    """Every mandate and how far it has burned down; people sign and revoke them in the console."""
+
+    queryset = Mandate.objects.select_related("account", "bot", "proposed_by", "revoked_by").annotate(
+        symbols=ArraySubquery(_COVERED.order_by("symbol").values("symbol"))
+    )
+    serializer_class = shapes.MandateRow
+    narrowed_by = filters.MandateFilters
+    rules: ClassVar = {
+        "list": Rule("orders.view_mandate", "read"),
+        "retrieve": Rule("orders.view_mandate", "read"),
+    }
 
 
 def _propose(*, actor: Any, **fields: Any) -> Ticket:
