@@ -215,6 +215,9 @@ class Approve(Shown):
     assertion = serializers.DictField(
         required=False, help_text="a passkey's answer to `signature`; a live account needs one"
     )
+    is_confirmed = serializers.BooleanField(
+        default=False, help_text="decided all the same where the market is closed or its data delayed"
+    )
 
 
 class Reject(Shown):
