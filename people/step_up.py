@@ -17,7 +17,8 @@ from people.models import CodeApp
 SESSION_FLAG = "stepped_up_at"
 
 # Posting to these asks; of a form that only ever adds, opening it does, too, so that nothing typed is lost.
-_ADMIN_FORMS = re.compile(r"admin:\w+_(add|change|changelist)|admin:auth_user_password_change")
+# One's own password is asked for by its own form.
+_ADMIN_FORMS = re.compile(r"admin:(?!password_change)\w+_(add|change|changelist)|admin:auth_user_password_change")
 _NAMED = {
     "admin:account_live",
     "admin:account_questions",

@@ -111,6 +111,7 @@ def test_what_gives_power_asks_and_what_lessens_risk_never_does() -> None:
         ("people:codes", []),
         ("people:step_up", []),
         ("admin:logout", []),
+        ("admin:password_change", []),
     ):
         assert not asked(name, *keys), name
     assert not asked("admin:account_live", some, do="disable")
