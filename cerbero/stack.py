@@ -117,6 +117,15 @@ class Stack:
             supervisor=self.supervisor,
         )
 
+    def mend_servers(self) -> None:
+        """Start an embedded server again that has ended; its users find it by themselves. Raises CannotStart."""
+        if self._postgres is not None and self._postgres.process.poll() is not None:
+            self.supervisor.say("Postgres ended unexpectedly; starting it again")
+            self._postgres = embedded.start_postgres(self.options.var)
+        if self._redis is not None and self._redis.process.poll() is not None:
+            self.supervisor.say("Redis ended unexpectedly; starting it again")
+            self._redis = embedded.start_redis(self.options.var)
+
     def stop(self) -> None:
         """End the children stage by stage, the servers last, and let go of the folder."""
         for stage in sorted({process.stage for process in PROCESSES}):

@@ -24,6 +24,10 @@ from cerbero.stack import BARE_ENVIRONMENT, Options, hold, running_stack
 from tests.rig import BASE_DIR, Database
 
 READY_SECONDS = 90
+SERVERS = (
+    ("Postgres", Path("pg/postmaster.pid"), signal.SIGINT),
+    ("Redis", Path("redis.pid"), signal.SIGKILL),
+)
 
 
 class Up:
@@ -112,6 +116,13 @@ def test_the_first_start_a_crash_a_stop_and_a_second_start(up: Callable[[], Up])
         first.wait_for(f"{name} ended unexpectedly (exit code -9)")
     wait_until(lambda: crashed.keys() <= first.children().keys(), "the crashed ones to come back")
 
+    for name, pid_file, how in SERVERS:
+        os.kill(int((first.var / pid_file).read_text().split()[0]), how)
+        first.wait_for(f"{name} ended unexpectedly")
+    wait_until(
+        lambda: is_proposed(propose(first.text)), "a proposal on the servers that came back", seconds=40
+    )
+
     first.process.send_signal(signal.SIGINT)
     assert first.process.wait(60) == 0
     assert commands_below(first.var) == {}
@@ -123,7 +134,7 @@ def test_the_first_start_a_crash_a_stop_and_a_second_start(up: Callable[[], Up])
     listed = manage(
         second.var, "shell", "-c", "from orders.models import Ticket; print(Ticket.objects.count())"
     )
-    assert listed.splitlines()[-1] == "1"
+    assert listed.splitlines()[-1] == "2"
 
     # Killed without a word: its children and servers must not stay.
     second.process.kill()

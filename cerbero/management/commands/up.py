@@ -38,6 +38,7 @@ class Command(BaseCommand):
             running = stack.start()
             self._print(banner(running, time.monotonic() - began))
             while stack.supervisor.gave_up is None:
+                stack.mend_servers()
                 time.sleep(0.2)
             refusal = stack.supervisor.gave_up
         except CannotStart as error:
