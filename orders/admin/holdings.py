@@ -4,6 +4,8 @@ from decimal import Decimal
 
 from django.contrib import admin
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from cerbero.site import AuditedAdmin
@@ -15,7 +17,7 @@ from orders.templatetags.console import age, scope, status_label
 
 @admin.register(Position)
 class PositionAdmin(ListAdmin):
-    list_display = ("symbol", "on_account", "held", "average", "market", "worth", "asked_at")
+    list_display = ("symbol", "on_account", "held", "average", "market", "worth", "asked_at", "close")
     list_filter = ("account__environment", "account")
     search_fields = ("symbol", "broker_instrument_id")
     ordering = ("symbol", "account")
@@ -46,6 +48,14 @@ class PositionAdmin(ListAdmin):
     @column("As of", "as_of")
     def asked_at(self, row: Position) -> str:
         return age(row.as_of)
+
+    @column("")
+    def close(self, row: Position) -> SafeString | str:
+        """The way out; the page behind it asks first, and asks for the permission."""
+        if not row.quantity:
+            return ""
+        url = reverse("console:close", args=[row.account_id, row.broker_instrument_id])
+        return format_html('<a href="{}">Close…</a>', url)
 
 
 @admin.register(Balance)

@@ -130,6 +130,7 @@ class OrderAdmin(ListAdmin):
     ordering = ("-created_at",)
     date_hierarchy = "created_at"
     change_form_template = "console/order.html"
+    change_list_template = "admin/orders/orders.html"
 
     readonly_fields = (
         "what",

@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.urls import path
 
-from orders.admin import duty, proposing, queue, settling, stopping
+from orders.admin import closing, duty, proposing, queue, settling, stopping
 
 app_name = "console"
 _signed_in = admin.site.admin_view
@@ -32,6 +32,13 @@ urlpatterns = [
     ),
     path("mandates/<uuid:mandate_id>/decide/", _signed_in(settling.decide_mandate), name="decide_mandate"),
     path("mandates/<uuid:mandate_id>/revoke/", _signed_in(settling.revoke_mandate), name="revoke_mandate"),
+    path(
+        "positions/<uuid:account_id>/<str:broker_instrument_id>/close/",
+        _signed_in(closing.close),
+        name="close",
+    ),
+    path("cancel-all/", _signed_in(closing.choose_account), name="choose_account"),
+    path("cancel-all/<uuid:account_id>/", _signed_in(closing.cancel_all), name="cancel_all"),
     path("duty/", _signed_in(duty.show_duty), name="duty"),
     path("halt/", _signed_in(stopping.halt), name="halt"),
     path("resume/", _signed_in(stopping.resume), name="resume"),
