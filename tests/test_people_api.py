@@ -35,6 +35,17 @@ def desk(db: None) -> Any:
 
 
 @pytest.fixture
+def floor(fresh_database: Any, fresh_simulator: Any, redis_url: str) -> Iterator[Any]:
+    """The desk with a broker of its own that fills quickly and asks nothing."""
+    from brokers.connections import close_connections
+    from tests.orders import world
+
+    fresh_simulator.config(fill_delay=[0.01, 0.02], questions=[])
+    yield world.connect(fresh_simulator)
+    close_connections()
+
+
+@pytest.fixture
 def rows(desk: Any) -> dict[str, str]:
     """One row behind each list; ids by list."""
     ticket = fill(desk, 1)
@@ -311,6 +322,30 @@ def test_the_bots_owner_is_refused_here_too(desk: Any) -> None:
         f"/api/approvals/{ticket.pk}/approve", {"digest": ticket.request.digest}
     )
     assert (answer.status_code, code(answer)) == (403, "self_approval")
+
+
+def test_the_approver_sets_the_drift_of_one_ticket(desk: Any) -> None:
+    ticket, bob = desk.place(), Program(desk.people["bob"])
+    address, body = f"/api/approvals/{ticket.pk}/approve", {"digest": ticket.request.digest}
+    assert code(bob.post(address, body | {"drift_percent": "1000"})) == "bad_input"
+    assert bob.post(address, body | {"drift_percent": "0.5"}).json()["status"] == "approved"
+    assert Decision.objects.get().conditions == {"drift_percent": "0.5"}
+
+
+def test_a_token_closes_what_the_broker_holds(floor: Any) -> None:
+    from tests.orders.world import until
+
+    floor.near()
+    token = issue_person_token(floor.people["bob"], scopes=("close",), days=1)
+    program = Program(token=token)
+    body = {"account": floor.account.broker_account_id, "symbol": "AAPL", "idempotency_key": "close-1"}
+    assert code(program.post("/api/positions/close", body)) == "nothing_to_close"
+    ticket = floor.approved(limit_price=floor.near() + 1)
+    floor.turn()
+    until(lambda: floor.reconcile() or floor.turn() or floor.order(ticket).status == "filled")
+    closed = program.post("/api/positions/close", body | {"quantity": "4"})
+    assert (closed.status_code, closed.json()["side"], closed.json()["quantity"]) == (201, "sell", "4")
+    assert closed.json()["ticket_status"] == "allowed"
 
 
 def test_a_token_rejects_with_a_reason_that_the_bot_reads(desk: Any) -> None:

@@ -218,6 +218,12 @@ class Approve(Shown):
     is_confirmed = serializers.BooleanField(
         default=False, help_text="decided all the same where the market is closed or its data delayed"
     )
+    drift_percent = Amount(
+        max_digits=9,
+        decimal_places=4,
+        required=False,
+        help_text="how far the price may move until the sending",
+    )
 
 
 class Reject(Shown):
