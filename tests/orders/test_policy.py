@@ -1,5 +1,6 @@
 """The rules alone: what the schema takes, and which rule a case meets. No database."""
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -8,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cerbero.plain import loads
 from orders import policy
+from tests.rig import BASE_DIR
 
 LAST = {"name": "last", "then": {"do": "refuse", "reason": "no"}}
 PAPER = policy.Case(
@@ -175,3 +178,10 @@ def test_nothing_live_ever_passes_the_shipped_policy_without_people(case):
     assert last.outcome == "refuse"
     if case.environment != "paper":
         assert {each.outcome for each in asked} <= {"people"}
+
+
+def test_the_page_about_the_policy_names_what_ships():
+    text = (BASE_DIR / "docs" / "policy.md").read_text()
+    assert re.findall(r"^\| `([a-z-]+)` \|", text, re.MULTILINE) == [rule.name for rule in SHIPPED]
+    example = re.search(r"```json\n(.*?)```", text, re.DOTALL)
+    assert policy.read_rules([loads(example[1].encode()), LAST])
