@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 from itertools import product
 from typing import Any
 from uuid import UUID
@@ -272,7 +272,8 @@ def _end_is_proven(ticket: Ticket) -> bool:
 def _give_back(actor: Actor, use: Allowance) -> None:
     order = use.ticket.orders.get(number=1)
     unfilled = max(order.quantity - order.filled_quantity, Decimal(0))
-    back = use.notional * unfilled / order.quantity
+    # Down to the cent, so that rounding never gives back what was not there.
+    back = (use.notional * unfilled / order.quantity).quantize(Decimal("0.01"), ROUND_DOWN)
     with transaction.atomic(durable=True):
         fresh = Allowance.objects.filter(pk=use.pk, returned_at=None)
         if fresh.update(returned_notional=back, returned_at=Now()) == 1:

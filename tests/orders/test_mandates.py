@@ -340,6 +340,38 @@ def test_an_order_that_comes_back_to_life_spends_it_again(desk):
     assert mandate.used_notional == Decimal(1900)
 
 
+def test_thirds_come_back_rounded_down(desk):
+    mandate = _signed(desk)
+    ticket = _ended(desk, Decimal("3.333333"))
+    _reconciled(desk, seconds=1)
+    assert mandates.return_unfilled(actor=ME) == 1
+    mandate.refresh_from_db()
+    assert Allowance.objects.get(ticket=ticket).returned_notional == Decimal("1266.66")
+    assert mandate.used_notional == Decimal("633.34")
+
+
+def test_on_a_floor_a_canceled_order_gives_its_value_back(floor):
+    ask = floor.near()
+    mandate = _signed(floor, order_notional_max=Decimal(5000))
+    ticket = _place(floor, limit_price=(ask * Decimal("0.98")).quantize(Decimal("0.01")))
+    assert ticket.status == "allowed"
+    floor.turn()
+    order = floor.order(ticket)
+    assert (order.status, len(floor.at_broker())) == ("accepted", 1)
+    services.cancel_order(actor=floor.scanner, order_id=order.pk)
+    mandate.refresh_from_db()
+    assert mandate.used_notional == ticket.notional
+
+    def is_returned():
+        floor.reconcile()
+        floor.turn()
+        return Allowance.objects.exclude(returned_at=None).exists()
+
+    worlds.until(is_returned)
+    mandate.refresh_from_db()
+    assert (mandate.used_count, mandate.used_notional) == (1, Decimal(0))
+
+
 # In the database
 
 
