@@ -62,7 +62,7 @@ def worker(fresh_database: Database, redis_url: str, tmp_path: Path) -> Iterator
         )
     yield process
     process.terminate()
-    process.wait(20)
+    process.wait(90)
 
 
 def until_done(broker: redis.Redis, log: Path) -> None:

@@ -46,7 +46,7 @@ def running(database: Database, folder: Path) -> Iterator[None]:
         for child in children:
             child.terminate()
         for child in children:
-            child.wait(20)
+            child.wait(90)
 
 
 def ask(tools: Served, token: str) -> int:
@@ -54,7 +54,7 @@ def ask(tools: Served, token: str) -> int:
     return tools.ask("/tools/list_orders", {}, method="POST", **headers)[0]
 
 
-def until(happened: Callable[[], Any], what: str, seconds: float = 60) -> None:
+def until(happened: Callable[[], Any], what: str, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
@@ -85,11 +85,11 @@ def test_a_restart_of_postgres_is_survived_by_every_process_and_the_first_call_a
         servers.postgres.stop()
         asked = time.monotonic()
         assert ask(tools, token) == 503
-        assert time.monotonic() - asked < 4.5
+        assert time.monotonic() - asked < 8
         servers.postgres = embedded.start_postgres(servers.root, durable=False)
 
         asked = time.monotonic()
         assert ask(tools, token) == 200
-        assert time.monotonic() - asked < 1.0
+        assert time.monotonic() - asked < 3
         back, often = database_now(), [name for name, age in health.MARKS.items() if age <= 30]
         until(lambda: marked_since(back, often), "every process to come back")

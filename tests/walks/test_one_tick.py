@@ -32,7 +32,7 @@ def relay(database: Database, folder: Path) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(90) == 0
 
 
 def read_until(live: Any, wanted: Any, seconds: float = 20) -> dict[str, Any]:
