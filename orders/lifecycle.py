@@ -35,6 +35,9 @@ class AttemptStatus(TextChoices):
     SETTLED = "settled"
 
 
+# With the broker, or perhaps with it.
+UNSETTLED = frozenset({AttemptStatus.SENT, AttemptStatus.IN_DOUBT})
+
 Moves = dict[str, frozenset[str]]
 
 TICKET: Moves = {

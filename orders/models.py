@@ -12,6 +12,9 @@ from uuid_utils.compat import uuid7
 from brokers.base import OrderType, Side, TimeInForce
 from brokers.models import MONEY, Account, Instrument
 from cerbero.models import Bot, DecisionRequest, User
+from orders.halt_models import Halt as Halt
+from orders.halt_models import HaltedOrder as HaltedOrder
+from orders.halt_models import HaltMode as HaltMode
 from orders.lifecycle import WORKING, AttemptStatus, OrderStatus, TicketStatus
 from orders.standing import Allowance as Allowance
 from orders.standing import Mandate as Mandate

@@ -35,8 +35,11 @@ ABSENT_TIMES = 3
 CONVERSATION_MAX = timedelta(seconds=15)
 
 
-def reconcile(*, actor: Actor, login: Login, broker: Broker, grace: timedelta = GRACE) -> None:
-    """One round for one login. Raises BrokerError when the broker cannot be read; then nothing is concluded."""
+def reconcile(*, actor: Actor, login: Login, broker: Broker, grace: timedelta = GRACE) -> list[OrderReport]:
+    """One round for one login; returns the broker's full list of orders.
+
+    Raises BrokerError when the broker cannot be read; then nothing is concluded.
+    """
     asked_at = timezone.now()
     listed = broker.open_orders()
     executions = broker.executions()
@@ -47,6 +50,7 @@ def reconcile(*, actor: Actor, login: Login, broker: Broker, grace: timedelta = 
         store_positions(account, broker.positions(account.broker_account_id), asked_at)
         _store_balance(actor, account, broker, asked_at)
     settle_absent(actor, login, asked_at, grace)
+    return listed
 
 
 def _ask_for_the_missing(login: Login, broker: Broker, listed: list[OrderReport]) -> None:

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import Field, StringConstraints, model_validator
@@ -12,7 +12,7 @@ from brokers.models import Account
 from cerbero.access import Actor
 from cerbero.errors import NotFound
 from cerbero.tool import DESTRUCTIVE, READ, WRITE, Out, Params, tool
-from orders import services, trading
+from orders import halting, services
 from orders.lifecycle import OrderStatus
 from orders.models import Order, Ticket, TradingState
 from orders.tickets import Proposal
@@ -78,7 +78,10 @@ class ListOrders(Params):
 
 
 class HaltTrading(Params):
+    """`mode` says what becomes of your orders that rest at the broker; the default keeps exits."""
+
     reason: Annotated[str, StringConstraints(min_length=1, max_length=300)]
+    mode: Literal["stop_new", "stop_and_cancel_opening", "cancel_all"] = "stop_and_cancel_opening"
 
 
 class OrderOut(Out):
@@ -135,9 +138,33 @@ class PreviewOut(Out):
     error: str | None
 
 
+class HaltedOrderOut(Out):
+    """One order that the halt met: its effect on the position, what was done, and its fate so far."""
+
+    order_id: UUID | None
+    broker_order_id: str
+    what: str
+    effect: str
+    action: str
+    outcome: str
+    fate: str
+
+
 class HaltOut(Out):
+    """A halt so far. `no_working_orders` is true only when the broker proved it; Cerbero goes on until then."""
+
+    halt_id: UUID
     state: str
+    mode: str
     in_flight: list[str]
+    orders: list[HaltedOrderOut]
+    still_open: int
+    kept: int
+    no_working_orders: bool
+    finished_at: datetime | None
+    seconds_to_halt: float | None
+    seconds_to_last_cancel: float | None
+    problems: list[dict[str, Any]]
 
 
 @tool(scope="orders:write", effect=WRITE)
@@ -190,14 +217,23 @@ def list_orders(actor: Actor, params: ListOrders) -> OrdersOut:
 
 @tool(scope="trading:halt", effect=DESTRUCTIVE)
 def halt_trading(actor: Actor, params: HaltTrading) -> HaltOut:
-    """Halt yourself: nothing of yours leaves after this returns. Only a person resumes."""
-    done = trading.halt_trading(
-        actor=actor, scope=TradingState.Scope.BOT, scope_id=str(actor.id), reason=params.reason
+    """Halt yourself: nothing of yours leaves after this returns, and what opens is canceled. Only a person resumes."""
+    done = halting.halt_trading(
+        actor=actor,
+        scope=TradingState.Scope.BOT,
+        scope_id=str(actor.id),
+        mode=params.mode,
+        reason=params.reason,
     )
-    return HaltOut(state=done["state"], in_flight=done["in_flight"])
+    orders = [HaltedOrderOut(**_named(HaltedOrderOut, row)) for row in done["orders"]]
+    return HaltOut(**_named(HaltOut, done) | {"orders": orders})
 
 
 _ROWS = ("instrument", "ticket__account", "ticket__request")
+
+
+def _named(out: type[Out], found: dict[str, Any]) -> dict[str, Any]:
+    return {name: found[name] for name in out.model_fields}
 
 
 def _one(ticket: Ticket) -> OrderOut:

@@ -1,19 +1,17 @@
 """Trading states: who may send what, and the halt that holds."""
 
-from typing import Any
-
 from django.db import connection, transaction
-from django.db.models import Q
-from django.db.models.functions import Now
+from django.db.models import Q, QuerySet
 
 from audit.services import record
 from brokers.models import Account
 from brokers.reports import notify_orders
 from cerbero.access import Actor, user_of
-from cerbero.errors import NotFound, PermissionMissing, TradingHalted
+from cerbero.errors import NotFound, PermissionMissing, SecondPersonNeeded, StateConflict, TradingHalted
+from cerbero.leases import ClockTime
 from cerbero.models import Bot, Environment
-from orders.lifecycle import AttemptStatus
-from orders.models import Attempt, Limits, TradingState
+from orders.lifecycle import UNSETTLED
+from orders.models import Attempt, Halt, Limits, TradingState
 
 Scope, State = TradingState.Scope, TradingState.State
 _SEVERITY = {State.ACTIVE: 0, State.REDUCING: 1, State.HALTED: 2}
@@ -69,54 +67,103 @@ def require_open(state: str, *, reduce_only: bool, by_person: bool) -> None:
     raise TradingHalted(state=state)
 
 
-def halt_trading(
-    *, actor: Actor, scope: str = Scope.EVERYTHING, scope_id: str = "", reason: str
-) -> dict[str, Any]:
-    """Stop new orders in a scope. After it returns nothing new leaves; what is in flight is listed.
+def stop_new(*, actor: Actor, scope: str, scope_id: str, reason: str, event: str = "trading.halted") -> None:
+    """Halt a scope, inside the caller's transaction: once that has committed nothing new leaves.
 
     Takes the same row lock as every submission. Those hold it for milliseconds and are ended by the
-    database after 5 s (`submission.prepare`), so that a stuck one cannot keep a halt waiting.
+    database after 5 s (`submission.prepare`), so that a stuck one cannot keep a halt waiting. Raises
+    PermissionMissing or NotFound.
     """
-    _may_halt(actor, scope, scope_id)
-    _set_state(actor, scope, scope_id, State.HALTED, reason, "trading.halted")
-    return {
-        "state": State.HALTED,
-        "scope": scope,
-        "scope_id": scope_id,
-        "in_flight": in_flight(scope, scope_id),
-    }
+    may_halt(actor, scope, scope_id)
+    _set_state(actor, scope, scope_id, State.HALTED, reason, event)
+
+
+def reduce_trading(*, actor: Actor, scope: str = Scope.EVERYTHING, scope_id: str = "", reason: str) -> None:
+    """Let only cancels and closes pass in a scope. Raises StateConflict while it is halted: that is stricter.
+
+    For people with the permission to halt, and for the system's own limits.
+    """
+    may_halt(actor, scope, scope_id)
+    with transaction.atomic(durable=True):
+        if locked(scope, scope_id).state == State.HALTED:
+            raise StateConflict("This scope is halted, which is stricter; resume it first.", scope=scope)
+        _set_state(actor, scope, scope_id, State.REDUCING, reason, "trading.reduced")
 
 
 def resume_trading(*, actor: Actor, scope: str = Scope.EVERYTHING, scope_id: str = "", reason: str) -> None:
-    """Make a scope active again: a person with the permission, never a bot."""
+    """Make a scope active again: a person with the permission, never a bot.
+
+    Raises SecondPersonNeeded where money is live: ask with `resuming.request_resume`, another decides.
+    """
     require_permission(actor, "orders.resume_trading")
+    if is_live(scope, scope_id):
+        raise SecondPersonNeeded(scope=scope, scope_id=scope_id)
+    with transaction.atomic(durable=True):
+        activate(actor, scope, scope_id, reason)
+
+
+def activate(actor: Actor, scope: str, scope_id: str, reason: str) -> None:
+    """Lift what holds a scope, and disarm its halts. Runs in the caller's transaction."""
     _set_state(actor, scope, scope_id, State.ACTIVE, reason, "trading.resumed")
+    Halt.objects.armed().filter(scope=scope, scope_id=scope_id).update(released_at=ClockTime())
     notify_orders()
+
+
+def locked(scope: str, scope_id: str) -> TradingState:
+    """The row of a scope, locked against submissions until the caller's transaction ends. Raises NotFound."""
+    _bound_the_wait()
+    row = TradingState.objects.select_for_update().filter(scope=scope, scope_id=scope_id).first()
+    if row is None:
+        raise NotFound(scope=scope, scope_id=scope_id)
+    return row
+
+
+def is_live(scope: str, scope_id: str) -> bool:
+    """Whether orders with real money are held by this scope; an account that nobody called paper counts."""
+    if not TradingState.objects.filter(scope=scope, scope_id=scope_id).exists():
+        return False
+    if scope == Scope.BOT:
+        return Bot.objects.filter(pk=scope_id or None, environment=Environment.LIVE).exists()
+    accounts = accounts_of(scope, scope_id).exclude(environment=Environment.PAPER)
+    return accounts.filter(login__is_enabled=True).exists()
+
+
+def accounts_of(scope: str, scope_id: str) -> QuerySet[Account]:
+    """The accounts in which a scope's orders can rest."""
+    narrowed = {
+        Scope.EVERYTHING: Q(),
+        Scope.BROKER: Q(login__broker=scope_id),
+        Scope.ACCOUNT: Q(pk__in=[scope_id] if scope_id else []),
+        Scope.BOT: Q(tickets__bot_id=scope_id or None),
+    }[Scope(scope)]
+    return Account.objects.filter(narrowed).select_related("login").distinct()
 
 
 def in_flight(scope: str, scope_id: str) -> list[str]:
     """Client order ids of the attempts in this scope whose outcome is not known yet."""
-    narrowed = {
+    rows = Attempt.objects.filter(of_scope(scope, scope_id), status__in=UNSETTLED)
+    return list(rows.values_list("client_order_id", flat=True))
+
+
+def of_scope(scope: str, scope_id: str) -> Q:
+    """Which attempts and orders belong to a scope."""
+    return {
         Scope.EVERYTHING: Q(),
         Scope.BROKER: Q(ticket__account__login__broker=scope_id),
         Scope.ACCOUNT: Q(ticket__account_id=scope_id or None),
         Scope.BOT: Q(ticket__bot_id=scope_id or None),
     }[Scope(scope)]
-    unsettled = [AttemptStatus.SENT, AttemptStatus.IN_DOUBT]
-    rows = Attempt.objects.filter(narrowed, status__in=unsettled)
-    return list(rows.values_list("client_order_id", flat=True))
 
 
 def _set_state(actor: Actor, scope: str, scope_id: str, state: str, reason: str, event: str) -> None:
-    with transaction.atomic(durable=True):
-        _bound_the_wait()
-        changed = TradingState.objects.filter(scope=scope, scope_id=scope_id).update(
-            state=state, changed_by=actor.name, reason=reason[:300], changed_at=Now()
-        )
-        if changed != 1:
-            raise NotFound(scope=scope, scope_id=scope_id)
-        details = {"scope": scope, "scope_id": scope_id, "reason": reason[:300]}
-        record(event, actor=actor, subject_kind="tradingstate", subject_id=scope_id or scope, details=details)
+    _bound_the_wait()
+    changed = TradingState.objects.filter(scope=scope, scope_id=scope_id).update(
+        state=state, changed_by=actor.name, reason=reason[:300], changed_at=ClockTime()
+    )
+    if changed != 1:
+        raise NotFound(scope=scope, scope_id=scope_id)
+    details = {"scope": scope, "scope_id": scope_id, "reason": reason[:300]}
+    record(event, actor=actor, subject_kind="tradingstate", subject_id=scope_id or scope, details=details)
 
 
 def _bound_the_wait() -> None:
@@ -125,7 +172,8 @@ def _bound_the_wait() -> None:
         cursor.execute("SET LOCAL lock_timeout = '8s'")
 
 
-def _may_halt(actor: Actor, scope: str, scope_id: str) -> None:
+def may_halt(actor: Actor, scope: str, scope_id: str) -> None:
+    """Raises PermissionMissing: a bot halts only itself, a person needs the permission."""
     if actor.is_bot and not (scope == Scope.BOT and scope_id == str(actor.id)):
         raise PermissionMissing("A bot halts only itself.")
     if actor.is_person:

@@ -26,6 +26,7 @@ ORDERS_TRIES = 3
 ORDERS_WAIT_SECONDS = 0.3
 POSITIONS_PER_PAGE = 100
 POSITION_PAGES_MAX = 50
+EVERY_ORDER = "-1"
 ORDER_ID = re.compile(r"[1-9]\d*", re.ASCII)
 ACCOUNT_ID = re.compile(r"[A-Za-z0-9]{1,20}")
 REPLY_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -210,7 +211,14 @@ class IbkrClient:
             "extOperator": ext_operator,
         }
         params = {name: value for name, value in wanted.items() if value is not None}
-        data = self._wire.write("DELETE", path, params=params or None)
+        self._delete(path, params or None)
+
+    def cancel_all(self, broker_account_id: str) -> None:
+        """Ask for the cancel of every working order of an account; only later reports prove it (§6.7)."""
+        self._delete(f"/iserver/account/{_account(broker_account_id)}/order/{EVERY_ORDER}", None)
+
+    def _delete(self, path: str, params: Params | None) -> None:
+        data = self._wire.write("DELETE", path, params=params)
         if not isinstance(data, dict) or "msg" not in data:
             raise OutcomeUnknown("The broker's answer is of no known form.", path=path)
 

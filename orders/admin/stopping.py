@@ -4,28 +4,56 @@ from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from orders import services, trading
+from orders import halting, resuming, services, trading
 from orders.admin.acting import attempt, demand, page
 from orders.lifecycle import WORKING, OrderStatus
-from orders.models import Order, TradingState
+from orders.models import Halt, HaltMode, Order, TradingState
 from orders.presentation import sentence
+
+# A page waits for as long as a person watches; its own refresh and the orders loop do the rest.
+PAGE_SECONDS, DRILL_SECONDS, REFRESH_SECONDS = 1.5, 10.0, 2
 
 both = require_http_methods(["GET", "POST"])
 
 
 @both
 def halt(request: HttpRequest) -> HttpResponse:
-    """Stop everything new. Cancels still pass, and closes by a person."""
+    """Stop everything new, and by mode what rests. Cancels still pass, and closes by a person."""
     demand(request, "orders.halt_trading")
     if request.method == "POST":
-        reason = request.POST.get("reason", "").strip() or "halted from the console"
+        scope, _, scope_id = request.POST.get("scope", "").partition(":")
+        is_drill = request.POST.get("drill") == "yes"
+        done = "The drill is filed." if is_drill else "Trading is halted. Nothing new leaves."
         result = attempt(
-            request, "Trading is halted everywhere. Nothing new leaves.", trading.halt_trading, reason=reason
+            request,
+            done,
+            halting.halt_trading,
+            scope=scope or TradingState.Scope.EVERYTHING,
+            scope_id=scope_id,
+            mode=request.POST.get("mode", HaltMode.STOP_AND_CANCEL_OPENING),
+            reason=request.POST.get("reason", "").strip() or "halted from the console",
+            is_drill=is_drill,
+            wait_seconds=DRILL_SECONDS if is_drill else PAGE_SECONDS,
         )
-        return redirect("console:resume" if result else "console:halt")
-    return page(request, "console/halt.html", title="Halt trading", **_state())
+        return redirect("console:show_halt", result["halt_id"]) if result else redirect("console:halt")
+    scopes = TradingState.objects.order_by("scope", "scope_id")
+    modes = HaltMode.choices
+    return page(request, "console/halt.html", title="Halt trading", scopes=scopes, modes=modes, **_state())
+
+
+@require_safe
+def show_halt(request: HttpRequest, halt_id: UUID) -> HttpResponse:
+    """What became of each order, and what is proven; the page asks again by itself until all is."""
+    demand(request, "orders.view_tradingstate")
+    row = get_object_or_404(Halt, pk=halt_id)
+    report = halting.report_of(row)
+    state = TradingState.objects.filter(scope=row.scope, scope_id=row.scope_id).first()
+    seconds = None if row.finished_at or row.released_at else REFRESH_SECONDS
+    return page(
+        request, "console/halted.html", title="Halt", halt=row, report=report, state=state, refresh=seconds
+    )
 
 
 @both
@@ -34,16 +62,35 @@ def resume(request: HttpRequest) -> HttpResponse:
     demand(request, "orders.view_tradingstate")
     if request.method == "POST":
         demand(request, "orders.resume_trading")
+        scope = request.POST.get("scope", TradingState.Scope.EVERYTHING)
+        scope_id = request.POST.get("scope_id", "")
+        is_live = scope in TradingState.Scope.values and trading.is_live(scope, scope_id)
         attempt(
             request,
-            "Trading is active again.",
-            trading.resume_trading,
-            scope=request.POST.get("scope", TradingState.Scope.EVERYTHING),
-            scope_id=request.POST.get("scope_id", ""),
+            "Asked: another person decides." if is_live else "Trading is active again.",
+            resuming.request_resume if is_live else trading.resume_trading,
+            scope=scope,
+            scope_id=scope_id,
             reason=request.POST.get("reason", "").strip() or "resumed from the console",
         )
         return redirect("console:resume")
     return page(request, "console/resume.html", title="Trading state", **_state())
+
+
+@require_POST
+def decide_resume(request: HttpRequest, request_id: UUID) -> HttpResponse:
+    """The second person's yes or no to a resume."""
+    demand(request, "orders.resume_trading")
+    attempt(
+        request,
+        "Decided.",
+        resuming.decide_resume,
+        request_id=request_id,
+        digest=request.POST.get("digest", ""),
+        is_yes=request.POST.get("answer") == "yes",
+        reason=request.POST.get("reason", ""),
+    )
+    return redirect("console:resume")
 
 
 @require_POST
@@ -67,5 +114,7 @@ def _state() -> dict[str, object]:
     return {
         "states": TradingState.objects.order_by("scope", "scope_id"),
         "in_flight": trading.in_flight(TradingState.Scope.EVERYTHING, ""),
+        "requests": resuming.open_requests(),
+        "halts": Halt.objects.order_by("-started_at")[:6],
         "working": Order.objects.filter(status__in=WORKING).count(),
     }

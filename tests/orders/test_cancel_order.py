@@ -9,7 +9,7 @@ import pytest
 from audit.models import Entry
 from cerbero.errors import NotFound, PermissionMissing
 from cerbero.models import DecisionRequest
-from orders import services
+from orders import halting, services
 from orders.models import Order, Ticket
 from tests.orders.world import until
 
@@ -73,10 +73,9 @@ def test_a_working_order_is_canceled_at_the_broker_at_once(floor):
 
 def test_a_cancel_works_while_trading_is_halted(floor):
     from cerbero import access
-    from orders import trading
 
     order = _working(floor)
-    trading.halt_trading(actor=access.system("test"), reason="test")
+    halting.halt_trading(mode="stop_new", actor=access.system("test"), reason="test")
     _cancel(floor, order)
     until(lambda: floor.reconcile() or floor.turn() or floor.order(order.ticket).status == "canceled")
 

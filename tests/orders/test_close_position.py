@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 
 from cerbero.errors import NothingToClose, PermissionMissing, PositionUnknown, TradingHalted
-from orders import services, trading
+from orders import halting, services
 from orders.models import TradingState
 from tests.orders.world import until
 
@@ -64,7 +64,7 @@ def test_while_reducing_a_close_passes(long):
 
 
 def test_while_halted_a_person_closes_and_a_bot_does_not(long):
-    trading.halt_trading(actor=long.person("bob"), reason="test")
+    halting.halt_trading(mode="stop_new", actor=long.person("bob"), reason="test")
     with pytest.raises(TradingHalted):
         _close(long)
     ticket = _close(long, long.person("bob"))

@@ -6,7 +6,7 @@ import pytest
 from django.db import transaction
 
 from cerbero.errors import NotFound, PermissionMissing, TradingHalted
-from orders import trading
+from orders import halting, trading
 from orders.models import Limits, TradingState
 from tests.orders import world as worlds
 from tests.rig import run_together
@@ -15,16 +15,22 @@ BOT = TradingState.Scope.BOT
 
 
 def test_a_bot_halts_itself_and_nobody_else(desk):
-    trading.halt_trading(actor=desk.scanner, scope=BOT, scope_id=str(desk.bot.pk), reason="confused")
+    halting.halt_trading(
+        mode="stop_new", actor=desk.scanner, scope=BOT, scope_id=str(desk.bot.pk), reason="confused"
+    )
     with pytest.raises(TradingHalted):
         desk.place()
     for scope, scope_id in ((TradingState.Scope.EVERYTHING, ""), (BOT, "another")):
         with pytest.raises(PermissionMissing):
-            trading.halt_trading(actor=desk.scanner, scope=scope, scope_id=scope_id, reason="x")
+            halting.halt_trading(
+                mode="stop_new", actor=desk.scanner, scope=scope, scope_id=scope_id, reason="x"
+            )
 
 
 def test_a_bot_cannot_resume(desk):
-    trading.halt_trading(actor=desk.scanner, scope=BOT, scope_id=str(desk.bot.pk), reason="confused")
+    halting.halt_trading(
+        mode="stop_new", actor=desk.scanner, scope=BOT, scope_id=str(desk.bot.pk), reason="confused"
+    )
     with pytest.raises(PermissionMissing):
         trading.resume_trading(actor=desk.scanner, scope=BOT, scope_id=str(desk.bot.pk), reason="fine")
     trading.resume_trading(actor=desk.person("bob"), scope=BOT, scope_id=str(desk.bot.pk), reason="looked")
@@ -32,14 +38,16 @@ def test_a_bot_cannot_resume(desk):
 
 
 def test_who_when_and_why_are_kept(desk):
-    trading.halt_trading(actor=desk.person("bob"), reason="fat finger")
+    halting.halt_trading(mode="stop_new", actor=desk.person("bob"), reason="fat finger")
     row = TradingState.objects.get(scope=TradingState.Scope.EVERYTHING)
     assert (row.state, row.changed_by, row.reason) == ("halted", "bob", "fat finger")
 
 
 def test_a_scope_that_does_not_exist_is_not_found(desk):
     with pytest.raises(NotFound):
-        trading.halt_trading(actor=desk.person("bob"), scope=BOT, scope_id="nobody", reason="x")
+        halting.halt_trading(
+            mode="stop_new", actor=desk.person("bob"), scope=BOT, scope_id="nobody", reason="x"
+        )
 
 
 def test_accounts_and_bots_that_came_since_get_their_rows(desk):
@@ -48,7 +56,7 @@ def test_accounts_and_bots_that_came_since_get_their_rows(desk):
     trading.ensure_all()
     assert sorted(TradingState.objects.values_list("scope", flat=True)) == sorted(TradingState.Scope.values)
     assert desk.place().status == "proposed"
-    trading.halt_trading(actor=desk.person("bob"), reason="x")
+    halting.halt_trading(mode="stop_new", actor=desk.person("bob"), reason="x")
     trading.ensure_all()
     assert TradingState.objects.filter(state="halted").count() == 1, "a halt outlives it"
 
@@ -66,7 +74,7 @@ def test_a_halt_waits_for_the_submission_that_holds_the_rows(fresh_database):
 
     def halt():
         locked.wait(5)
-        trading.halt_trading(actor=desk.person("bob"), reason="now")
+        halting.halt_trading(mode="stop_new", actor=desk.person("bob"), reason="now")
         done.append("halt")
 
     assert run_together(submission, halt) == [None, None]

@@ -12,7 +12,7 @@ from brokers.services import broker_for
 from cerbero import access
 from cerbero.errors import BrokerUnavailable, LeaseLost
 from cerbero.models import DecisionRequest, Lease
-from orders import submission, trading
+from orders import halting, submission
 from orders.models import Attempt, Execution, Order, Ticket
 from orders.tickets import terms_of
 from tests.orders.world import until
@@ -174,7 +174,7 @@ def test_a_crash_before_arming_leaves_an_attempt_that_is_sent_later(floor):
 
 def test_a_halt_between_approval_and_sending_sends_nothing(floor):
     ticket = _resting(floor)
-    trading.halt_trading(actor=ME, reason="test")
+    halting.halt_trading(mode="stop_new", actor=ME, reason="test")
     floor.turn()
     ticket.refresh_from_db()
     assert (ticket.status, floor.at_broker()) == ("allowed", [])
@@ -187,7 +187,7 @@ def test_a_halt_between_preparing_and_the_wire_sends_nothing(floor):
     with broker_for(floor.login) as broker:
         moment = submission.read_moment(ticket, order, broker)
         attempt = submission.prepare(ME, ticket, order, moment, hold)
-        trading.halt_trading(actor=ME, reason="test")
+        halting.halt_trading(mode="stop_new", actor=ME, reason="test")
         legs = [terms_of(order, moment.facts.broker_instrument_id)]
         submission.send(ME, attempt, legs, broker, hold)
     assert (Attempt.objects.get().status, floor.at_broker()) == ("prepared", [])
