@@ -18,6 +18,7 @@ from django.views.decorators.http import require_safe
 from brokers.models import Account, Login, SessionState
 from cerbero import plain
 from cerbero.models import Lease
+from orders.models import Halt
 
 PROBE_SECONDS = 2.0
 
@@ -33,6 +34,8 @@ MARKS = {
     "process:sealer": 15,
 }
 FEED_SILENT_SECONDS = 30
+# Two full lists and the cancels before them take about ten.
+HALT_UNPROVEN_SECONDS = 30
 
 Record = dict[str, Any]
 
@@ -66,7 +69,8 @@ def examine() -> Record:
     found = {name: _outcome(future, deadline) for name, future in waiting.items()}
     postgres, broker = found["postgres"], found["redis"]
     marks, logins = postgres.pop("marks", []), postgres.pop("logins", [])
-    records = [{"name": "postgres", **postgres}, {"name": "redis", **broker}, *marks]
+    halts = postgres.pop("halts", [])
+    records = [{"name": "postgres", **postgres}, {"name": "redis", **broker}, *marks, *halts]
     all_well = all(record["is_ok"] for record in (*records, *logins))
     status = "not_ready" if not postgres["is_ok"] else "ready" if all_well else "degraded"
     return {"status": status, "dependencies": records, "logins": logins}
@@ -95,7 +99,7 @@ def _probe_postgres() -> Record:
             # For this transaction alone: the connection goes back to the pool.
             cursor.execute("SELECT set_config('statement_timeout', %s, true), now()", ["2000"])
             now = cursor.fetchone()[1]
-            return {"marks": _marks(now), "logins": _logins(now)}
+            return {"marks": _marks(now), "logins": _logins(now), "halts": _halts(now)}
     finally:
         connection.close()
 
@@ -125,6 +129,16 @@ def _mark(name: str, age_max: int, at: datetime | None, now: datetime) -> Record
     elif age > age_max:
         record["detail"] = f"silent for longer than {age_max} s"
     return record
+
+
+def _halts(now: datetime) -> list[Record]:
+    """A halt that could not be proven in time; none is the everyday answer."""
+    late = now - timedelta(seconds=HALT_UNPROVEN_SECONDS)
+    since = Halt.objects.armed().filter(finished_at=None, halted_at__lt=late).order_by("halted_at").first()
+    if since is None:
+        return []
+    detail = "orders may still work at the broker: see the halt's page, or call the trade desk"
+    return [{"name": "halt", "is_ok": False, "age_seconds": _seconds(now, since.halted_at), "detail": detail}]
 
 
 def _logins(now: datetime) -> list[Record]:

@@ -124,6 +124,7 @@ def report_of(halt: Halt) -> dict[str, Any]:
         "seconds_to_halt": _seconds(halt.started_at, halt.halted_at),
         "seconds_to_last_cancel": _seconds(halt.started_at, ended),
         "seconds_to_proof": _seconds(halt.started_at, halt.finished_at),
+        "in_flight_at_halt": halt.report.get("in_flight", []),
         "in_flight": trading.in_flight(halt.scope, halt.scope_id),
         "orders": [_fate(row) for row in rows],
         "still_open": sum(row.ended_at is None and row.action == HaltedOrder.Action.CANCEL for row in rows),
@@ -180,6 +181,9 @@ def _begin(
         halt.save(force_insert=True)
         details = {"scope": scope, "scope_id": scope_id, "mode": mode, "is_drill": is_drill}
         record("halt.started", actor=actor, subject_kind="halt", subject_id=halt.pk, details=details)
+    # Read after the commit: what was armed before it is listed, and nothing was armed after it.
+    halt.report = {"in_flight": trading.in_flight(scope, scope_id)}
+    halt.save(update_fields=["report"])
     return halt, before
 
 

@@ -78,6 +78,21 @@ def resume(request: HttpRequest) -> HttpResponse:
 
 
 @require_POST
+def reduce(request: HttpRequest) -> HttpResponse:
+    """Let only cancels and closes pass in a scope."""
+    demand(request, "orders.halt_trading")
+    attempt(
+        request,
+        "Only cancels and closes pass there now.",
+        trading.reduce_trading,
+        scope=request.POST.get("scope", TradingState.Scope.EVERYTHING),
+        scope_id=request.POST.get("scope_id", ""),
+        reason=request.POST.get("reason", "").strip() or "reduced from the console",
+    )
+    return redirect("console:resume")
+
+
+@require_POST
 def decide_resume(request: HttpRequest, request_id: UUID) -> HttpResponse:
     """The second person's yes or no to a resume."""
     demand(request, "orders.resume_trading")

@@ -42,6 +42,7 @@ urlpatterns = [
     path("duty/", _signed_in(duty.show_duty), name="duty"),
     path("halt/", _signed_in(stopping.halt), name="halt"),
     path("halts/<uuid:halt_id>/", _signed_in(stopping.show_halt), name="show_halt"),
+    path("reduce/", _signed_in(stopping.reduce), name="reduce"),
     path("resume/", _signed_in(stopping.resume), name="resume"),
     path("resume/<uuid:request_id>/", _signed_in(stopping.decide_resume), name="decide_resume"),
     path("orders/order/<uuid:order_id>/cancel/", _signed_in(stopping.cancel), name="cancel"),

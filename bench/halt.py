@@ -1,0 +1,87 @@
+"""The kill switch with many orders at rest: how long until nothing new leaves, and until no order works.
+
+The broker's own book is the judge of the second; the proof by two full lists, five seconds apart, is ours.
+Our own pace is lifted while the orders are placed, and stands again when trading is halted.
+"""
+
+import argparse
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from bench._report import note, report
+
+ORDERS, RUNS, WAIT_SECONDS = 200, 1, 60
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(prog="bench.halt", description=__doc__)
+    words.add_argument("--orders", type=int, default=ORDERS)
+    words.add_argument("--mode", default="cancel_all")
+    given = words.parse_args()
+    from tests.rig import Servers
+
+    servers = Servers.start()
+    root = Path(tempfile.mkdtemp(prefix="cerbero-bench-"))
+    try:
+        servers.migrate_template()
+        database = servers.create_database()
+        os.environ.update(servers.environment(database.name))
+        report("halt", [measured(root, given.orders, given.mode)])
+    finally:
+        from django.db import connection
+
+        connection.close()
+        connection.close_pool()
+        servers.stop()
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def measured(root: Path, count: int, mode: str) -> dict[str, Any]:
+    """One halt over `count` orders that rest."""
+    import django
+
+    django.setup()
+    from brokers import pacing
+    from orders import halting
+    from tests.orders import world as worlds
+    from tests.orders.test_halt_run import rest, working
+    from tests.simulator_process import start_simulator
+
+    sim = start_simulator(root / "simulator")
+    try:
+        sim.config(fill_delay=[0.01, 0.02], questions=[], per_side_limit=count + 1)
+        world = worlds.connect(sim)
+        pace, burst = pacing.REQUESTS_PER_SECOND, pacing.BURST
+        pacing.REQUESTS_PER_SECOND = pacing.BURST = 1000
+        rest(world, count)
+        pacing.REQUESTS_PER_SECOND, pacing.BURST = pace, burst
+        note(f"{len(working(world))} orders rest")
+        began = time.monotonic()
+        told = halting.halt_trading(
+            actor=world.person("bob"), mode=mode, reason="a measurement", wait_seconds=WAIT_SECONDS
+        )
+        seconds = time.monotonic() - began
+        changed = [row["updated_ms"] for row in sim.book()["orders"]]
+        arrived = [row["arrived_ms"] for row in sim.book()["orders"]]
+        started_ms = told["started_at"].timestamp() * 1000
+        return {
+            "what": mode,
+            "orders": count,
+            "halted_seconds": told["seconds_to_halt"],
+            "no_order_works_seconds": round((max(changed) - started_ms) / 1000, 3),
+            "proven_seconds": told["seconds_to_proof"],
+            "returned_seconds": round(seconds, 3),
+            "left_working": len(working(world)),
+            "arrived_after": sum(at > started_ms + told["seconds_to_halt"] * 1000 for at in arrived),
+            "no_working_orders": told["no_working_orders"],
+        }
+    finally:
+        sim.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Every door of the kill switch: the console, the tool, the terminal, health."""
+
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.test import Client
+from django.utils import timezone
+
+from cerbero import health
+from orders import tools
+from orders.models import Halt, TradingState
+from tests.orders.test_halt_run import finish, rest, working
+
+
+@pytest.fixture
+def busy(floor):
+    rest(floor, 2)
+    return floor
+
+
+@pytest.fixture
+def bob(busy):
+    bob = busy.people["bob"]
+    bob.user_permissions.add(Permission.objects.get(codename="view_tradingstate"))
+    client = Client()
+    client.force_login(bob)
+    return client
+
+
+def test_the_console_halts_and_shows_each_fate_and_both_claims(busy, bob):
+    assert b"cancel what opens, keep exits" in bob.get("/admin/halt/").content.lower()
+    form = {"scope": "1-everything:", "mode": "cancel_all", "reason": "odd fills"}
+    page = bob.post("/admin/halt/", form, follow=True)
+    assert b'http-equiv="refresh"' in page.content
+    assert page.content.count(b"AAPL") == 2
+    row = Halt.objects.get()
+    assert (row.by, row.reason, row.mode) == ("bob", "odd fills", "cancel_all")
+    finish(busy, {"halt_id": str(row.pk)})
+    page = bob.get(f"/admin/halts/{row.pk}/")
+    assert page.content.count(b"proven at") == 2
+    assert b'http-equiv="refresh"' not in page.content
+    assert working(busy) == set()
+
+
+def test_the_console_drills_one_account(busy, bob):
+    form = {
+        "scope": f"3-account:{busy.account.pk}",
+        "mode": "cancel_all",
+        "reason": "monthly",
+        "drill": "yes",
+    }
+    page = bob.post("/admin/halt/", form, follow=True)
+    assert page.content.count(b"would cancel") == 2
+    assert len(working(busy)) == 2
+    assert not TradingState.objects.exclude(state="active").exists()
+
+
+def test_the_console_reduces_and_refuses_nonsense(busy, bob):
+    bob.post("/admin/reduce/", {"scope": f"2-broker:{busy.login.broker}"}, follow=True)
+    assert not TradingState.objects.filter(state="reducing").exists()
+    bob.post("/admin/reduce/", {"scope": "2-broker", "scope_id": busy.login.broker, "reason": "thin"})
+    assert TradingState.objects.get(scope="2-broker").state == "reducing"
+    page = bob.post("/admin/halt/", {"scope": "9-moon:", "mode": "cancel_all"}, follow=True)
+    assert b"bad_input" in page.content
+    assert not Halt.objects.exists()
+
+
+def test_a_bot_halts_itself_by_the_tool(busy):
+    params = tools.HaltTrading(reason="confused", mode="cancel_all")
+    told = tools.halt_trading(busy.scanner, params)
+    assert working(busy) == set()
+    assert [row.action for row in told.orders] == ["cancel", "cancel"]
+    assert (told.state, told.no_working_orders, told.still_open) == ("halted", True, 0)
+
+
+def test_the_terminal_halts_while_the_web_is_down(busy, fresh_database):
+    words = ("halt_trading", "--reason", "odd", "--mode", "cancel_all", "--by", "bob", "--wait", "20")
+    done = fresh_database.manage(*words, "--scope", f"account:{busy.account.broker_account_id}")
+    assert "No working orders: proven. Flat: proven." in done.stdout
+    assert working(busy) == set()
+    fresh_database.manage("halt_trading", "--reason", "odd", "--scope", "bot:nobody", code=1)
+
+
+def test_health_names_a_halt_that_is_not_proven_in_time(desk):
+    long_ago = timezone.now() - timedelta(seconds=health.HALT_UNPROVEN_SECONDS + 5)
+    halt = {"scope": "1-everything", "mode": "cancel_all", "by": "bob", "reason": "x"}
+    Halt.objects.create(**halt, started_at=long_ago, halted_at=long_ago)
+    (record,) = health._halts(timezone.now())
+    assert (record["name"], record["is_ok"]) == ("halt", False)
+    Halt.objects.update(finished_at=timezone.now())
+    assert health._halts(timezone.now()) == []

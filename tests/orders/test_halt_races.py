@@ -1,0 +1,67 @@
+"""A halt while orders are being sent, and with many at rest; the simulator's own clock and book judge."""
+
+import threading
+import time
+from decimal import Decimal
+
+import pytest
+
+from brokers import pacing
+from orders import halting
+from orders.models import HaltMode, Order
+from tests.orders.test_halt_run import fates, finish, halt, rest, working
+from tests.rig import run_together
+
+
+@pytest.fixture
+def quick(floor, monkeypatch):
+    """Our own pace does not slow the preparation."""
+    monkeypatch.setattr(pacing, "REQUESTS_PER_SECOND", 500)
+    monkeypatch.setattr(pacing, "BURST", 500)
+    floor.sim.config(per_side_limit=500)
+    return floor
+
+
+@pytest.mark.parametrize("mode", [HaltMode.STOP_NEW, HaltMode.CANCEL_ALL])
+def test_nothing_but_what_was_in_flight_arrives_after_a_halt_returned(quick, mode):
+    price = (quick.near() * Decimal("0.98")).quantize(Decimal("0.01"))
+    for number in range(12):
+        quick.approved(limit_price=price, quantity=Decimal(number + 1))
+    sending = threading.Event()
+
+    def submissions():
+        for _ in range(6):
+            quick.turn()
+
+    def stop():
+        while not Order.objects.filter(status="accepted").exists():
+            time.sleep(0.01)
+        sending.set()
+        report = halting.halt_trading(actor=quick.person("bob"), mode=mode, reason="now", wait_seconds=0.3)
+        return report, time.time() * 1000
+
+    _, (report, returned_ms) = run_together(submissions, stop)
+    assert sending.is_set()
+    late = {row["cOID"] for row in quick.at_broker() if row["arrived_ms"] > returned_ms}
+    assert late <= set(report["in_flight_at_halt"])
+    assert 0 < len(quick.at_broker()) < 12
+    if mode == HaltMode.CANCEL_ALL:
+        assert finish(quick, report)["no_working_orders"]
+        assert working(quick) == set()
+
+
+def test_two_halts_at_once_both_end_in_proof(quick):
+    rest(quick, 4)
+    reports = run_together(*[lambda: halt(quick, HaltMode.CANCEL_ALL, wait_seconds=1)] * 2)
+    assert [finish(quick, report)["no_working_orders"] for report in reports] == [True, True]
+
+
+def test_forty_orders_are_gone_within_seconds(quick, monkeypatch):
+    rest(quick, 40)
+    monkeypatch.undo()
+    report = finish(quick, halt(quick))
+    assert working(quick) == set()
+    assert list(fates(report).values()) == [("cancel", "canceled")] * 40
+    assert report["seconds_to_halt"] < 1
+    assert report["seconds_to_last_cancel"] < 10
+    assert report["no_working_orders"]
