@@ -35,7 +35,7 @@ def main() -> None:
         from django.db import connection
 
         connection.close()
-        connection.close_pool()
+        connection.close_pool()  # type: ignore[attr-defined]
         servers.stop()
         shutil.rmtree(root, ignore_errors=True)
 

@@ -73,10 +73,7 @@ def strike(
     `listed` is a full list read this moment; orders that were not placed here are known from it alone.
     Raises BrokerError when the broker cannot be asked; what was not asked for is asked for next time.
     """
-    known = ours(halt, login)
-    if listed is None and halt.mode == HaltMode.STOP_AND_CANCEL_OPENING and len(known) > SINGLES_MAX:
-        listed = _list_if_it_can_be_read(broker)
-    resting = [*known, *foreign(halt, login, listed or [])]
+    resting = [*ours(halt, login), *foreign(halt, login, listed or [])]
     for account in accounts_of(halt.scope, halt.scope_id).filter(login=login):
         mine = [each for each in resting if each.account == account]
         if mine or _is_first_sweep(halt, account):
@@ -180,13 +177,6 @@ def _held(account: Account, broker: Broker) -> Held:
         log.warning("a halt judges by stored positions", extra={"code": problem.code})
         return dict(account.positions.exclude(quantity=0).values_list("broker_instrument_id", "quantity"))
     return {row.broker_instrument_id: row.quantity for row in rows if row.quantity}
-
-
-def _list_if_it_can_be_read(broker: Broker) -> list[OrderReport] | None:
-    try:
-        return broker.open_orders()
-    except (BrokerUnavailable, BrokerRejected):
-        return None
 
 
 def _note(halt: Halt, mine: list[Resting], go: list[Resting], held: Held) -> None:

@@ -6,10 +6,12 @@ orders loop goes on until everything is proven, and afterwards cancels what stil
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import datetime
 from time import monotonic
 from typing import Any
+from uuid import UUID
 
 from django.db import connections, transaction
 from django.utils import timezone
@@ -37,6 +39,9 @@ WAIT_SECONDS = 10.0
 LIST_SECONDS = 5
 ROUND_SECONDS = 0.25
 CLOSES_MAX = 10
+
+# One pursuit at a time for a login in this process.
+_aside: dict[UUID, threading.Thread] = {}
 
 
 def halt_trading(
@@ -76,7 +81,17 @@ def stay_armed(*, actor: Actor) -> None:
     logins = {login.pk: login for halt in unproven for login in proving.logins_of(halt)}
     for login in logins.values():
         mine = [halt for halt in unproven if proving.logins_of(halt).filter(pk=login.pk).exists()]
-        pursue(actor, login, mine)
+        _pursue_aside(actor, login, mine)
+
+
+def _pursue_aside(actor: Actor, login: Login, halts: list[Halt]) -> None:
+    """Not in the loop's own thread: full lists wait for their turn, and other logins' orders must not."""
+    before = _aside.get(login.pk)
+    if before is not None and before.is_alive():
+        return
+    thread = threading.Thread(target=_guarded, args=(pursue, actor, login, halts), daemon=True)
+    _aside[login.pk] = thread
+    thread.start()
 
 
 def pursue(actor: Actor, login: Login, halts: Iterable[Halt]) -> None:
@@ -191,7 +206,7 @@ def _set_to_work(actor: Actor, halt: Halt, wait_seconds: float) -> None:
     """A thread a login: a broker that hangs keeps neither the others nor the caller waiting."""
     deadline = monotonic() + wait_seconds
     threads = [
-        threading.Thread(target=_work, args=(actor, halt, login, deadline), daemon=True)
+        threading.Thread(target=_guarded, args=(_pursue_until, actor, login, [halt], deadline), daemon=True)
         for login in proving.logins_of(halt)
     ]
     for thread in threads:
@@ -202,21 +217,29 @@ def _set_to_work(actor: Actor, halt: Halt, wait_seconds: float) -> None:
         proving.conclude(actor, halt)
 
 
-def _work(actor: Actor, halt: Halt, login: Login, deadline: float) -> None:
-    pause = threading.Event()
+def _guarded(work: Callable[..., None], actor: Actor, login: Login, halts: list[Halt], *more: Any) -> None:
+    """A thread's body: whatever breaks is said in the report, and the orders loop tries again."""
     try:
-        while monotonic() < deadline:
-            mine = Halt.objects.filter(pk=halt.pk, finished_at=None, released_at=None).first()
-            if mine is None or (mine.is_drill and proving.lists_of(mine, login)):
-                return
-            pursue(actor, login, [mine])
-            pause.wait(ROUND_SECONDS)
+        work(actor, login, halts, *more)
     except Exception:
-        # The orders loop goes on with it; whoever asked must not be left without an answer.
-        log.exception("a halt's cancels broke off")
-        note_problem(halt, login, InternalError())
+        log.exception("a halt's cancels broke off", extra={"login": login.name})
+        with suppress(Exception):
+            for halt in halts:
+                note_problem(halt, login, InternalError())
     finally:
         connections.close_all()
+
+
+def _pursue_until(actor: Actor, login: Login, halts: list[Halt], deadline: float) -> None:
+    pause = threading.Event()
+    while monotonic() < deadline:
+        keys = [halt.pk for halt in halts]
+        mine = list(Halt.objects.filter(pk__in=keys, finished_at=None, released_at=None))
+        mine = [halt for halt in mine if not (halt.is_drill and proving.lists_of(halt, login))]
+        if not mine:
+            return
+        pursue(actor, login, mine)
+        pause.wait(ROUND_SECONDS)
 
 
 def _look(actor: Actor, login: Login, halts: list[Halt], broker: Broker) -> None:

@@ -123,7 +123,7 @@ def is_live(scope: str, scope_id: str) -> bool:
     if not TradingState.objects.filter(scope=scope, scope_id=scope_id).exists():
         return False
     if scope == Scope.BOT:
-        return Bot.objects.filter(pk=scope_id or None, environment=Environment.LIVE).exists()
+        return Bot.objects.filter(pk=scope_id, environment=Environment.LIVE).exists()
     accounts = accounts_of(scope, scope_id).exclude(environment=Environment.PAPER)
     return accounts.filter(login__is_enabled=True).exists()
 

@@ -260,11 +260,11 @@ def test_halting_asks_first_then_shows_on_every_page_until_it_is_resumed(desk: A
     from orders.models import TradingState
 
     bob = browse("bob")
-    assert "Halt everything now" in page(bob, "/admin/halt/")
+    assert "Halt now" in page(bob, "/admin/halt/")
     assert TradingState.objects.exclude(state="active").count() == 0
     text = post(bob, "/admin/halt/", reason="strange fills")
     assert TradingState.objects.get(scope="1-everything").state == "halted"
-    assert "Trading is halted everywhere" in text
+    assert "Trading is halted. Nothing new leaves." in text
     assert "strange fills" in page(bob, "/live/")
 
 

@@ -112,6 +112,19 @@ def test_o09_cancelling_everything_is_not_a_cancel(desk):
     assert desk.find(terms.client_order_id).state is BrokerOrderState.ACCEPTED
 
 
+def test_o18_one_call_cancels_all_of_an_account_and_nothing_of_another(desk):
+    first, second = order(), order()
+    other = desk.broker.listed_accounts().broker_account_ids[1]
+    ids = [desk.broker.place(desk.account, [each]).orders[0].broker_order_id for each in (first, second)]
+    (kept,) = desk.broker.place(other, [order()]).orders
+    desk.broker.cancel_all(desk.account)
+    for broker_order_id in ids:
+        eventually(lambda each=broker_order_id: desk.broker.order(each).state is BrokerOrderState.CANCELED)
+    assert desk.broker.order(kept.broker_order_id).state is BrokerOrderState.ACCEPTED
+    with pytest.raises(ValueError, match="id"):
+        desk.broker.cancel_all("../1")
+
+
 def test_o10_a_bracket_is_one_request_and_its_children_name_their_parent(desk):
     desk.sim.config(price_limit_percent=90)
     parent = order()
