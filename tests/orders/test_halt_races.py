@@ -26,7 +26,7 @@ def quick(floor, monkeypatch):
 def test_nothing_but_what_was_in_flight_arrives_after_a_halt_returned(quick, mode):
     price = (quick.near() * Decimal("0.98")).quantize(Decimal("0.01"))
     for number in range(12):
-        quick.approved(limit_price=price, quantity=Decimal(number + 1))
+        quick.approved(limit_price=price, quantity=Decimal(number + 10))
     sending = threading.Event()
 
     def submissions():

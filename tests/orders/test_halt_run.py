@@ -26,7 +26,7 @@ def rest(world, count, **changes):
     """Approved orders that rest at the broker, well away from the market."""
     price = (world.near() * Decimal("0.98")).quantize(Decimal("0.01"))
     tickets = [
-        world.approved(limit_price=price - Decimal("0.01") * n, quantity=Decimal(n + 1), **changes)
+        world.approved(limit_price=price - Decimal("0.01") * n, quantity=Decimal(n + 10), **changes)
         for n in range(count)
     ]
     until(lambda: world.turn() or {world.order(each).status for each in tickets} == {"accepted"}, 20)

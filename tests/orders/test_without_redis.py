@@ -8,7 +8,7 @@ from brokers import sessions
 from brokers.sessions import keep_session
 from cerbero import access, embedded
 from cerbero.leases import ClockTime
-from orders import services, trading
+from orders import halting, services
 from tests.orders.world import until
 
 
@@ -30,7 +30,7 @@ def test_an_order_is_proposed_approved_sent_and_canceled_and_trading_halted(floo
     services.cancel_order(actor=floor.scanner, order_id=order.pk)
     until(lambda: floor.reconcile() or floor.turn() or ticket.orders.filter(status="canceled").exists())
     waiting = floor.approved(limit_price=(floor.near() * Decimal("0.98")).quantize(Decimal("0.01")))
-    trading.halt_trading(actor=access.system("test"), reason="a drill")
+    halting.halt_trading(mode="stop_new", actor=access.system("test"), reason="a drill")
     floor.turn()
     waiting.refresh_from_db()
     assert (waiting.status, len(floor.at_broker())) == ("allowed", 1)
