@@ -139,8 +139,9 @@ def report_of(halt: Halt) -> dict[str, Any]:
         "seconds_to_halt": _seconds(halt.started_at, halt.halted_at),
         "seconds_to_last_cancel": _seconds(halt.started_at, ended),
         "seconds_to_proof": _seconds(halt.started_at, halt.finished_at),
-        "in_flight_at_halt": halt.report.get("in_flight", []),
-        "in_flight": trading.in_flight(halt.scope, halt.scope_id),
+        # As the halt found them, and what of them and of closes since is not settled yet.
+        "in_flight": halt.report.get("in_flight", []),
+        "unsettled": trading.in_flight(halt.scope, halt.scope_id),
         "orders": [_fate(row) for row in rows],
         "still_open": sum(row.ended_at is None and row.action == HaltedOrder.Action.CANCEL for row in rows),
         "kept": sum(row.ended_at is None and row.action == HaltedOrder.Action.KEEP for row in rows),

@@ -18,7 +18,9 @@ SESSION_FLAG = "stepped_up_at"
 
 # Posting to these asks; of a form that only ever adds, opening it does, too, so that nothing typed is lost.
 # One's own password is asked for by its own form.
-_ADMIN_FORMS = re.compile(r"admin:(?!password_change)\w+_(add|change|changelist)|admin:auth_user_password_change")
+_ADMIN_FORMS = re.compile(
+    r"admin:(?!password_change)\w+_(add|change|changelist)|admin:auth_user_password_change"
+)
 _NAMED = {
     "admin:account_live",
     "admin:account_questions",

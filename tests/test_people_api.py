@@ -260,7 +260,7 @@ def test_no_route_decides_by_token(desk: Any) -> None:
 
 def test_no_service_decides_by_token_either(desk: Any) -> None:
     """Past every door: the services know who a token is."""
-    from orders import services, trading
+    from orders import halting, services, trading
 
     ticket = desk.place()
     desk.people["bob"].groups.set(Group.objects.filter(name__in=GROUPS))
@@ -276,7 +276,7 @@ def test_no_service_decides_by_token_either(desk: Any) -> None:
             act()
     read = Actor(**{**vars(token), "scopes": frozenset({"read"})})
     with pytest.raises(ScopeMissing):
-        trading.halt_trading(actor=read, reason="stop")
+        halting.halt_trading(actor=read, reason="stop")
     assert Entry.objects.filter(event="decision.refused", details__code="sign_in_required").exists()
 
 

@@ -8,7 +8,7 @@ from rest_framework import serializers
 from brokers.base import OrderType, Side, TimeInForce
 from cerbero.models import Decision
 from orders.api.wire import Amount
-from orders.models import Execution, Limits, Order, Position, Ticket, TradingState
+from orders.models import Execution, HaltMode, Limits, Order, Position, Ticket, TradingState
 from orders.standing import Mandate, PolicyVersion
 
 _ACCOUNT = r"^[A-Za-z0-9]{1,32}$"
@@ -283,9 +283,21 @@ class Scoped(Body):
         return values | {"scope": by_label[values["scope"]]}
 
 
-class Halted(serializers.Serializer):
-    """What a halt answers: the client order ids whose outcome is not known yet."""
+class HaltBody(Scoped):
+    mode = serializers.ChoiceField(HaltMode.values, default=HaltMode.STOP_AND_CANCEL_OPENING)
+    is_drill = serializers.BooleanField(default=False)
 
+
+class Halted(serializers.Serializer):
+    """A halt so far; the two claims are true only when the broker proved them."""
+
+    halt_id = serializers.UUIDField()
+    mode = serializers.CharField()
+    still_open = serializers.IntegerField()
+    kept = serializers.IntegerField()
+    no_working_orders = serializers.BooleanField()
+    flat = serializers.BooleanField()
+    finished_at = serializers.DateTimeField(allow_null=True)
     state = serializers.CharField()
     scope = serializers.CharField()
     scope_id = serializers.CharField()

@@ -14,7 +14,7 @@ from rest_framework.response import Response
 
 from audit.services import record
 from brokers.models import Instrument
-from orders import services, trading
+from orders import halting, services, trading
 from orders.api import filters, shapes
 from orders.api.callers import Rule
 from orders.models import Execution, Limits, Order, Position, Ticket, TradingState
@@ -199,11 +199,11 @@ class TradingStates(Reads):
         "resume": Rule("orders.resume_trading"),
     }
 
-    @extend_schema(request=shapes.Scoped, responses=shapes.Halted)
+    @extend_schema(request=shapes.HaltBody, responses=shapes.Halted)
     @action(detail=False, methods=["post"])
     def halt(self, request: Any) -> Response:
-        """Stop everything new in a scope. What is in flight is listed."""
-        done = self.act(request, shapes.Scoped, trading.halt_trading)
+        """Stop everything new in a scope, and cancel by mode. What is in flight and still open is listed."""
+        done = self.act(request, shapes.HaltBody, halting.halt_trading)
         return Response({name: done[name] for name in shapes.Halted().fields})
 
     @extend_schema(request=shapes.Scoped, responses=shapes.StateRow)

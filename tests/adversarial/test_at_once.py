@@ -11,7 +11,7 @@ from django.db import connections
 from cerbero import access
 from cerbero.errors import CerberoError
 from cerbero.models import Decision, DecisionRequest
-from orders import services, trading
+from orders import halting, services, trading
 from orders.models import Attempt, Order, Ticket
 from tests.adversarial.siege import turn_once
 from tests.rig import run_together
@@ -122,7 +122,7 @@ def test_nothing_leaves_after_a_halt_returned(siege, attempt):
     working = threading.Thread(target=work)
     working.start()
     threading.Event().wait(0.3)
-    halted = trading.halt_trading(actor=ME, reason="attack")
+    halted = halting.halt_trading(mode="stop_new", actor=ME, reason="attack")
     before = len(siege.arrivals())
     threading.Event().wait(0.7)
     stop.set()

@@ -15,14 +15,14 @@ from cerbero.access import issue_token
 from cerbero.errors import LeaseLost
 from cerbero.models import AccessToken, Bot, Lease, User
 from cerbero.tokens import revoke
-from orders import recheck, services, submission, trading
+from orders import halting, recheck, services, submission, trading
 from orders.models import Attempt, Limits, Order, Ticket, TradingState
 
 ME = access.system("orders")
 
 
 def _halt(siege: Any, scope: str, scope_id: str = "") -> None:
-    trading.halt_trading(actor=ME, scope=scope, scope_id=scope_id, reason="attack")
+    halting.halt_trading(mode="stop_new", actor=ME, scope=scope, scope_id=scope_id, reason="attack")
 
 
 def _revoke(siege: Any) -> None:
@@ -152,7 +152,7 @@ def test_a_halt_waits_for_whoever_is_arming_and_lists_it(siege, attempt, monkeyp
         connections.close_all()
 
     def halt() -> None:
-        listed.update(trading.halt_trading(actor=ME, reason="attack"))
+        listed.update(halting.halt_trading(mode="stop_new", actor=ME, reason="attack"))
         connections.close_all()
 
     monkeypatch.setattr(submission, "record", pause)
@@ -184,7 +184,7 @@ def test_nobody_says_yes_to_the_broker_after_a_halt_or_a_cancel(siege, attempt, 
     def place_then_change(self: IbkrClient, *words: Any) -> Any:
         answer = place(self, *words)
         if change == "halted":
-            trading.halt_trading(actor=ME, reason="attack")
+            halting.halt_trading(mode="stop_new", actor=ME, reason="attack")
         else:
             services.cancel_order(actor=siege.desk.scanner, order_id=siege.desk.order(ticket).pk)
         return answer

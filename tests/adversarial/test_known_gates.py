@@ -27,7 +27,7 @@ from cerbero.errors import (
 )
 from cerbero.models import Decision
 from cerbero.tool import TOOLS
-from orders import services, trading
+from orders import halting, services, trading
 from orders.models import Attempt, Limits, Ticket
 from tests.rig import BASE_DIR, run_together
 from tests.source import sources, tree
@@ -106,7 +106,7 @@ def test_g06_the_gate_keeps_nobody_from_reducing_risk(siege, attempt):
     siege.sim.config(fills="normal")
     resting = siege.approved()
     siege.turn()
-    trading.halt_trading(actor=ME, reason="attack")
+    halting.halt_trading(mode="stop_new", actor=ME, reason="attack")
     Limits.objects.update(quantity_max=0, notional_max=0)
     services.cancel_order(actor=siege.desk.person("bob"), order_id=siege.desk.order(resting).pk)
     close = services.close_position(
@@ -245,7 +245,7 @@ def test_g13_an_unknown_question_is_answered_no(siege, attempt):
 def test_g14_no_order_comes_after_the_kill(siege, attempt):
     tickets = [siege.approved(quantity=1 + index) for index in range(3)]
     attempt.on(*tickets)
-    halted = trading.halt_trading(actor=ME, reason="attack")
+    halted = halting.halt_trading(mode="stop_new", actor=ME, reason="attack")
     ours = Attempt.objects.filter(ticket__in=tickets, client_order_id__in=halted["in_flight"])
     assert not ours.exists()
     for _ in range(3):

@@ -11,6 +11,7 @@ from cerbero import health
 from orders import tools
 from orders.models import Halt, TradingState
 from tests.orders.test_halt_run import finish, rest, working
+from tests.orders.world import until
 
 
 @pytest.fixture
@@ -69,9 +70,10 @@ def test_the_console_reduces_and_refuses_nonsense(busy, bob):
 def test_a_bot_halts_itself_by_the_tool(busy):
     params = tools.HaltTrading(reason="confused", mode="cancel_all")
     told = tools.halt_trading(busy.scanner, params)
-    assert working(busy) == set()
+    until(lambda: not working(busy))
     assert [row.action for row in told.orders] == ["cancel", "cancel"]
-    assert (told.state, told.no_working_orders, told.still_open) == ("halted", True, 0)
+    assert told.state == "halted"
+    assert finish(busy, {"halt_id": str(told.halt_id)})["no_working_orders"]
 
 
 def test_the_terminal_halts_while_the_web_is_down(busy, fresh_database):

@@ -88,7 +88,7 @@ def _told(report: dict[str, Any]) -> str:
         f"  {row['action']}  {row['what']} ({row['broker_order_id']}): {row['fate']}"
         for row in report["orders"]
     ]
-    lines += [f"In flight: {each}" for each in report["in_flight"]]
+    lines += [f"In flight: {each}" for each in report["unsettled"]]
     lines += [
         f"CANNOT REACH {each['login']}: {each['message']} ({each['tries']} tries). Call the trade desk, or use "
         "`manage.py break_glass`."
