@@ -11,7 +11,7 @@ from django.db import connections
 from cerbero import access
 from cerbero.errors import CerberoError
 from cerbero.models import Decision, DecisionRequest
-from orders import halting, services, trading
+from orders import halting, services
 from orders.models import Attempt, Order, Ticket
 from tests.adversarial.siege import turn_once
 from tests.rig import run_together
