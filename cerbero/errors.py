@@ -190,12 +190,6 @@ class TradingHalted(CerberoError):
     code, status = "trading_halted", 409
 
 
-class SecondPersonNeeded(CerberoError):
-    """Live trading is resumed by two people: ask for it with a reason, and another person decides."""
-
-    code, status = "second_person_needed", 409
-
-
 class LiveTradingDenied(CerberoError):
     """This live account is not cleared for trading; the details name what is missing."""
 

@@ -7,7 +7,7 @@ from audit.services import record
 from brokers.models import Account
 from brokers.reports import notify_orders
 from cerbero.access import Actor, user_of
-from cerbero.errors import NotFound, PermissionMissing, SecondPersonNeeded, StateConflict, TradingHalted
+from cerbero.errors import NotFound, PermissionMissing, StateConflict, TradingHalted
 from cerbero.leases import ClockTime
 from cerbero.models import Bot, Environment
 from orders.lifecycle import UNSETTLED
@@ -93,11 +93,11 @@ def reduce_trading(*, actor: Actor, scope: str = Scope.EVERYTHING, scope_id: str
 def resume_trading(*, actor: Actor, scope: str = Scope.EVERYTHING, scope_id: str = "", reason: str) -> None:
     """Make a scope active again: a person with the permission, never a bot.
 
-    Raises SecondPersonNeeded where money is live: ask with `resuming.request_resume`, another decides.
+    Raises StateConflict where money is live: ask with `resuming.request_resume`, another decides.
     """
     require_permission(actor, "orders.resume_trading")
     if is_live(scope, scope_id):
-        raise SecondPersonNeeded(scope=scope, scope_id=scope_id)
+        raise StateConflict("Live trading is resumed by two people: ask, and another decides.", scope=scope)
     with transaction.atomic(durable=True):
         activate(actor, scope, scope_id, reason)
 

@@ -8,7 +8,6 @@ from cerbero.errors import (
     DigestMismatch,
     NotFound,
     PermissionMissing,
-    SecondPersonNeeded,
     SelfApproval,
     StateConflict,
     TradingHalted,
@@ -49,7 +48,7 @@ def decide(desk, who, request, *, is_yes=True, **changes):
 
 
 def test_a_live_scope_is_not_resumed_by_one_person(live):
-    with pytest.raises(SecondPersonNeeded):
+    with pytest.raises(StateConflict):
         trading.resume_trading(actor=live.person("bob"), reason="fine")
     assert state() == "halted"
 
