@@ -97,7 +97,7 @@ def test_a_person_closes_while_halted_and_two_presses_are_one_close(
     fresh_database: Any, fresh_simulator: Any
 ) -> None:
     from brokers.connections import close_connections
-    from orders import trading
+    from orders import halting
 
     fresh_simulator.config(fill_delay=[0.01, 0.02], questions=[])
     desk = world.connect(fresh_simulator)
@@ -105,7 +105,7 @@ def test_a_person_closes_while_halted_and_two_presses_are_one_close(
     desk.turn()
     world.until(lambda: desk.reconcile() or desk.turn() or desk.order(ticket).status == "filled", 20)
     row = Position.objects.get(broker_instrument_id=world.AAPL)
-    trading.halt_trading(actor=desk.person("bob"), reason="test")
+    halting.halt_trading(mode="stop_new", actor=desk.person("bob"), reason="test")
     bob = sign_in(desk)
     key = re.search(r'name="key" value="([\w-]+)"', text_of(bob.get(path_of(row))))
     assert key
