@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from cerbero.errors import CerberoError
-from orders import services, trading
+from orders import halting, services, trading
 from orders.canonical import ticket_digest
 from orders.models import Attempt, Order, Ticket
 
@@ -75,7 +75,7 @@ class Desk(RuleBasedStateMachine):
 
     @rule()
     def halt(self) -> None:
-        halted = trading.halt_trading(actor=self.siege.desk.person("bob"), reason="property")
+        halted = halting.halt_trading(mode="stop_new", actor=self.siege.desk.person("bob"), reason="property")
         if self.in_flight is None:
             self.in_flight = self._booked().keys() | set(halted["in_flight"])
 
