@@ -20,10 +20,10 @@ from cerbero import tokens
 from cerbero.access import DEFAULT_SCOPES, SCOPES, person
 from cerbero.errors import StateConflict
 from cerbero.models import AccessToken, Bot, Decision, DecisionRequest, User
+from cerbero.people import changes
 from cerbero.site import AuditedAdmin, ReadOnlyAdmin
 from orders.templatetags.console import environment_cell
 from orders.trading import ensure_states
-from people import changes
 
 admin.site.unregister(Group)
 

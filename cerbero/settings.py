@@ -156,9 +156,9 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "cerbero.apps.CerberoConfig",
     "audit",
-    "people",
+    "cerbero.people",
     "brokers",
-    "notices",
+    "orders.notices",
     "orders",
     "keyrotation",
 ]
@@ -174,9 +174,9 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "people.middleware.end_idle_sessions",
+    "cerbero.people.middleware.end_idle_sessions",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "people.middleware.ask_once_a_shift",
+    "cerbero.people.middleware.ask_once_a_shift",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
@@ -220,7 +220,7 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _secure
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 
-AUTHENTICATION_BACKENDS = ["people.backend.GroupsBackend"]
+AUTHENTICATION_BACKENDS = ["cerbero.people.backend.GroupsBackend"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {
@@ -261,11 +261,15 @@ CELERY_TASK_TIME_LIMIT = 120
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
     "announce_decisions": {
-        "task": "notices.tasks.announce_decisions",
+        "task": "orders.notices.tasks.announce_decisions",
         "schedule": 3.0,
         "options": {"expires": 3},
     },
-    "deliver_notices": {"task": "notices.tasks.deliver_notices", "schedule": 3.0, "options": {"expires": 3}},
+    "deliver_notices": {
+        "task": "orders.notices.tasks.deliver_notices",
+        "schedule": 3.0,
+        "options": {"expires": 3},
+    },
     "keep_sessions": {"task": "brokers.tasks.keep_sessions", "schedule": 5.0, "options": {"expires": 5}},
     "refresh_tokens": {"task": "brokers.tasks.refresh_tokens", "schedule": 60.0, "options": {"expires": 60}},
     "reconcile_accounts": {

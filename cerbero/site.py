@@ -14,8 +14,8 @@ from django.http import HttpRequest, HttpResponse
 from audit.services import record
 from cerbero.access import person
 from cerbero.models import User
-from people import sessions
-from people.signing_in import ThrottledForm, remember_device
+from cerbero.people import sessions
+from cerbero.people.signing_in import ThrottledForm, remember_device
 
 
 class CerberoAdminSite(AdminSite):

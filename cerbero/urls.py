@@ -13,7 +13,7 @@ urlpatterns = [
     path("admin/health/", admin.site.admin_view(console.health_page), name="health_page"),
     # Before the admin's own, which ends in a catch-all.
     path("admin/", include("orders.admin.urls")),
-    path("admin/", include("people.admin.urls")),
+    path("admin/", include("cerbero.people.admin.urls")),
     path("admin/", admin.site.urls),
     # Of people only: the bots' port has no such address.
     path("api/", include("orders.api.urls")),

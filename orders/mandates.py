@@ -22,11 +22,11 @@ from cerbero.access import Actor, user_of
 from cerbero.errors import AlreadyDecided, MandateRefused, NotFound, NotProven
 from cerbero.lifecycle import transition
 from cerbero.models import Bot, DecisionRequest, DecisionStatus
+from cerbero.people import signing
 from orders import policies, policy, trading
 from orders.canonical import digest_of, plain
 from orders.lifecycle import MANDATE, AttemptStatus, TicketStatus
 from orders.models import Allowance, Mandate, Order, Ticket
-from people import signing
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def decide_mandate(
 
 
 def ask_signature(*, actor: Actor, mandate_id: UUID, digest: str) -> dict[str, Any]:
-    """What a passkey is to sign for a yes to this mandate. Raises as people.signing.ask does."""
+    """What a passkey is to sign for a yes to this mandate. Raises as cerbero.people.signing.ask does."""
     trading.require_permission(actor, "orders.decide_ticket")
     mandate = Mandate.objects.filter(pk=mandate_id).exclude(request=None).first()
     if mandate is None or mandate.request_id is None:

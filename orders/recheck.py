@@ -17,6 +17,7 @@ from cerbero.errors import (
     TradingHalted,
 )
 from cerbero.models import DecisionRequest
+from cerbero.people import signing
 from orders import judging, mandates, policies, policy, risk, trading
 from orders.canonical import ticket_digest
 from orders.closing import closable, position_now
@@ -25,7 +26,6 @@ from orders.lifecycle import OrderStatus, TicketStatus
 from orders.models import Allowance, Order, Ticket
 from orders.tickets import require_live
 from orders.trading import must_be_signed
-from people import signing
 
 # A close needs no approval, so nothing else ends its wait.
 CLOSE_WAITS_SECONDS = 60

@@ -27,6 +27,7 @@ from cerbero.errors import (
 )
 from cerbero.lifecycle import transition
 from cerbero.models import DecisionRequest, DecisionStatus
+from cerbero.people import signing
 from orders import judging, mandates, policies, policy, risk, trading
 from orders.canonical import plain
 from orders.closing import closable, position_now
@@ -47,7 +48,6 @@ from orders.tickets import (
     sender,
     terms_of,
 )
-from people import signing
 
 
 def place_order(*, actor: Actor, proposal: Proposal) -> Ticket:
@@ -125,7 +125,7 @@ def close_position(
 
 
 def ask_signature(*, actor: Actor, ticket_id: UUID, digest: str) -> dict[str, Any]:
-    """What a passkey is to sign for a yes to this ticket, for two minutes. Raises as people.signing.ask does."""
+    """What a passkey is to sign for a yes to this ticket, for two minutes. Raises as cerbero.people.signing.ask does."""
     actor.require_session()
     trading.require_permission(actor, "orders.decide_ticket")
     ticket = Ticket.objects.filter(pk=ticket_id).exclude(request=None).first()

@@ -115,7 +115,7 @@ def stepped_up(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     """
     from django.test import Client
 
-    from people import step_up
+    from cerbero.people import step_up
 
     if request.node.get_closest_marker("asks"):
         return

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.rig import BASE_DIR
 
-PACKAGES = ("cerbero", "audit", "people", "brokers", "notices", "orders", "keyrotation")
+PACKAGES = ("cerbero", "audit", "brokers", "orders", "keyrotation")
 
 
 @cache

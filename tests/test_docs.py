@@ -26,7 +26,7 @@ FOLDERS = (
     "cerbero",
     "audit",
     "brokers",
-    "notices",
+    "orders.notices",
     "orders",
     "keyrotation",
     "tests",

@@ -8,7 +8,7 @@ from django.contrib.auth.models import Group
 from django.test import Client
 
 from audit.models import Entry
-from notices.models import Duty, Webhook
+from orders.notices.models import Duty, Webhook
 from tests.orders import world
 
 

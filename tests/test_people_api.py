@@ -209,7 +209,7 @@ def acting() -> Iterator[tuple[str, str, int]]:
             by_token = act in may and act in REDUCES
             yield f"{role}+all", act, let_in.get(act, 422) if by_token else 403
             yield f"{role}+read", act, 403
-    for act in REDUCES:
+    for act in sorted(REDUCES):
         yield f"Approver+{act}", act, let_in.get(act, 422)
     for act in ACTS:
         yield "nobody", act, 401

@@ -15,9 +15,9 @@ from audit.models import Entry
 from brokers.models import Account, Login, Quote
 from cerbero.errors import ConfirmationNeeded, FeedDead
 from cerbero.models import Decision
-from notices.models import Seen
 from orders import services
 from orders.models import Ticket
+from orders.notices.models import Seen
 from tests.orders import world
 
 QUEUE = "/admin/queue/"
@@ -148,7 +148,7 @@ def test_what_stood_on_a_screen_is_told_to_the_others(desk: Any, browse: Any) ->
 
 
 def test_the_page_says_who_is_on_duty_and_when_nobody_is(desk: Any, browse: Any) -> None:
-    from notices import duty
+    from orders.notices import duty
 
     assert "nobody is on duty" in text_of(browse("bob").get(QUEUE))
     duty.go_on_duty(actor=desk.person("bob"), hours=1)

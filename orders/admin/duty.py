@@ -7,9 +7,9 @@ from django.shortcuts import redirect
 from django.views.decorators.http import require_http_methods
 
 from cerbero.errors import BadInput
-from notices import duty
-from notices.models import Duty
 from orders.admin.acting import actor_of, attempt, demand, page
+from orders.notices import duty
+from orders.notices.models import Duty
 
 PERMISSION = "notices.take_duty"
 

@@ -14,15 +14,15 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from cerbero.errors import CerberoError
+from cerbero.people.passkeys import answered
 from cerbero.refusals import refuse
-from notices import announcing
-from notices.duty import on_duty
 from orders import queue, services
 from orders.admin.acting import actor_of, attempt, demand, page
 from orders.models import Ticket
+from orders.notices import announcing
+from orders.notices.duty import on_duty
 from orders.presentation import MISSING, decimal, number, price
 from orders.trading import must_be_signed
-from people.passkeys import answered
 
 
 @require_GET

@@ -15,6 +15,7 @@ from brokers.models import Account, Instrument
 from cerbero import decisions
 from cerbero.errors import BadInput, CerberoError, MalformedRequest
 from cerbero.models import Bot
+from cerbero.people.passkeys import answered
 from cerbero.plain import loads
 from cerbero.refusals import refuse
 from orders import mandates, policies, policy
@@ -22,7 +23,6 @@ from orders.admin.acting import actor_of, attempt, demand, page, told
 from orders.admin.proposing import amount, choices
 from orders.models import Mandate, PolicyVersion
 from orders.settled import as_json, as_text, used
-from people.passkeys import answered
 
 both = require_http_methods(["GET", "POST"])
 

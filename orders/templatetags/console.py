@@ -16,10 +16,10 @@ from django.utils.safestring import SafeString
 
 from brokers.models import Account, Login, SessionState
 from cerbero.models import Bot
+from cerbero.people import announcing
 from orders import market, presentation, queue
 from orders.lifecycle import AttemptStatus
 from orders.models import Attempt, Drift, TradingState
-from people import announcing
 
 register = template.Library()
 register.filter("clock", presentation.clock)

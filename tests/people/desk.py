@@ -12,10 +12,10 @@ from brokers.models import LiveClearance
 from cerbero import access
 from cerbero.embedded import OWNER
 from cerbero.models import DecisionStatus, User
+from cerbero.people import changes, passkeys
+from cerbero.people.models import PersonChange
 from orders import services
 from orders.models import Ticket
-from people import changes, passkeys
-from people.models import PersonChange
 from tests.orders import world
 from tests.orders.world import World
 from tests.people.authenticator import Authenticator

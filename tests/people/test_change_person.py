@@ -23,8 +23,8 @@ from cerbero.errors import (
     SelfApproval,
 )
 from cerbero.models import Bot, DecisionStatus, User
-from people import changes, codes, signing, step_up
-from people.models import Announcement, CodeApp, Passkey, PersonChange, RecoveryCode
+from cerbero.people import changes, codes, signing, step_up
+from cerbero.people.models import Announcement, CodeApp, Passkey, PersonChange, RecoveryCode
 from tests.people.authenticator import Authenticator
 from tests.people.desk import confirm, confirmed_key
 

@@ -12,11 +12,11 @@ from audit.models import Entry
 from cerbero import access, proofs
 from cerbero.errors import CerberoError, LiveBarred, PasskeyRefused, PermissionMissing, SignatureMissing
 from cerbero.models import Decision, DecisionRequest, DecisionStatus
+from cerbero.people import changes
+from cerbero.people.models import Passkey, Signature
 from orders import services
 from orders.lifecycle import TicketStatus
 from orders.models import Ticket
-from people import changes
-from people.models import Passkey, Signature
 from tests.people.authenticator import PRESENT, Authenticator, b64, bytes_of
 from tests.people.desk import LiveDesk
 

@@ -11,8 +11,8 @@ from django.utils import timezone
 
 from audit.models import Entry
 from cerbero.models import User
-from people.models import KnownDevice, PersonSession, SignInAttempt
-from people.signing_in import BY_ADDRESS, BY_DEVICE, BY_NAME, COOKIE
+from cerbero.people.models import KnownDevice, PersonSession, SignInAttempt
+from cerbero.people.signing_in import BY_ADDRESS, BY_DEVICE, BY_NAME, COOKIE
 
 pytestmark = pytest.mark.django_db
 LOGIN = "/admin/login/"

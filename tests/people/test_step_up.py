@@ -14,9 +14,9 @@ from audit.models import Entry
 from cerbero import access
 from cerbero.errors import CerberoError, CodeRefused, StateConflict
 from cerbero.models import AccessToken, Bot, User
-from people import codes, step_up
-from people.models import Announcement, CodeApp, RecoveryCode
-from people.signing_in import BY_NAME
+from cerbero.people import codes, step_up
+from cerbero.people.models import Announcement, CodeApp, RecoveryCode
+from cerbero.people.signing_in import BY_NAME
 
 pytestmark = [pytest.mark.django_db, pytest.mark.asks]
 

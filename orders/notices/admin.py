@@ -1,0 +1,128 @@
+"""Webhooks, what was told to whom, and shifts, in admin: lists that only read, and a webhook's own pages."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from cerbero.access import person
+from cerbero.errors import CerberoError
+from cerbero.site import ReadOnlyAdmin
+from orders.notices import services
+from orders.notices.models import EVENTS, Delivery, Duty, Seen, Webhook
+
+
+class WebhookForm(forms.Form):
+    """Where to tell, and what of."""
+
+    name = forms.CharField(max_length=64, help_text="For people, such as the channel's name.")
+    url = forms.CharField(
+        max_length=500,
+        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
+        help_text="Stored encrypted and never shown again: whoever has it can write there. "
+        "Its host must be in OUTBOUND_HOSTS or OUTBOUND_INTERNAL_HOSTS.",
+    )
+    events = forms.MultipleChoiceField(
+        choices=list(EVENTS.items()), initial=list(EVENTS), widget=forms.CheckboxSelectMultiple
+    )
+
+
+@admin.register(Webhook)
+class WebhookPage(ReadOnlyAdmin):
+    """Webhooks by name and host; the secret is shown once, when one is added."""
+
+    list_display = ("name", "host", "is_active", "failures", "created_at", "switch")
+    list_filter = ("is_active",)
+    search_fields = ("name", "host")
+    ordering = ("name",)
+    fields = readonly_fields = (
+        *("name", "host", "events", "is_active", "failures", "rests_until", "created_at"),
+    )
+    change_list_template = "admin/notices/webhooks.html"
+
+    @admin.display(description="")
+    def switch(self, row: Webhook) -> SafeString:
+        url = reverse("admin:webhook_switch", args=[row.pk])
+        return format_html('<a href="{}">{}…</a>', url, "Switch off" if row.is_active else "Switch on")
+
+    def get_urls(self) -> list[URLPattern]:
+        protect = self.admin_site.admin_view
+        own = [
+            path("new/", protect(self.new), name="webhook_new"),
+            path("<uuid:webhook_id>/switch/", protect(self.switched), name="webhook_switch"),
+        ]
+        return own + super().get_urls()
+
+    def new(self, request: HttpRequest) -> HttpResponse:
+        """The form, and after its POST the signing secret, which no later page can show."""
+        if not request.user.has_perm("notices.add_webhook"):
+            raise PermissionDenied
+        form, secret, title = WebhookForm(request.POST or None), "", "Add a webhook"
+        if form.is_valid():
+            try:
+                _, secret = services.add_webhook(actor=_actor(request), **form.cleaned_data)
+                title = "Copy this secret now"
+            except CerberoError as refusal:
+                form.add_error(None, f"{refusal.message} ({refusal.code})")
+        return self._page(request, "webhook.html", {"title": title, "form": form, "secret": secret})
+
+    def switched(self, request: HttpRequest, webhook_id: Any) -> HttpResponse:
+        """Asks first; the POST switches it on or off."""
+        if not request.user.has_perm("notices.change_webhook"):
+            raise PermissionDenied
+        webhook = get_object_or_404(Webhook, pk=webhook_id)
+        if request.method != "POST":
+            word = "off" if webhook.is_active else "on"
+            context = {"title": f"Switch {webhook} {word}?", "webhook": webhook, "word": word}
+            return self._page(request, "switch.html", context)
+        is_active = request.POST.get("to") == "on"
+        services.switch_webhook(actor=_actor(request), webhook=webhook, is_active=is_active)
+        messages.success(request, f"{webhook} is {'on' if is_active else 'off'}.")
+        return HttpResponseRedirect(reverse("admin:notices_webhook_changelist"))
+
+    def _page(self, request: HttpRequest, name: str, words: dict[str, Any]) -> HttpResponse:
+        context = {**self.admin_site.each_context(request), "opts": self.opts, **words}
+        return TemplateResponse(request, f"admin/notices/{name}", context)
+
+
+@admin.register(Delivery)
+class DeliveryPage(ReadOnlyAdmin):
+    """What was told to whom, how often it was tried, and why it failed."""
+
+    list_display = ("event", "receiver", "subject", "created_at", "sent_at", "tries", "failure")
+    list_filter = ("event", "webhook")
+    search_fields = ("subject", "person__username", "webhook__name")
+    list_select_related = ("webhook", "person")
+    ordering = ("-created_at",)
+
+    @admin.display(description="To")
+    def receiver(self, row: Delivery) -> str:
+        return str(row.webhook or row.person)
+
+
+@admin.register(Duty)
+class DutyPage(ReadOnlyAdmin):
+    list_display = ("person", "starts_at", "ends_at", "created_at")
+    list_filter = ("person",)
+    list_select_related = ("person",)
+    ordering = ("-starts_at",)
+
+
+@admin.register(Seen)
+class SeenPage(ReadOnlyAdmin):
+    list_display = ("request", "person", "seen_at")
+    list_filter = ("person",)
+    search_fields = ("request__summary", "person__username")
+    list_select_related = ("request", "person")
+    ordering = ("-seen_at",)
+
+
+def _actor(request: HttpRequest) -> Any:
+    return person(request.user, request_id=request.request_id)  # type: ignore[arg-type, attr-defined]

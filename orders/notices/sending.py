@@ -1,0 +1,150 @@
+"""Deliveries leave: the try is written down, then made, then its outcome. A dead receiver holds up nobody.
+
+A process that dies between the call and the outcome makes the next one tell it again: twice told is better
+than never, and each delivery carries its id, by which a receiver can know it again.
+"""
+
+import hashlib
+import hmac
+import json
+import logging
+import smtplib
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+from django.conf import settings
+from django.core.mail import EmailMessage
+from django.db.models import F
+from django.db.models.functions import Now
+
+from audit.services import record
+from cerbero import outbound
+from cerbero.access import Actor
+from cerbero.encryption import decrypt, identity
+from cerbero.errors import CerberoError, NoticeRefused
+from cerbero.models import DecisionRequest
+from orders.notices.models import Delivery, Webhook
+from orders.notices.words import slack
+
+TRIES_MAX = 6
+# The first pause after a failure; each further one is three times as long, and none is longer than an hour.
+PAUSE_SECONDS, PAUSE_SECONDS_MAX = 5, 3600
+# A worker has other work: what is left waits for the next round.
+ROUND_SECONDS = 8.0
+SIGNATURE, DELIVERY, EVENT = "X-Cerbero-Signature", "X-Cerbero-Delivery", "X-Cerbero-Event"
+
+Post = Callable[..., outbound.Answer]
+log = logging.getLogger(__name__)
+
+
+def deliver_due(*, actor: Actor, post: Post = outbound.post) -> int:
+    """Try everything that is due, for at most ROUND_SECONDS; returns how many went out.
+
+    After one failed mail no other is tried in this round: the server is the same for all.
+    """
+    ends, sent, mail_is_down = time.monotonic() + ROUND_SECONDS, 0, False
+    while time.monotonic() < ends:
+        due = Delivery.objects.due().select_related("webhook", "person", "request")
+        delivery = (due.filter(person=None) if mail_is_down else due).first()
+        if delivery is None:
+            break
+        if not _claim(delivery):
+            continue
+        try:
+            _tell(delivery, post)
+        except CerberoError as problem:
+            mail_is_down |= delivery.webhook is None
+            _failed(actor, delivery, problem.code)
+        else:
+            sent += _went(delivery)
+    return sent
+
+
+def sealed_identity(webhook: Webhook, what: str) -> str:
+    """What a stored address or secret is bound to: no other row can use it."""
+    return identity("webhook", webhook.pk, what)
+
+
+def signature(secret: bytes, moment: int, body: bytes) -> str:
+    """`t=<seconds>,v1=<hex>`: HMAC-SHA256 by the webhook's secret over `<seconds>.<body>`."""
+    digest = hmac.new(secret, f"{moment}.".encode() + body, hashlib.sha256).hexdigest()
+    return f"t={moment},v1={digest}"
+
+
+def _claim(delivery: Delivery) -> bool:
+    """The WHERE is the lock. What nobody waits for any more is dropped instead of told."""
+    rows = Delivery.objects.filter(pk=delivery.pk, tries=delivery.tries, sent_at=None, given_up_at=None)
+    open_requests = DecisionRequest.objects.open()
+    if delivery.request and not open_requests.filter(pk=delivery.request.pk).exists():
+        rows.update(given_up_at=Now(), failure="no longer waits")
+        return False
+    claimed = rows.update(tries=F("tries") + 1, next_at=Now() + _pause(delivery.tries + 1))
+    delivery.tries += 1
+    return claimed == 1
+
+
+def _tell(delivery: Delivery, post: Post) -> None:
+    if delivery.webhook is not None:
+        _call(delivery, delivery.webhook, post)
+    else:
+        _mail(delivery)
+
+
+def _call(delivery: Delivery, webhook: Webhook, post: Post) -> None:
+    url = decrypt(webhook.sealed_url, sealed_identity(webhook, "url")).decode()
+    secret = decrypt(webhook.sealed_secret, sealed_identity(webhook, "secret"))
+    body = json.dumps({"text": slack(delivery.subject, delivery.body, _link(delivery))}).encode()
+    headers = {
+        "Content-Type": "application/json",
+        "User-Agent": "Cerbero",
+        DELIVERY: str(delivery.pk),
+        EVENT: delivery.event,
+        SIGNATURE: signature(secret, int(time.time()), body),
+    }
+    answer = post(url, body, headers)
+    if not 200 <= answer.status < 300:
+        raise NoticeRefused(status=answer.status)
+
+
+def _mail(delivery: Delivery) -> None:
+    person = delivery.person
+    if person is None or not person.is_active or not person.email:
+        raise NoticeRefused(why="this person has no address")
+    text = f"{delivery.body}\n\n{_link(delivery)}\n\nThis mail decides nothing; the page does."
+    message = EmailMessage(delivery.subject, text, to=[person.email], headers={DELIVERY: str(delivery.pk)})
+    try:
+        message.send()
+    except (OSError, smtplib.SMTPException, ValueError) as problem:
+        raise NoticeRefused(problem=type(problem).__name__) from None
+
+
+def _link(delivery: Delivery) -> str:
+    return f"{settings.PUBLIC_URL}{delivery.path}"
+
+
+def _went(delivery: Delivery) -> int:
+    if delivery.webhook is not None:
+        Webhook.objects.filter(pk=delivery.webhook.pk).update(failures=0, rests_until=Now())
+    return Delivery.objects.filter(pk=delivery.pk, sent_at=None).update(sent_at=Now(), failure="")
+
+
+def _failed(actor: Actor, delivery: Delivery, code: str) -> None:
+    log.warning("notice not delivered", extra={"delivery": str(delivery.pk), "code": code})
+    if delivery.webhook is not None:
+        count = min(delivery.webhook.failures + 1, 100)
+        Webhook.objects.filter(pk=delivery.webhook.pk).update(
+            failures=count, rests_until=Now() + _pause(count)
+        )
+    rows = Delivery.objects.filter(pk=delivery.pk)
+    if delivery.tries < TRIES_MAX:
+        rows.update(failure=code)
+        return
+    rows.update(failure=code, given_up_at=Now())
+    details = {"event": delivery.event, "to": str(delivery.webhook or delivery.person), "code": code}
+    record("notice.given_up", actor=actor, subject_kind="delivery", subject_id=delivery.pk, details=details)
+
+
+def _pause(tries: int) -> timedelta:
+    # Beyond that power the longest pause is reached, and the number would only grow.
+    return timedelta(seconds=min(PAUSE_SECONDS * 3 ** min(tries - 1, 8), PAUSE_SECONDS_MAX))
