@@ -71,12 +71,12 @@ def measured(root: Path, count: int, mode: str) -> dict[str, Any]:
         return {
             "what": mode,
             "orders": count,
-            "halted_seconds": told["seconds_to_halt"],
+            "halted_seconds": float(told["seconds_to_halt"]),
             "no_order_works_seconds": round((max(changed) - started_ms) / 1000, 3),
-            "proven_seconds": told["seconds_to_proof"],
+            "proven_seconds": float(told["seconds_to_proof"] or 0),
             "returned_seconds": round(seconds, 3),
             "left_working": len(working(world)),
-            "arrived_after": sum(at > started_ms + told["seconds_to_halt"] * 1000 for at in arrived),
+            "arrived_after": sum(at > started_ms + float(told["seconds_to_halt"]) * 1000 for at in arrived),
             "no_working_orders": told["no_working_orders"],
         }
     finally:

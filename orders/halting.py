@@ -8,7 +8,8 @@ import logging
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
+from decimal import Decimal
 from time import monotonic
 from typing import Any
 from uuid import UUID
@@ -339,5 +340,5 @@ def _fate(row: HaltedOrder) -> dict[str, Any]:
     }
 
 
-def _seconds(start: datetime, end: datetime | None) -> float | None:
-    return round((end - start).total_seconds(), 3) if end else None
+def _seconds(start: datetime, end: datetime | None) -> Decimal | None:
+    return Decimal((end - start) // timedelta(milliseconds=1)) / 1000 if end else None

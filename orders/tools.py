@@ -162,8 +162,8 @@ class HaltOut(Out):
     kept: int
     no_working_orders: bool
     finished_at: datetime | None
-    seconds_to_halt: float | None
-    seconds_to_last_cancel: float | None
+    seconds_to_halt: Decimal | None
+    seconds_to_last_cancel: Decimal | None
     problems: list[dict[str, Any]]
 
 

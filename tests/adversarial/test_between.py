@@ -156,15 +156,15 @@ def test_a_halt_waits_for_whoever_is_arming_and_lists_it(siege, attempt, monkeyp
         connections.close_all()
 
     monkeypatch.setattr(submission, "record", pause)
-    arming, halting = threading.Thread(target=arm), threading.Thread(target=halt)
-    arming.start()
+    arms, halts = threading.Thread(target=arm), threading.Thread(target=halt)
+    arms.start()
     assert paused.wait(5)
-    halting.start()
-    halting.join(0.5)
-    assert halting.is_alive(), "the halt returned while somebody was on their way out"
+    halts.start()
+    halts.join(0.5)
+    assert halts.is_alive(), "the halt returned while somebody was on their way out"
     go_on.set()
-    arming.join(10)
-    halting.join(10)
+    arms.join(10)
+    halts.join(10)
     assert sending.client_order_id in listed["in_flight"]
     monkeypatch.undo()
     attempt.told("trading.halted")

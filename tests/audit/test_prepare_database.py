@@ -27,16 +27,14 @@ def test_a_second_run_mends_what_was_changed(fresh_database: Database) -> None:
     assert row == (False,)
 
 
+STOP = {f"orders.{act}" for act in ("cancel_order", "close_position", "halt_trading", "revoke_mandate")}
+PROPOSE = {"orders.propose_mandate", "orders.propose_ticket"}
+
+
 def test_each_group_may_do_its_own_and_no_more(fresh_database: Database) -> None:
     acts = {
-        "Operator": {"orders.cancel_order", "orders.close_position", "orders.halt_trading"},
-        "Approver": {
-            "notices.take_duty",
-            "orders.cancel_order",
-            "orders.close_position",
-            "orders.decide_ticket",
-            "orders.halt_trading",
-        },
+        "Operator": {*STOP, *PROPOSE},
+        "Approver": {*STOP, *PROPOSE, "notices.take_duty", "orders.decide_ticket"},
         "Auditor": set(),
     }
     for name, expected in acts.items():
