@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from django.core.management.base import BaseCommand, CommandParser
 from cerbero.errors import CannotStart
 from cerbero.stack import Options, Running, Stack
 from cerbero.supervisor import BASE_DIR
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Command(BaseCommand):
@@ -36,18 +39,23 @@ class Command(BaseCommand):
         stack, refusal = Stack(options, sys.stdout), None
         try:
             running = stack.start()
+            # From here on a signal is a flag: an exception could be swallowed by whatever it interrupts.
+            told_to_stop = threading.Event()
+            for how in SIGNALS:
+                signal.signal(how, lambda *_: told_to_stop.set())
             self._print(banner(running, time.monotonic() - began))
-            while stack.supervisor.gave_up is None:
+            while stack.supervisor.gave_up is None and not told_to_stop.wait(0.2):
                 stack.mend_servers()
-                time.sleep(0.2)
             refusal = stack.supervisor.gave_up
+            if told_to_stop.is_set():
+                stack.supervisor.say("stopping; the databases go last")
         except CannotStart as error:
             refusal = error.message
         except KeyboardInterrupt:
             stack.supervisor.say("stopping; the databases go last")
         finally:
             # A second Ctrl-C must not leave servers behind.
-            for how in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            for how in SIGNALS:
                 signal.signal(how, signal.SIG_IGN)
             stack.stop()
         if stack.demo and not self.has_printed:
