@@ -18,7 +18,9 @@ THRESHOLD = _of_cerbero("health", "checks", "refusals", "middleware", "logs", "s
 )
 FLOOR_2 = _of_cerbero("tool", "lifecycle", "decisions", "tokens")
 FLOOR_0 = _of_cerbero("errors", "models", "access", "leases", "outbound", "plain", "proofs", "settings")
-FLOOR_0 |= _of_cerbero("encryption", "database", "database.base")
+FLOOR_0 |= _of_cerbero(
+    "errors.base", "errors.door", "errors.gate", "errors.wire", "encryption", "database", "database.base"
+)
 ROOMS = {"audit": 1, "brokers": 3, "orders": 4, "keyrotation": 5}
 TOP = 8
 
