@@ -12,10 +12,11 @@ from uuid_utils.compat import uuid7
 from brokers.base import OrderType, Side, TimeInForce
 from brokers.models import MONEY, Account, Instrument
 from cerbero.models import Bot, DecisionRequest, User
+from orders.attempt_models import Attempt as Attempt
 from orders.halt_models import Halt as Halt
 from orders.halt_models import HaltedOrder as HaltedOrder
 from orders.halt_models import HaltMode as HaltMode
-from orders.lifecycle import WORKING, AttemptStatus, OrderStatus, TicketStatus
+from orders.lifecycle import WORKING, OrderStatus, TicketStatus
 from orders.standing import Allowance as Allowance
 from orders.standing import Mandate as Mandate
 from orders.standing import PolicyVersion as PolicyVersion
@@ -209,39 +210,6 @@ class Order(models.Model):
 
     def __str__(self) -> str:
         return f"{self.side} {self.quantity.normalize():f} {self.instrument}"
-
-
-class Attempt(models.Model):
-    """One sending of one ticket. The row is committed before the wire; the outcome after."""
-
-    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    ticket = models.ForeignKey(Ticket, models.PROTECT, related_name="attempts")
-    number = models.PositiveSmallIntegerField()
-    client_order_id = models.CharField(max_length=32, unique=True)
-    digest = models.CharField(max_length=64, help_text="of the terms that were sent; equals the ticket's")
-    status = models.CharField(max_length=8, choices=AttemptStatus, default=AttemptStatus.PREPARED)
-    fence = models.BigIntegerField()
-    outcome = models.JSONField(default=dict)
-    prepared_at = models.DateTimeField(db_default=Now(), editable=False)
-    sent_at = models.DateTimeField(null=True)
-    answered_at = models.DateTimeField(null=True)
-    # When the broker, with a live session, was last asked in vain, and how often.
-    absent_at = models.DateTimeField(null=True)
-    absent_count = models.PositiveSmallIntegerField(default=0)
-    settled_at = models.DateTimeField(null=True)
-
-    class Meta:
-        constraints = [
-            models.UniqueConstraint(fields=["ticket", "number"], name="attempt_number_once_a_ticket"),
-            models.UniqueConstraint(
-                fields=["ticket"],
-                condition=Q(status__in=["prepared", "sent", "in_doubt"]),
-                name="attempt_one_unsettled_a_ticket",
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return self.client_order_id
 
 
 class Execution(models.Model):

@@ -1,14 +1,12 @@
-"""Asking the broker: orders, executions, positions and money; and settling what is in doubt.
+"""Asking the broker: orders, executions, positions and money.
 
-Broker truth wins for facts; nothing is invented. No finite wait proves absence, so it is asked for
-several times over a grace, and then said.
+Broker truth wins for facts; nothing is invented. What is in doubt is settled by each round (orders/doubts.py).
 """
 
 import logging
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import F
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -17,20 +15,13 @@ from brokers.base import Broker, OrderReport, PositionRecord
 from brokers.models import Account, BrokerInstrument, Login, Report
 from brokers.reports import record_reports
 from cerbero.access import Actor
-from cerbero.errors import PolicyRefused, PolicyUnreadable
-from cerbero.lifecycle import transition
-from cerbero.models import DecisionRequest
-from orders.facts import as_seen, gather_for, leg_of
-from orders.lifecycle import ATTEMPT, ORDER, TICKET, WORKING, AttemptStatus, OrderStatus, TicketStatus
+from orders import doubts
+from orders.doubts import GRACE
+from orders.lifecycle import WORKING, AttemptStatus
 from orders.models import Attempt, Balance, Order, Position
-from orders.risk import check_all
-from orders.tickets import ask_people, deny
 
 log = logging.getLogger(__name__)
 
-# Longer than the broker's worst delay between taking an order and listing it.
-GRACE = timedelta(seconds=60)
-ABSENT_TIMES = 3
 # Whoever sent longer ago is gone, and its question with it.
 CONVERSATION_MAX = timedelta(seconds=15)
 
@@ -49,7 +40,7 @@ def reconcile(*, actor: Actor, login: Login, broker: Broker, grace: timedelta = 
     for account in login.accounts.exclude(listed_at=None):
         store_positions(account, broker.positions(account.broker_account_id), asked_at)
         _store_balance(actor, account, broker, asked_at)
-    settle_absent(actor, login, asked_at, grace)
+    doubts.settle_absent(actor, login, broker, asked_at, grace)
     return listed
 
 
@@ -123,83 +114,3 @@ def is_conversing(login: Login) -> bool:
     return Attempt.objects.filter(
         ticket__account__login=login, status=AttemptStatus.SENT, sent_at__gt=recent
     ).exists()
-
-
-def settle_absent(actor: Actor, login: Login, asked_at: datetime, grace: timedelta) -> None:
-    """Count one absence for each attempt in doubt since before we asked; conclude after enough of them.
-
-    An attempt whose order was found is settled by the reports instead, which may still wait in the inbox:
-    while any of this login's do, nothing is counted.
-    """
-    doubted = Attempt.objects.filter(
-        ticket__account__login=login, status=AttemptStatus.IN_DOUBT, sent_at__lt=asked_at
-    )
-    for attempt in doubted.select_related("ticket__account__login", "ticket__request"):
-        if _has_reports(login, attempt):
-            continue
-        Attempt.objects.filter(pk=attempt.pk).update(absent_count=F("absent_count") + 1, absent_at=asked_at)
-        if (
-            attempt.absent_count + 1 >= ABSENT_TIMES
-            and attempt.sent_at
-            and asked_at - attempt.sent_at >= grace
-        ):
-            _never_arrived(actor, attempt)
-
-
-def _has_reports(login: Login, attempt: Attempt) -> bool:
-    return Report.objects.filter(login=login, record__client_order_id=attempt.client_order_id).exists()
-
-
-def _never_arrived(actor: Actor, attempt: Attempt) -> None:
-    ticket = attempt.ticket
-    with transaction.atomic(durable=True):
-        transition(
-            attempt,
-            AttemptStatus.SETTLED,
-            moves=ATTEMPT,
-            actor=actor,
-            event="attempt.settled",
-            outcome=attempt.outcome | {"found": False, "asked": attempt.absent_count + 1},
-            settled_at=Now(),
-        )
-        if attempt.outcome.get("refused") and not ticket.orders.exclude(cancel_requested_at=None).exists():
-            _back_to_people(actor, attempt)
-        else:
-            deny(actor, ticket, "never_arrived", {"client_order_id": attempt.client_order_id})
-
-
-def _back_to_people(actor: Actor, attempt: Attempt) -> None:
-    """We answered no to the broker's question; people see its words, and a yes answers them in advance."""
-    ticket = attempt.ticket
-    order = ticket.first_order
-    transition(order, OrderStatus.PENDING, moves=ORDER, actor=actor, event="order.returned")
-    facts = gather_for(ticket.account, order)
-    checks = check_all(leg_of(order, facts.instrument), facts.market, facts.bounds)
-    seen = as_seen(facts, order, checks) | {
-        "questions": _all_questions(attempt),
-        "asked_again": "broker_asked",
-    }
-    try:
-        request: DecisionRequest = ask_people(actor, ticket, facts, order, seen)
-    except (PolicyRefused, PolicyUnreadable) as no:
-        deny(actor, ticket, no.code, no.details)
-        return
-    transition(
-        ticket,
-        TicketStatus.PROPOSED,
-        moves=TICKET,
-        actor=actor,
-        event="ticket.proposed_again",
-        details={"why": "broker_asked"},
-        request=request,
-        allowed_at=None,
-        policy_version=ticket.policy_version,
-        policy_rule=ticket.policy_rule,
-    )
-
-
-def _all_questions(attempt: Attempt) -> list[dict[str, str]]:
-    """What the broker asked this time and before: nobody is asked the same twice for one ticket."""
-    before = attempt.ticket.request.facts.get("questions", []) if attempt.ticket.request else []
-    asked = {question["id"]: question for question in [*before, *attempt.outcome.get("questions", [])]}
-    return list(asked.values())
