@@ -10,7 +10,7 @@ from uuid import UUID
 
 from django.db import connection
 
-from cerbero import plain
+from cerbero import failpoints, plain
 from cerbero.access import Actor
 
 _INSERT = (
@@ -44,6 +44,7 @@ def record(
     # Plain SQL: every call writes an entry, and building the statement anew costs more than the row.
     with connection.cursor() as cursor:
         cursor.execute(_INSERT, row)
+    failpoints.around_commit(event)
 
 
 def _plain(value: Any) -> Any:

@@ -15,6 +15,7 @@ from django.db import connection, transaction
 from brokers.base import ExecutionReport, OrderReport, Raw
 from brokers.models import Login, Report
 from brokers.notifications import ORDERS
+from cerbero import failpoints
 
 Record = OrderReport | ExecutionReport
 KINDS: dict[str, type[OrderReport] | type[ExecutionReport]] = {
@@ -56,6 +57,7 @@ def record_reports(
         if fresh:
             Report.objects.bulk_create(fresh)
             notify_orders()
+            failpoints.around_commit(f"reports.{source}")
     return len(fresh)
 
 

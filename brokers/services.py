@@ -24,7 +24,7 @@ from cerbero.models import Environment, User
 ADMINISTRATOR = "Administrator"
 QUESTION_IDS_MAX = 50
 # What of `live_missing` says that this deployment sends nothing live at all.
-DEPLOYMENT = frozenset({"live_trading_setting", "servers_of_its_own", "broker_says_live"})
+DEPLOYMENT = frozenset({"live_trading_setting", "no_fail_point", "servers_of_its_own", "broker_says_live"})
 
 
 @contextmanager
@@ -78,6 +78,8 @@ def live_missing(account: Account) -> list[str]:
     missing = []
     if settings.LIVE_TRADING != "enabled":
         missing.append("live_trading_setting")
+    if settings.FAIL_POINT:
+        missing.append("no_fail_point")
     if settings.EMBEDDED_SERVERS:
         missing.append("servers_of_its_own")
     row = Account.objects.select_related("login", "clearance").filter(pk=account.pk).first()

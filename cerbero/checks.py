@@ -26,6 +26,8 @@ def live_trading_is_whole(**_: object) -> list[CheckMessage]:
         problems.append(
             Error("LIVE_TRADING=enabled needs a PUBLIC_URL that begins with https://.", id="cerbero.E003")
         )
+    if settings.FAIL_POINT:
+        problems.append(Error("LIVE_TRADING=enabled does not go with FAIL_POINT.", id="cerbero.E005"))
     if settings.DEBUG:
         problems.append(Error("LIVE_TRADING=enabled does not go with DEBUG.", id="cerbero.E004"))
     return problems

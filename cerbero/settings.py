@@ -111,6 +111,8 @@ PUBLIC_URL = text("PUBLIC_URL", "http://localhost:8000").rstrip("/")
 EMBEDDED_SERVERS = flag("EMBEDDED_SERVERS", not {"DATABASE_URL", "DATABASE_URL_FILE"} & set(os.environ))
 READY_FAILS_ON_DEGRADED = flag("READY_FAILS_ON_DEGRADED")
 LIVE_TRADING = text("LIVE_TRADING", "disabled")
+# For the fault harness alone (cerbero.failpoints); a live deployment refuses to start with it.
+FAIL_POINT = text("FAIL_POINT", "")
 APPROVAL_SECONDS = whole("APPROVAL_SECONDS", 900)
 TRUST_PROXY = flag("TRUST_PROXY")
 

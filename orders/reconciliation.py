@@ -14,6 +14,7 @@ from brokers.accounts import store_currency
 from brokers.base import Broker, OrderReport, PositionRecord
 from brokers.models import Account, BrokerInstrument, Login, Report
 from brokers.reports import record_reports
+from cerbero import failpoints
 from cerbero.access import Actor
 from orders import doubts
 from orders.doubts import GRACE
@@ -32,8 +33,10 @@ def reconcile(*, actor: Actor, login: Login, broker: Broker, grace: timedelta = 
     Raises BrokerError when the broker cannot be read; then nothing is concluded.
     """
     asked_at = timezone.now()
+    failpoints.reach("reconcile.before_asking")
     listed = broker.open_orders()
     executions = broker.executions()
+    failpoints.reach("reconcile.listed")
     record_reports(login, Report.Source.POLL, [(row, None) for row in listed], as_of=asked_at)
     record_reports(login, Report.Source.POLL, [(row, None) for row in executions], as_of=asked_at)
     _ask_for_the_missing(login, broker, listed)

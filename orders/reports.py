@@ -14,6 +14,7 @@ from django.db.models.functions import Now
 from brokers.base import BrokerOrderState, ExecutionReport, OrderReport
 from brokers.models import Account, BrokerInstrument, Report
 from brokers.reports import parse
+from cerbero import failpoints
 from cerbero.access import Actor
 from cerbero.lifecycle import transition
 from orders import drift
@@ -46,6 +47,8 @@ def drain(actor: Actor) -> int:
             waiting = list(Report.objects.waiting().select_related("login")[:BATCH])
             applied = [report.pk for report in waiting if _apply_one(actor, report)]
             Report.objects.filter(pk__in=applied).update(applied_at=Now())
+            if applied:
+                failpoints.around_commit("reports.applied")
         count += len(applied)
         if len(applied) < BATCH:
             return count

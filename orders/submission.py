@@ -19,7 +19,7 @@ from audit.services import record
 from brokers.base import Answer, Broker, OrderReport, OrderTerms, Question
 from brokers.reports import record_reports
 from brokers.sessions import session_lost
-from cerbero import decisions, leases
+from cerbero import decisions, failpoints, leases
 from cerbero.access import Actor
 from cerbero.errors import (
     AlreadyDecided,
@@ -76,6 +76,7 @@ def submit(*, actor: Actor, ticket: Ticket, broker: Broker, hold: Hold) -> None:
     if not _may_pass(ticket):
         # The broker is not asked for prices, second after second, while nothing may be sent.
         return
+    failpoints.reach("place.before_claim")
     order = ticket.orders.select_related("instrument").get(number=1)
     moment = read_moment(ticket, order, broker)
     attempt = prepare(actor, ticket, order, moment, hold)

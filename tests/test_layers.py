@@ -17,7 +17,9 @@ THRESHOLD = _of_cerbero("health", "checks", "refusals", "middleware", "logs", "s
     "embedded", "secret_files", "processes", "supervisor", "stack", "probe"
 )
 FLOOR_2 = _of_cerbero("tool", "lifecycle", "decisions", "tokens")
-FLOOR_0 = _of_cerbero("errors", "models", "access", "leases", "outbound", "plain", "proofs", "settings")
+FLOOR_0 = _of_cerbero(
+    "errors", "models", "access", "leases", "outbound", "plain", "proofs", "settings", "failpoints"
+)
 FLOOR_0 |= _of_cerbero(
     "errors.base", "errors.door", "errors.gate", "errors.wire", "encryption", "database", "database.base"
 )

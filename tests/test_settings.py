@@ -21,6 +21,7 @@ HALF = {
     "misspelt": ({"LIVE_TRADING": "true"}, "must be 'enabled' or 'disabled'"),
     "embedded": (LIVE | {"EMBEDDED_SERVERS": "1"}, "does not go with embedded servers"),
     "plain http": (LIVE | {"PUBLIC_URL": "http://desk.example"}, "begins with https://"),
+    "fail point": (LIVE | {"FAIL_POINT": "SIGKILL place.before_send 1"}, "does not go with FAIL_POINT"),
     "debug": (LIVE | {"DEBUG": "1"}, "does not go with DEBUG"),
 }
 # The relay is a management command too, which Django's own checks hold as they hold `orders`.
@@ -64,6 +65,7 @@ def test_each_half_is_refused_with_its_sentence(settings, half: str) -> None:
     settings.EMBEDDED_SERVERS = environment.get("EMBEDDED_SERVERS") == "1"
     settings.PUBLIC_URL = environment.get("PUBLIC_URL", "http://localhost:8000")
     settings.DEBUG = environment.get("DEBUG") == "1"
+    settings.FAIL_POINT = environment.get("FAIL_POINT", "")
     with pytest.raises(CannotStart, match=sentence):
         checks.refuse_half_set_flags()
 

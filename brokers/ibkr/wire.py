@@ -8,7 +8,7 @@ Nothing is ever sent twice.
 import re
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any, NoReturn
 
@@ -16,6 +16,7 @@ import httpx
 
 from brokers.ibkr.auth import IbkrCredentials, OAuth1a
 from brokers.ibkr.values import dump_json, load_json
+from cerbero import failpoints
 from cerbero.errors import BrokerError, BrokerRejected, BrokerUnavailable, OutcomeUnknown, SessionExpired
 
 TIMEOUT = httpx.Timeout(connect=2.0, read=10.0, write=10.0, pool=2.0)
@@ -88,19 +89,29 @@ class Wire:
         self, method: str, path: str, *, params: Params | None = None, body: Any = None, is_gated: bool = True
     ) -> Any:
         """Send once. `is_gated` False where a refusal at the gate leaves an earlier request in the air."""
+        deed = _deed(method, path)
+        failpoints.reach(f"{deed}.before_send")
         try:
-            response = self._exchange(method, path, params, body)
+            response = self._exchange(method, path, params, body, deed)
         except NOT_SENT as error:
             raise BrokerUnavailable(**_cause(path, error)) from error
         except (httpx.HTTPError, AnswerTooLong) as error:
             raise OutcomeUnknown(**_cause(path, error)) from error
+        finally:
+            failpoints.reach(f"{deed}.after_answer")
         return self._write_answer(path, response, is_gated)
 
-    def _exchange(self, method: str, path: str, params: Params | None, body: Any) -> httpx.Response:
+    def _exchange(
+        self, method: str, path: str, params: Params | None, body: Any, deed: str = ""
+    ) -> httpx.Response:
         content = None if body is None else dump_json(body).encode()
         headers = {} if content is None else {"Content-Type": "application/json"}
+        sent: bytes | Iterator[bytes] | None = content
+        if deed:
+            headers["Content-Length"] = str(len(content or b""))
+            sent = failpoints.body(deed, content)
         url = self.base_url + path
-        request = self._http.build_request(method, url, params=params, content=content, headers=headers)
+        request = self._http.build_request(method, url, params=params, content=sent, headers=headers)
         self._ask_pace(method, path)
         return self._collect(request, auth=self.auth)
 
@@ -198,6 +209,15 @@ def _trusted() -> ssl.SSLContext:
 
 class AnswerTooLong(Exception):
     """The answer went on beyond ANSWER_SECONDS_MAX or ANSWER_BYTES_MAX."""
+
+
+def _deed(method: str, path: str) -> str:
+    """What a write does."""
+    if method == "DELETE":
+        return "cancel"
+    if path.startswith("/iserver/reply/"):
+        return "reply"
+    return "place" if path.endswith("/orders") else "amend"
 
 
 def _gate_error(words: str, details: dict[str, Any]) -> BrokerError:
