@@ -36,6 +36,9 @@ class Config:
     pacing: bool = False  # 10 requests/s, then the penalty box
     penalty_seconds: float = 600.0
     reject_replays: bool = False  # of OAuth nonces
+    activation_seconds: float = 0.0  # from Save until a new key set works; a night reset ends the waiting
+    save_replaces: bool = False  # a new key set or token ends the earlier ones on Save
+    mint_ends_session: bool = False  # a mint by another token ends the running sessions
 
     def update(self, changes: dict[str, Any]) -> None:
         """Apply several changes or none. Raises ValueError for an unknown name or an impossible value."""

@@ -9,11 +9,15 @@ POST   /_sim/fill {"order_id", "quantity"?, "price"?}
 POST   /_sim/manual_order {"account"?, "conid", "side", "quantity", "orderType"?, "price"?}
 POST   /_sim/session {"drop": "brokerage" | "outer" | "streams", or "roll": true}
 POST   /_sim/night_reset {"expire_day_orders"?}
-POST   /_sim/keys {"consumer_key", "signature_public_key", "encryption_public_key", "dh_prime"}
-DELETE /_sim/keys/{access_token}
+POST   /_sim/keys {"consumer_key", "signature_public_key", "encryption_public_key", "dh_prime"}, or
+       {"renews": access token} for another token under the same keys; with either "refuses", "misfit" and
+       "active_at" of credentials.KeySet. GET lists the sets
+POST   /_sim/keys/{access_token} {"refuses" | "active_at", …}    DELETE revokes
 """
 
 import asyncio
+import re
+import time
 from dataclasses import asdict
 from decimal import Decimal
 from typing import Any
@@ -152,16 +156,40 @@ async def night_reset(request: web.Request) -> web.Response:
     return answer({"reset": True})
 
 
+KEY_SET_FIELDS = ("refuses", "misfit", "active_at")
+
+
 async def register_keys(request: web.Request) -> web.Response:
-    """What the portal does with uploaded public halves: issue an access token and its secret."""
-    body = await read_json(request)
-    key_set = request.app[SIM].registrations.register(
-        body["consumer_key"],
-        body["signature_public_key"],
-        body["encryption_public_key"],
-        int(body["dh_prime"], 16),
-    )
+    """What a person does at the portal: upload public halves, or renew the token, and read what it shows."""
+    sim, body = request.app[SIM], await read_json(request)
+    delay = sim.config.activation_seconds
+    more = {"active_at": time.time() + delay if delay else 0.0} | _key_set_fields(body)
+    more["replaces"] = sim.config.save_replaces
+    if sim.config.save_replaces:
+        sim.tokens.forget()
+    if "renews" in body:
+        key_set = sim.registrations.renew_token(body["renews"], **more)
+    else:
+        public = (body["consumer_key"], body["signature_public_key"], body["encryption_public_key"])
+        key_set = sim.registrations.register(*public, int(body["dh_prime"], 16), **more)
     return answer({"access_token": key_set.access_token, "access_token_secret": key_set.encrypted_secret})
+
+
+async def list_keys(request: web.Request) -> web.Response:
+    rows = request.app[SIM].registrations.key_sets
+    shown = ("consumer_key", "access_token", "is_active", *KEY_SET_FIELDS)
+    return answer([{name: getattr(row, name) for name in shown} for row in rows])
+
+
+async def change_keys(request: web.Request) -> web.Response:
+    sim, body = request.app[SIM], await read_json(request)
+    return answer({"changed": sim.registrations.change(request.match_info["token"], **_key_set_fields(body))})
+
+
+def _key_set_fields(body: dict[str, Any]) -> dict[str, Any]:
+    found = {name: body[name] for name in KEY_SET_FIELDS if name in body}
+    re.compile(found.get("refuses", ""))
+    return _with_floats(found)
 
 
 async def revoke_keys(request: web.Request) -> web.Response:
@@ -183,6 +211,8 @@ ROUTES = [
     web.post("/_sim/manual_order", manual_order),
     web.post("/_sim/session", session),
     web.post("/_sim/night_reset", night_reset),
+    web.get("/_sim/keys", list_keys),
     web.post("/_sim/keys", register_keys),
+    web.post("/_sim/keys/{token}", change_keys),
     web.delete("/_sim/keys/{token}", revoke_keys),
 ]

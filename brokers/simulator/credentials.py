@@ -7,10 +7,13 @@ per consumer key. `credentials.json` is the client's side of the first key set.
 import base64
 import json
 import os
+import re
 import secrets
 import string
 import threading
-from dataclasses import dataclass, field
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +71,11 @@ def private_pem(key: rsa.RSAPrivateKey) -> str:
 
 @dataclass(frozen=True)
 class KeySet:
-    """One registered set: what verifies one access token."""
+    """One registered set: what verifies one access token.
+
+    It works from `active_at` on (epoch seconds). `refuses` is a regular expression of paths that it does not
+    open, though all else works; with `misfit` the secret that the portal shows is not the one that counts.
+    """
 
     consumer_key: str
     access_token: str
@@ -76,13 +83,24 @@ class KeySet:
     dh_prime: int
     signature_key: rsa.RSAPublicKey = field(repr=False)
     encryption_key: rsa.RSAPublicKey = field(repr=False)
+    active_at: float = 0.0
+    refuses: str = ""
+    misfit: bool = False
+
+    @property
+    def is_active(self) -> bool:
+        return self.active_at <= time.time()
+
+    def opens(self, path: str) -> bool:
+        return not self.refuses or re.search(self.refuses, path) is None
 
     @property
     def encrypted_secret(self) -> str:
         """`access_token_secret` as the portal shows it: base64 of the RSA ciphertext (§1.1)."""
-        return base64.b64encode(self.encryption_key.encrypt(self.secret, PKCS1v15())).decode()
+        shown = secrets.token_bytes(32) if self.misfit else self.secret
+        return base64.b64encode(self.encryption_key.encrypt(shown, PKCS1v15())).decode()
 
-    def to_json(self) -> dict[str, str]:
+    def to_json(self) -> dict[str, Any]:
         """The form that is kept in registrations.json."""
         form = serialization.PublicFormat.SubjectPublicKeyInfo
         keys = {"signature_public_key": self.signature_key, "encryption_public_key": self.encryption_key}
@@ -92,11 +110,14 @@ class KeySet:
             "access_token": self.access_token,
             "secret": self.secret.hex(),
             "dh_prime": f"{self.dh_prime:x}",
+            "active_at": self.active_at,
+            "refuses": self.refuses,
+            "misfit": self.misfit,
             **pems,
         }
 
     @classmethod
-    def from_json(cls, row: dict[str, str]) -> "KeySet":
+    def from_json(cls, row: dict[str, Any]) -> "KeySet":
         return cls(
             consumer_key=row["consumer_key"],
             access_token=row["access_token"],
@@ -104,6 +125,9 @@ class KeySet:
             dh_prime=int(row["dh_prime"], 16),
             signature_key=load_public(row["signature_public_key"]),
             encryption_key=load_public(row["encryption_public_key"]),
+            active_at=row.get("active_at", 0.0),
+            refuses=row.get("refuses", ""),
+            misfit=row.get("misfit", False),
         )
 
 
@@ -141,19 +165,58 @@ class Registrations:
         consumer_key = "".join(secrets.choice(string.ascii_uppercase) for _ in range(9))
         self.register(consumer_key, public_pem(signature), public_pem(encryption), GROUP_14_PRIME)
 
-    def register(self, consumer_key: str, signature_pem: str, encryption_pem: str, dh_prime: int) -> KeySet:
-        """Accept public halves, as the portal does, and issue an access token with its secret."""
+    def register(
+        self,
+        consumer_key: str,
+        signature_pem: str,
+        encryption_pem: str,
+        dh_prime: int,
+        *,
+        replaces: bool = False,
+        **more: Any,
+    ) -> KeySet:
+        """Accept public halves, as the portal does on Save, and issue an access token with its secret.
+
+        `replaces`: every earlier set is gone from this moment. `more` are fields of KeySet.
+        """
         key_set = KeySet(
-            consumer_key=consumer_key,
+            consumer_key=consumer_key.upper(),
             access_token=secrets.token_hex(10),
             secret=secrets.token_bytes(32),
             dh_prime=dh_prime,
             signature_key=load_public(signature_pem),
             encryption_key=load_public(encryption_pem),
+            **more,
         )
-        self.key_sets.append(key_set)
+        return self._keep(key_set, replaces=replaces)
+
+    def renew_token(self, access_token: str, *, replaces: bool = False, **more: Any) -> KeySet:
+        """Another access token and secret under the keys of a set. Raises KeyError when there is none."""
+        old = next((each for each in self.key_sets if each.access_token == access_token), None)
+        if old is None:
+            raise KeyError(access_token)
+        fresh = {"access_token": secrets.token_hex(10), "secret": secrets.token_bytes(32), **more}
+        return self._keep(replace(old, **fresh), replaces=replaces)
+
+    def _keep(self, key_set: KeySet, *, replaces: bool) -> KeySet:
+        self.key_sets = [key_set] if replaces else [*self.key_sets, key_set]
         self._save()
         return key_set
+
+    def change(self, access_token: str, **changes: Any) -> bool:
+        """Alter fields of one set; false when there is none."""
+        hit = [each.access_token == access_token for each in self.key_sets]
+        self.key_sets = [
+            replace(each, **changes) if is_hit else each
+            for each, is_hit in zip(self.key_sets, hit, strict=True)
+        ]
+        self._save()
+        return any(hit)
+
+    def activate_all(self) -> None:
+        """The nightly reset: whatever was registered works from now on (§1.1)."""
+        for key_set in [each for each in self.key_sets if not each.is_active]:
+            self.change(key_set.access_token, active_at=0.0)
 
     def revoke(self, access_token: str) -> bool:
         """Forget a key set; false when there is none."""
@@ -164,14 +227,17 @@ class Registrations:
         return found
 
     def knows_consumer(self, consumer_key: str) -> bool:
-        return any(key_set.consumer_key == consumer_key for key_set in self.key_sets)
+        return any(key_set.consumer_key == consumer_key for key_set in self._active())
 
     def find(self, consumer_key: str, access_token: str) -> KeySet | None:
-        """The key set that a request names."""
-        for key_set in self.key_sets:
+        """The active key set that a request names."""
+        for key_set in self._active():
             if (key_set.consumer_key, key_set.access_token) == (consumer_key, access_token):
                 return key_set
         return None
+
+    def _active(self) -> Iterator[KeySet]:
+        return (key_set for key_set in self.key_sets if key_set.is_active)
 
     def write_client_file(self, base_url: str, ws_url: str) -> Path:
         """`credentials.json`: all that an unmodified client needs, private key paths included."""

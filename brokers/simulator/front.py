@@ -158,7 +158,8 @@ def check_signature(sim: Simulator, request: web.Request) -> None:
     """Any unexpired token of the named key set, any accepted base URL, any accepted style."""
     header = signed_header(sim, request, "HMAC-SHA256")
     token = header["oauth_token"]
-    if sim.registrations.find(header["oauth_consumer_key"], token) is None:
+    key_set = sim.registrations.find(header["oauth_consumer_key"], token)
+    if key_set is None or not key_set.opens(request.path):
         raise unauthorized("unknown access token")
     path, _, query = request.raw_path.partition("?")
     for live_session_token in sim.tokens.valid(token):

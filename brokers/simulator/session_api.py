@@ -18,7 +18,7 @@ async def mint(request: web.Request) -> web.Response:
     header = signed_header(sim, request, "RSA-SHA256")
     token = header["oauth_token"]
     key_set = sim.registrations.find(header["oauth_consumer_key"], token)
-    if key_set is None:
+    if key_set is None or not key_set.opens(request.path):
         text = f"id: {trace_id()}, error: LST failed, error: No access secret key found for <{token}>"
         raise Refusal(401, {"error": text, "statusCode": 401})
     urls = [origin + request.raw_path for origin in sim.origins]
@@ -31,6 +31,10 @@ async def mint(request: web.Request) -> web.Response:
     except ValueError:
         text = f"id: {trace_id()}, error: LST failed, error: "
         raise Refusal(401, {"error": text, "statusCode": 401}) from None
+    if sim.config.mint_ends_session and sim.tokens.others(token):
+        sim.tokens.forget()
+        sim.session.roll_over()
+        sim.hub.tell_status()
     expires_ms = sim.tokens.add(token, lst, sim.config.session_token_seconds)
     return answer(
         {

@@ -36,6 +36,10 @@ class TokenRing:
         now = now_ms()
         return [lst for lst, until in reversed(self._tokens.get(access_token, [])) if until > now]
 
+    def others(self, access_token: str) -> bool:
+        """Whether a session of another access token runs."""
+        return any(self.valid(each) for each in self._tokens if each != access_token)
+
     def forget(self, access_token: str | None = None) -> None:
         """End the outer session of one access token, or of all."""
         if access_token is None:

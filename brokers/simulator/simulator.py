@@ -83,6 +83,7 @@ class Simulator:
         """What happens around 01:00: the session ends, subscriptions die in silence, a new day begins (§2.3)."""
         if expire_day_orders:
             self.book.expire_day_orders()
+        self.registrations.activate_all()
         self.session.roll_over()
         self.hub.forget_subscriptions()
         self.day_began_ms = int(datetime.now(UTC).timestamp() * 1000)
