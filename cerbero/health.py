@@ -27,6 +27,7 @@ MARKS = {
     "beat:keep_sessions": 30,
     "beat:refresh_tokens": 240,
     "beat:reconcile_accounts": 30,
+    "beat:ask_what_ifs": 60,
     "beat:announce_decisions": 30,
     "beat:deliver_notices": 60,
     "process:orders": 15,

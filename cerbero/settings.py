@@ -279,6 +279,7 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 5.0,
         "options": {"expires": 5},
     },
+    "ask_what_ifs": {"task": "orders.tasks.ask_what_ifs", "schedule": 3.0, "options": {"expires": 3}},
 }
 
 # What people's programs ask under /api/ (orders/api). Each view names its own permissions.

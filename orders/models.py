@@ -11,7 +11,7 @@ from uuid_utils.compat import uuid7
 
 from brokers.base import OrderType, Side, TimeInForce
 from brokers.models import MONEY, Account, Instrument
-from cerbero.models import Bot, DecisionRequest, User
+from cerbero.models import Bot, DecisionRequest, DecisionStatus, User
 from orders.attempt_models import Attempt as Attempt
 from orders.halt_models import Halt as Halt
 from orders.halt_models import HaltedOrder as HaltedOrder
@@ -93,6 +93,14 @@ TICKET_ROWS = (
 class TicketQuerySet(models.QuerySet["Ticket"]):
     def sendable(self) -> "TicketQuerySet":
         return self.filter(status=TicketStatus.ALLOWED).order_by("allowed_at", "id")
+
+    def waiting(self) -> "TicketQuerySet":
+        """On which people are asked now, by the database's clock; the most urgent first."""
+        return self.filter(
+            status=TicketStatus.PROPOSED,
+            request__status=DecisionStatus.PENDING,
+            request__expires_at__gt=Now(),
+        ).order_by("request__expires_at", "id")
 
 
 class Ticket(models.Model):
@@ -210,6 +218,20 @@ class Order(models.Model):
 
     def __str__(self) -> str:
         return f"{self.side} {self.quantity.normalize():f} {self.instrument}"
+
+
+class WhatIf(models.Model):
+    """What the broker says that a waiting ticket would do (ibkr-web-api.md §6.5), with the time of its word."""
+
+    ticket = models.OneToOneField(Ticket, models.PROTECT, primary_key=True, related_name="what_if")
+    asked_at = models.DateTimeField()
+    answered_at = models.DateTimeField(null=True)
+    # Decimals as text, as in a request's facts.
+    answer = models.JSONField(default=dict)
+    problem = models.CharField(max_length=300, blank=True, help_text="why the last question had no answer")
+
+    def __str__(self) -> str:
+        return f"what-if of {self.ticket_id}"
 
 
 class Execution(models.Model):

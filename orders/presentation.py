@@ -1,6 +1,7 @@
 """How rows read to people: numbers with separators and named currencies, prices by increment, sentences."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 
 from brokers.models import Instrument
@@ -81,6 +82,11 @@ def clock(seconds: float) -> str:
     if whole >= 3600:
         return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
     return f"{whole // 60}:{whole % 60:02d}"
+
+
+def milliseconds(moment: datetime | None) -> str:
+    """Milliseconds of the Unix epoch, for scripts; empty for never."""
+    return str(int(moment.timestamp() * 1000)) if moment else ""
 
 
 @dataclass(frozen=True)

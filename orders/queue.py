@@ -6,11 +6,10 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db.models.functions import Now
 from django.utils import timezone
 
 from cerbero.decisions import why_not
-from cerbero.models import Decision, DecisionRequest, DecisionStatus, User
+from cerbero.models import Decision, DecisionRequest, User
 from orders.lifecycle import OrderStatus, TicketStatus
 from orders.market import Market, market_of
 from orders.models import Order, Ticket, TicketQuerySet
@@ -24,6 +23,7 @@ from orders.presentation import (
     sentence,
 )
 from orders.trading import must_be_signed
+from orders.what_if import BrokerSays, broker_says
 
 # A person reads a handful; a flood is named as one instead of being drawn.
 CARDS_MAX = 50
@@ -87,6 +87,10 @@ class Card:
         return who_decided(self.ticket)
 
     @property
+    def broker_says(self) -> BrokerSays:
+        return broker_says(self.ticket)
+
+    @property
     def must_be_signed(self) -> bool:
         return must_be_signed(self.ticket.account)
 
@@ -100,16 +104,11 @@ class Card:
 
 
 def waiting_tickets() -> TicketQuerySet:
-    """Tickets on which people are asked now, by the database's clock; the most urgent first."""
+    """The tickets that wait, with everything that a card reads."""
     return (
-        Ticket.objects.filter(
-            status=TicketStatus.PROPOSED,
-            request__status=DecisionStatus.PENDING,
-            request__expires_at__gt=Now(),
-        )
-        .select_related("account__login", "bot", "person", "request")
+        Ticket.objects.waiting()
+        .select_related("account__login", "bot", "person", "request", "what_if")
         .prefetch_related("orders__instrument__quote", "request__decisions__person", "request__seen__person")
-        .order_by("request__expires_at", "id")
     )
 
 

@@ -8,13 +8,13 @@ from brokers.models import Login, SessionState
 from brokers.services import broker_for
 from brokers.sessions import session_lost
 from cerbero import access, leases
-from cerbero.errors import BrokerError, LeaseLost, SessionExpired
-from orders import trading
+from cerbero.errors import BrokerError, CerberoError, LeaseLost, SessionExpired
+from orders import trading, what_if
 from orders.reconciliation import is_conversing, reconcile
 
 log = logging.getLogger(__name__)
 
-JOB = "beat:reconcile_accounts"
+JOB, ASK = "beat:reconcile_accounts", "beat:ask_what_ifs"
 # Longer than a round can take; a worker that died frees it by the clock.
 LEASE_SECONDS = 60
 
@@ -39,3 +39,20 @@ def reconcile_accounts() -> None:
             leases.failed(JOB, f"{login.name}: {problem.code}")
             return
     leases.succeeded(JOB)
+
+
+@shared_task(name="orders.tasks.ask_what_ifs")
+def ask_what_ifs() -> None:
+    """What each waiting ticket would do, by the broker's word, so that no page waits for it."""
+    actor = access.system("what-if")
+    for login in Login.objects.filter(is_enabled=True, state=SessionState.UP):
+        try:
+            with leases.lease(f"what-if:{login.pk}", LEASE_SECONDS):
+                what_if.ask_due(login)
+        except LeaseLost:
+            continue
+        except SessionExpired:
+            session_lost(login, actor)
+        except CerberoError as problem:
+            log.warning("no what-if", extra={"login": login.name, "code": problem.code})
+    leases.succeeded(ASK)

@@ -323,6 +323,9 @@ def _amount(data: Row, key: str) -> Decimal | None:
     return None if entry.get("isNull") else number(entry.get("amount"))
 
 
+WARNING_CODE = re.compile(r"^\d{1,4}/")
+
+
 def preview(data: Row) -> base.Preview:
     """The what-if (§6.5): display strings with commas, `NA` where there is nothing."""
     commission, currency = money(_entry(data, "amount").get("commission"))
@@ -336,7 +339,7 @@ def preview(data: Row) -> base.Preview:
         maintenance_margin_after=number(_entry(data, "maintenance").get("after")),
         equity_after=number(_entry(data, "equity").get("after")),
         position_after=number(_entry(data, "position").get("after")),
-        warnings=tuple(dict.fromkeys(w for w in warnings if w)),
+        warnings=tuple(dict.fromkeys(WARNING_CODE.sub("", w) for w in warnings if w)),
         error="; ".join(dict.fromkeys(e for e in errors if e)) or None,
     )
 

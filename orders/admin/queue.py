@@ -21,8 +21,9 @@ from orders.admin.acting import actor_of, attempt, demand, page
 from orders.models import Ticket
 from orders.notices import announcing
 from orders.notices.duty import on_duty
-from orders.presentation import MISSING, decimal, number, price
+from orders.presentation import MISSING, decimal, milliseconds, number, price
 from orders.trading import must_be_signed
+from orders.what_if import broker_says
 
 
 @require_GET
@@ -161,7 +162,9 @@ def _doubtful(request: HttpRequest, ticket: Ticket) -> queue.Card | None:
 
 def _waiting(ticket: Ticket, user: Any) -> dict[str, Any]:
     """One waiting ticket, as an open page compares itself with it and tells of it."""
+    says = broker_says(ticket)
     return {
+        "broker": {"rows": says.rows, "notes": says.notes, "at": milliseconds(says.at)},
         "who": queue.who_decided(ticket),
         "seen": queue.who_saw(ticket),
         "sentence": queue.said(ticket),

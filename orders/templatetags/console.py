@@ -23,6 +23,7 @@ from orders.models import Attempt, Drift, TradingState
 
 register = template.Library()
 register.filter("clock", presentation.clock)
+register.filter("milliseconds", presentation.milliseconds)
 
 _NAVIGATION = (
     ("Approvals", "console:queue", "", "orders.view_ticket", "a"),
@@ -76,12 +77,6 @@ def lasting(moment: datetime | None) -> str:
     return (
         presentation.duration((timezone.now() - moment).total_seconds()) if moment else presentation.MISSING
     )
-
-
-@register.filter
-def milliseconds(moment: datetime | None) -> str:
-    """Milliseconds of the Unix epoch, for scripts; empty for never."""
-    return str(int(moment.timestamp() * 1000)) if moment else ""
 
 
 @register.filter

@@ -66,6 +66,20 @@ function showDoubt(card, why, availability) {
   note.hidden = Boolean(why) || isGone(card) || !note.textContent.trim();
 }
 
+// The broker's own preview of the order, as soon as it has said one.
+function showPreview(card, { rows, notes, at }) {
+  const age = part(card, "previewed");
+  if (!age || (age.dataset.at === at && part(card, "broker_notes").childElementCount === notes.length)) return;
+  age.dataset.at = at;
+  part(card, "preview").replaceChildren(...rows.flatMap(([word, value]) => [make("dt", "", word), make("dd", "", value)]));
+  part(card, "broker_notes").replaceChildren(...notes.map(([isBad, words]) => make("p", isBad ? "note bad" : "note", words)));
+}
+
+function showPreviewAge(card) {
+  const age = part(card, "previewed");
+  if (age?.dataset.at) age.textContent = `${duration(now() - Number(age.dataset.at))} ago`;
+}
+
 function takeQuote(quote) {
   for (const market of list.querySelectorAll(`.market[data-instrument="${CSS.escape(quote.id)}"]`)) {
     const card = market.closest(".ticket");
@@ -110,7 +124,11 @@ async function refresh() {
   }
   for (const card of cards) {
     const id = card.dataset.ticket;
-    if (id in waiting) { for (const name of ["decided", "seen"]) card.querySelector(`.who .${name}`).textContent = waiting[id][name === "seen" ? "seen" : "who"]; continue; }
+    if (id in waiting) {
+      for (const name of ["decided", "seen"]) card.querySelector(`.who .${name}`).textContent = waiting[id][name === "seen" ? "seen" : "who"];
+      showPreview(card, waiting[id].broker);
+      continue;
+    }
     const outcome = decided.find((row) => row.id === id);
     end(card, outcome ? `${outcome.decision === "approved" ? "Approved" : "Not approved"}${outcome.by !== "–" ? ` by ${outcome.by}` : ""}${outcome.why ? `: ${outcome.why}` : ""}.` : "It no longer waits.");
   }
@@ -191,7 +209,7 @@ list.addEventListener("submit", (event) => {
 });
 document.getElementById("keys")?.addEventListener("click", (event) => { if (event.target.id === "keys") event.target.close(); });
 
-on("tick", () => cards.forEach((card) => { showTime(card); showMarket(card); }));
+on("tick", () => cards.forEach((card) => { showTime(card); showMarket(card); showPreviewAge(card); }));
 on("quotes", (quotes) => quotes.forEach(takeQuote));
 on("changed", refreshSoon);
 // Hints may be lost with Redis; the rows are not.

@@ -339,7 +339,7 @@ def test_a_what_if_is_read():
     assert (preview.commission, preview.commission_currency) == (Decimal("0.01"), "USD")
     assert (preview.initial_margin_after, preview.initial_margin_change) == (6876, 164)
     assert (preview.equity_after, preview.position_after) == (1005765, 23)
-    assert (preview.warnings, preview.error) == (("21/careful",), None)
+    assert (preview.warnings, preview.error) == (("careful",), None)
 
 
 def test_a_price_step_is_the_one_in_force_or_the_finest():
