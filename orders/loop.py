@@ -24,7 +24,7 @@ from cerbero import access, leases
 from cerbero.access import Actor
 from cerbero.errors import BrokerError, CerberoError, LeaseLost, ProcessDied, SessionExpired
 from cerbero.lifecycle import transition
-from orders import halting, mandates, reports, resuming, services, submission
+from orders import environment, halting, mandates, reports, resuming, services, submission
 from orders.lifecycle import ORDER, AttemptStatus, OrderStatus
 from orders.models import TICKET_ROWS, Attempt, Order, Ticket
 from orders.submission import Hold
@@ -71,6 +71,7 @@ def turn(actor: Actor, holder: str, holds: dict[str, Hold]) -> None:
     mandates.return_unfilled(actor=actor)
     resuming.expire_overdue(actor=actor)
     halting.stay_armed(actor=actor)
+    environment.halt_mismatched(actor)
     for login in Login.objects.filter(is_enabled=True):
         try:
             _serve(actor, login, _hold(login, holder, holds))

@@ -18,7 +18,7 @@ from cerbero.errors import (
 )
 from cerbero.models import DecisionRequest
 from cerbero.people import signing
-from orders import judging, mandates, policies, policy, risk, trading
+from orders import environment, judging, mandates, policies, policy, risk, trading
 from orders.canonical import ticket_digest
 from orders.closing import closable, position_now
 from orders.facts import Facts, contract, gather_for, leg_of, market_of
@@ -160,7 +160,7 @@ def _look_at_state(ticket: Ticket, account: Account, state: str, now: datetime) 
     if not account.login.is_enabled:
         raise Waits("login_disabled")
     if account.login.state == SessionState.MISMATCHED:
-        raise Waits("environment_mismatch")
+        raise Waits(environment.CODE)
     try:
         trading.require_open(state, reduce_only=ticket.reduce_only, by_person=ticket.person_id is not None)
         require_live(account, is_persons_close=ticket.reduce_only and ticket.person_id is not None)
@@ -170,6 +170,8 @@ def _look_at_state(ticket: Ticket, account: Account, state: str, now: datetime) 
         raise Waits("trading_halted") from None
     except LiveTradingDenied as denied:
         raise Denied(denied.code, **denied.details) from None
+    if environment.is_mismatched(account):
+        raise Waits(environment.CODE)
 
 
 def _look_at_signatures(account: Account, granted: DecisionRequest | Allowance) -> None:

@@ -36,7 +36,7 @@ from cerbero.errors import (
 from cerbero.leases import ClockTime
 from cerbero.lifecycle import transition
 from cerbero.models import DecisionRequest, Lease
-from orders import judging, risk, trading
+from orders import environment, judging, risk, trading
 from orders.canonical import accepted_question_ids, client_order_id
 from orders.facts import as_seen, leg_of
 from orders.lifecycle import ATTEMPT, ORDER, TICKET, AttemptStatus, OrderStatus, TicketStatus
@@ -124,7 +124,8 @@ def prepare(actor: Actor, ticket: Ticket, order: Order, moment: Moment, hold: Ho
             if granted is not None:
                 look_at_proof(fresh, granted)
                 judging.use(actor, fresh, granted)
-        except (Waits, AlreadyDecided):
+        except (Waits, AlreadyDecided) as why:
+            environment.heed(actor, fresh.account, why.code, state)
             return None
         except Denied as refusal:
             _withdraw_request(actor, fresh.request)

@@ -8,10 +8,11 @@ from uuid_utils.compat import uuid7
 
 from cerbero.models import DecisionRequest, User
 
-WAITING, ESCALATED = "decision.waiting", "decision.escalated"
+WAITING, ESCALATED, ALERT = "decision.waiting", "decision.escalated", "alert.raised"
 EVENTS = {
     WAITING: "a decision waits for people",
     ESCALATED: "half of its time is gone and nobody has decided",
+    ALERT: "a break: drift, a login or an account that was stopped",
 }
 
 
