@@ -93,6 +93,10 @@ def system(name: str) -> Actor:
     return Actor(kind="system", id=None, name=name, door="process")
 
 
+# Whoever has a shell on the server and runs a command there.
+SERVER = system("server")
+
+
 def person(user: User, *, request_id: str = "", door: str = "admin") -> Actor:
     return Actor(kind="person", id=user.pk, name=user.get_username(), request_id=request_id, door=door)
 

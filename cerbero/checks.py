@@ -1,9 +1,12 @@
 """System checks: settings that must not stand together refuse to start, by whatever door."""
 
+from collections.abc import Iterable
+
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, register
+from django.core.checks import CheckMessage, Error, Tags, register
 
 from cerbero.errors import CannotStart
+from cerbero.models import User
 
 
 @register()
@@ -31,6 +34,18 @@ def live_trading_is_whole(**_: object) -> list[CheckMessage]:
     if settings.DEBUG:
         problems.append(Error("LIVE_TRADING=enabled does not go with DEBUG.", id="cerbero.E004"))
     return problems
+
+
+@register(Tags.database)
+def nobody_is_superuser(databases: Iterable[str] | None = None, **_: object) -> list[CheckMessage]:
+    """The mark opens nothing here; whoever set it went past two Administrators. Asks only with `--database`."""
+    marked = (
+        list(User.objects.filter(is_superuser=True).values_list("username", flat=True)) if databases else []
+    )
+    hint = "Ask who wrote it, then: UPDATE cerbero_user SET is_superuser = false."
+    return (
+        [Error(f"Marked as superuser: {', '.join(marked)}.", hint=hint, id="cerbero.E005")] if marked else []
+    )
 
 
 def refuse_half_set_flags() -> None:

@@ -9,6 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -19,8 +20,10 @@ from channels.auth import get_user
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.contrib.sessions.backends.db import SessionStore
+from django.db import DatabaseError
 
 from brokers.quotes import Hint, NewestQuotes, QuoteFrame, subscribe
+from cerbero.people.sessions import still_open
 
 PERMISSION = "orders.view_order"
 FRAME_SECONDS = 0.05
@@ -28,8 +31,8 @@ FRAME_SECONDS = 0.05
 CALM_SECONDS = 1.0
 # A client that never says "seen" gets frames at this pace.
 PATIENCE_SECONDS = 1.0
-# Signing out, or losing the permission, ends the stream within this time.
-RECHECK_SECONDS = 30.0
+# A session that ended closes its sockets within this time; a permission that was lost, within the second one.
+SESSION_SECONDS, RECHECK_SECONDS = 1.0, 30.0
 HINTS_MAX = 200
 
 logger = logging.getLogger(__name__)
@@ -40,9 +43,11 @@ class Slot:
     """What one socket has not been sent yet. Newer news of the same thing takes the place of older."""
 
     wants_quotes: bool
+    session_key: str = ""
     quotes: set[str] = field(default_factory=set)
     changed: set[str] = field(default_factory=set)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
+    session_ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def take_quotes(self, ids: Iterable[str]) -> None:
         if self.wants_quotes:
@@ -63,22 +68,27 @@ class Hub:
         self.slots: set[Slot] = set()
         self._texts: dict[str, str] = {}
         self._task: asyncio.Task[None] | None = None
+        self._watch: asyncio.Task[None] | None = None
 
-    def join(self, wants_quotes: bool) -> Slot:
+    def join(self, wants_quotes: bool, session_key: str) -> Slot:
         """A slot that begins with everything that is known."""
-        slot = Slot(wants_quotes)
+        slot = Slot(wants_quotes, session_key)
         slot.take_quotes(self._texts)
         self.slots.add(slot)
+        start = asyncio.get_running_loop().create_task
         if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._run())
+            self._task = start(self._run())
+        if self._watch is None or self._watch.done():
+            self._watch = start(self._watch_sessions())
         return slot
 
     def leave(self, slot: Slot) -> None:
         """Nobody left: nothing is read, and nothing old is kept for who comes next."""
         self.slots.discard(slot)
-        if not self.slots and self._task is not None:
+        if not self.slots and self._task is not None and self._watch is not None:
             self._task.cancel()
-            self._task = None
+            self._watch.cancel()
+            self._task = self._watch = None
             self.newest, self._texts = NewestQuotes(), {}
 
     def frame(self, slot: Slot, number: int) -> str:
@@ -98,6 +108,21 @@ class Hub:
         except Exception:
             # The pages see their feed age, and say so; the next that joins starts anew.
             logger.exception("the hub stopped")
+
+    async def _watch_sessions(self) -> None:
+        """One question a second for all sockets of this process, however many there are."""
+        while True:
+            await asyncio.sleep(SESSION_SECONDS)
+            slots = list(self.slots)
+            try:
+                alive = await database_sync_to_async(still_open)({slot.session_key for slot in slots})
+            except DatabaseError:
+                # Each socket's own look, which closes what it cannot ask about, comes soon.
+                logger.warning("the sessions of open sockets could not be looked at")
+                continue
+            for slot in slots:
+                if slot.session_key not in alive:
+                    slot.session_ended.set()
 
     def take(self, frame: QuoteFrame | Hint) -> None:
         if isinstance(frame, Hint):
@@ -149,7 +174,8 @@ class LiveConsumer(AsyncWebsocketConsumer):
         query = parse_qs(self.scope["query_string"].decode("ascii", "replace"))
         self._seen, self._says_seen = asyncio.Event(), False
         self._hub = hub()
-        self._slot = self._hub.join(wants_quotes=query.get("quotes") != ["none"])
+        key = self.scope["session"].session_key
+        self._slot = self._hub.join(wants_quotes=query.get("quotes") != ["none"], session_key=key)
         await self.accept()
         start = asyncio.get_running_loop().create_task
         self._tasks = [start(self._write()), start(self._recheck())]
@@ -186,8 +212,9 @@ class LiveConsumer(AsyncWebsocketConsumer):
 
     async def _recheck(self) -> None:
         while True:
-            await asyncio.sleep(RECHECK_SECONDS)
-            if not await self._may_look():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._slot.session_ended.wait(), RECHECK_SECONDS)
+            if self._slot.session_ended.is_set() or not await self._may_look():
                 await self.close(code=4403)
                 return
 
@@ -196,5 +223,8 @@ class LiveConsumer(AsyncWebsocketConsumer):
         key = self.scope["session"].session_key
         if not key:
             return False
-        user = await get_user({"session": SessionStore(key)})
-        return user.is_authenticated and await database_sync_to_async(user.has_perm)(PERMISSION)
+        try:
+            user = await get_user({"session": SessionStore(key)})
+            return user.is_authenticated and await database_sync_to_async(user.has_perm)(PERMISSION)
+        except DatabaseError:
+            return False

@@ -17,7 +17,7 @@ from django.views.decorators.http import require_safe
 
 from brokers.models import Account, Login, SessionState
 from cerbero import plain
-from cerbero.models import Lease
+from cerbero.models import Lease, User
 from orders.models import Halt
 
 PROBE_SECONDS = 2.0
@@ -70,8 +70,8 @@ def examine() -> Record:
     found = {name: _outcome(future, deadline) for name, future in waiting.items()}
     postgres, broker = found["postgres"], found["redis"]
     marks, logins = postgres.pop("marks", []), postgres.pop("logins", [])
-    halts = postgres.pop("halts", [])
-    records = [{"name": "postgres", **postgres}, {"name": "redis", **broker}, *marks, *halts]
+    others = postgres.pop("others", [])
+    records = [{"name": "postgres", **postgres}, {"name": "redis", **broker}, *marks, *others]
     all_well = all(record["is_ok"] for record in (*records, *logins))
     status = "not_ready" if not postgres["is_ok"] else "ready" if all_well else "degraded"
     return {"status": status, "dependencies": records, "logins": logins}
@@ -100,7 +100,7 @@ def _probe_postgres() -> Record:
             # For this transaction alone: the connection goes back to the pool.
             cursor.execute("SELECT set_config('statement_timeout', %s, true), now()", ["2000"])
             now = cursor.fetchone()[1]
-            return {"marks": _marks(now), "logins": _logins(now), "halts": _halts(now)}
+            return {"marks": _marks(now), "logins": _logins(now), "others": [*_halts(now), *_superusers()]}
     finally:
         connection.close()
 
@@ -140,6 +140,13 @@ def _halts(now: datetime) -> list[Record]:
         return []
     detail = "orders may still work at the broker: see the halt's page, or call the trade desk"
     return [{"name": "halt", "is_ok": False, "age_seconds": _seconds(now, since.halted_at), "detail": detail}]
+
+
+def _superusers() -> list[Record]:
+    """Django's mark opens nothing, but nobody of ours writes it: whoever did went past two Administrators."""
+    count = User.objects.filter(is_superuser=True).count()
+    detail = f"{count} marked as superuser, which nobody may be: see `manage.py check --database default`"
+    return [{"name": "superusers", "is_ok": False, "detail": detail}] if count else []
 
 
 def _logins(now: datetime) -> list[Record]:

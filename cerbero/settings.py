@@ -146,6 +146,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 INSTALLED_APPS = [
     "cerbero.apps.CerberoAdminConfig",
+    # Before Django's own, whose commands for passwords and superusers it replaces.
+    "cerbero.people",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -158,7 +160,6 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "cerbero.apps.CerberoConfig",
     "audit",
-    "cerbero.people",
     "brokers",
     "orders.notices",
     "orders",

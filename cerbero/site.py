@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.contrib.admin import AdminSite, ModelAdmin
+from django.db import transaction
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
 
@@ -33,12 +34,13 @@ class CerberoAdminSite(AdminSite):
     def password_change(  # type: ignore[override]
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """A new password signs out everywhere else."""
-        response = super().password_change(request, extra_context)
-        if request.method == "POST" and response.status_code == 302 and isinstance(request.user, User):
-            keep = request.session.session_key or ""
-            actor = person(request.user, request_id=request.request_id)  # type: ignore[attr-defined]
-            sessions.end(actor=actor, person=request.user, keep=keep)
+        """A new password signs out everywhere else, and ends the tokens of one's programs."""
+        with transaction.atomic():
+            response = super().password_change(request, extra_context)
+            if request.method == "POST" and response.status_code == 302 and isinstance(request.user, User):
+                keep = request.session.session_key or ""
+                actor = person(request.user, request_id=request.request_id)  # type: ignore[attr-defined]
+                sessions.shut_out(actor=actor, person=request.user, keep=keep)
         return response
 
 

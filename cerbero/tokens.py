@@ -8,7 +8,7 @@ from django.db.models.functions import Now
 from audit.services import record
 from cerbero.access import Actor, issue_person_token, issue_token, user_of
 from cerbero.errors import PermissionMissing, StateConflict
-from cerbero.models import AccessToken, Bot, PersonToken
+from cerbero.models import AccessToken, Bot, PersonToken, User
 
 DAYS_MAX = 365
 
@@ -74,4 +74,15 @@ def revoke_persons(*, actor: Actor, token: PersonToken) -> None:
             subject_kind="user",
             subject_id=token.person_id,
             details=details,
+        )
+
+
+def revoke_all_of(*, actor: Actor, person: User) -> None:
+    """Make every token of a person's programs useless, in the caller's transaction; bots keep theirs."""
+    rows = PersonToken.objects.filter(person=person, revoked_at=None).select_for_update()
+    if prefixes := sorted(rows.values_list("prefix", flat=True)):
+        rows.update(revoked_at=Now())
+        details = {"prefixes": prefixes}
+        record(
+            "persontokens.revoked", actor=actor, subject_kind="user", subject_id=person.pk, details=details
         )

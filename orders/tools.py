@@ -85,7 +85,11 @@ class HaltTrading(Params):
 
 
 class OrderOut(Out):
-    """One order with its ticket. `decision` says what people are asked or answered."""
+    """One order with its ticket. `decision` says what people are asked or answered.
+
+    `policy_version` and `policy_rule` name what judged it, `mandate_id` the mandate under which it passed, and
+    `refusal_code` is the stable reason for a no.
+    """
 
     order_id: UUID
     ticket_id: UUID
@@ -105,6 +109,9 @@ class OrderOut(Out):
     text: str
     refusal_code: str
     refusal: dict[str, Any]
+    policy_version: int | None
+    policy_rule: str
+    mandate_id: UUID | None
     decision: str | None
     expires_at: datetime | None
     cancel_requested_at: datetime | None
@@ -229,7 +236,7 @@ def halt_trading(actor: Actor, params: HaltTrading) -> HaltOut:
     return HaltOut(**_named(HaltOut, done) | {"orders": orders})
 
 
-_ROWS = ("instrument", "ticket__account", "ticket__request")
+_ROWS = ("instrument", "ticket__account", "ticket__request", "ticket__policy_version", "ticket__allowance")
 
 
 def _named(out: type[Out], found: dict[str, Any]) -> dict[str, Any]:
@@ -264,8 +271,18 @@ def _out(order: Order, ticket: Ticket) -> OrderOut:
         text=order.text,
         refusal_code=ticket.refusal_code,
         refusal=ticket.refusal,
+        policy_version=ticket.policy_version.number if ticket.policy_version else None,
+        policy_rule=ticket.policy_rule,
+        mandate_id=_mandate_id(ticket),
         decision=request.status if request else None,
         expires_at=request.expires_at if request else None,
         cancel_requested_at=order.cancel_requested_at,
         created_at=order.created_at,
     )
+
+
+def _mandate_id(ticket: Ticket) -> UUID | None:
+    """Of which mandate the ticket used up an order; only what passed unasked has an allowance."""
+    passed = ticket.request is None and not ticket.reduce_only and not ticket.refusal_code
+    allowance = getattr(ticket, "allowance", None) if passed else None
+    return allowance.mandate_id if allowance else None

@@ -206,9 +206,76 @@ def test_a_process_has_one_subscription_and_none_when_nobody_looks(desk: Any, co
     assert asyncio.run(walk()) == (1, 0)
 
 
-def test_signing_out_ends_the_stream(desk: Any, cookie: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    from asgiref.sync import sync_to_async
+def _revoked(desk: Any) -> None:
+    from cerbero.people import sessions
+
+    sessions.end(actor=desk.person("bob"), person=desk.people["bob"])
+
+
+def _deleted(desk: Any) -> None:
     from django.contrib.sessions.models import Session
+
+    Session.objects.all().delete()
+
+
+def _disabled(desk: Any) -> None:
+    type(desk.people["bob"]).objects.filter(username="bob").update(is_active=False)
+
+
+@pytest.mark.parametrize("how", [_revoked, _deleted, _disabled])
+def test_a_session_that_ended_closes_its_sockets_before_they_are_looked_at_one_by_one(
+    desk: Any, cookie: bytes, how: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from asgiref.sync import sync_to_async
+
+    from cerbero import consumers
+
+    assert consumers.SESSION_SECONDS <= 1
+    monkeypatch.setattr(consumers, "SESSION_SECONDS", 0.05)
+    Client(headers={"cookie": cookie.decode()}).get("/live/")
+
+    async def walk() -> dict[str, Any]:
+        async with socket(cookie) as live:
+            await read(live)
+            await sync_to_async(how)(desk)
+            while (told := await live.receive_output(timeout=5))["type"] == "websocket.send":
+                pass
+            return told
+
+    assert asyncio.run(walk()) == {"type": "websocket.close", "code": 4403}
+
+
+def test_another_persons_sockets_stay_open_when_a_session_ends(
+    desk: Any, cookie: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from asgiref.sync import sync_to_async
+    from django.conf import settings
+
+    from cerbero import consumers
+
+    monkeypatch.setattr(consumers, "SESSION_SECONDS", 0.05)
+    carol = Client()
+    carol.force_login(desk.people["carol"])
+    carol.get("/live/")
+    Client(headers={"cookie": cookie.decode()}).get("/live/")
+    hers = f"{settings.SESSION_COOKIE_NAME}={carol.cookies[settings.SESSION_COOKIE_NAME].value}".encode()
+
+    async def walk() -> dict[str, Any]:
+        async with socket(cookie) as his, socket(hers) as kept:
+            await sync_to_async(_revoked)(desk)
+            while (await his.receive_output(timeout=5))["type"] == "websocket.send":
+                pass
+            async with publisher(desk) as send:
+                await send("190.10")
+                return await until(kept, lambda frame: frame["quotes"])
+
+    assert asyncio.run(walk())["quotes"]
+
+
+def test_losing_the_permission_ends_the_stream(
+    desk: Any, cookie: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from asgiref.sync import sync_to_async
 
     from cerbero import consumers
 
@@ -217,7 +284,7 @@ def test_signing_out_ends_the_stream(desk: Any, cookie: bytes, monkeypatch: pyte
     async def walk() -> dict[str, Any]:
         async with socket(cookie) as live:
             await read(live)
-            await sync_to_async(Session.objects.all().delete)()
+            await sync_to_async(desk.people["bob"].groups.clear)()
             return await live.receive_output(timeout=5)
 
     assert asyncio.run(walk()) == {"type": "websocket.close", "code": 4403}

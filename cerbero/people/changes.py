@@ -16,12 +16,12 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from audit.services import record
-from cerbero import decisions
+from cerbero import access, decisions
 from cerbero.access import Actor, user_of
 from cerbero.encryption import decrypt, encrypt, identity
 from cerbero.errors import BadInput, DigestMismatch, NotFound, PermissionMissing, StateConflict
 from cerbero.models import Bot, DecisionStatus, User
-from cerbero.people import codes, passkeys
+from cerbero.people import codes, passkeys, sessions
 from cerbero.people.announcing import announce
 from cerbero.people.models import LiveBar, Passkey, PersonChange
 
@@ -37,10 +37,11 @@ Kind = PersonChange.Kind
 def propose(*, actor: Actor, kind: str, person: User, terms: dict[str, Any], summary: str) -> PersonChange:
     """Ask the Administrators to change what `person` may do; runs in the caller's transaction.
 
-    Neither the proposer nor the person decides. Raises PermissionMissing for a bot.
+    Neither the proposer nor the person decides. Raises PermissionMissing for a bot; the server's own command
+    proposes as nobody, and an Administrator decides on that, too.
     """
     proposer = user_of(actor)
-    if proposer is None:
+    if proposer is None and actor != access.SERVER:
         raise PermissionMissing("Only a signed-in person proposes this.")
     change = PersonChange(kind=kind, person=person, terms=terms, proposed_by=proposer)
     change.request = decisions.ask(
@@ -53,11 +54,11 @@ def propose(*, actor: Actor, kind: str, person: User, terms: dict[str, Any], sum
         quorum=1,
         group=ADMINISTRATOR,
         seconds=WAITS_SECONDS,
-        excluded_user_ids={proposer.pk, person.pk},
+        excluded_user_ids={person.pk} | ({proposer.pk} if proposer else set()),
     )
     change.save(force_insert=True)
     _record(actor, "person_change.proposed", change)
-    announce(f"{proposer} proposes: {summary}. A second Administrator decides.")
+    announce(f"{change.proposer} proposes: {summary}. A second Administrator decides.")
     return change
 
 
@@ -150,7 +151,7 @@ def _apply(actor: Actor, change: PersonChange) -> None:
     change.save(update_fields=["applied_at"])
     bar(change.person, change.get_kind_display())
     _record(actor, "person_change.applied", change)
-    announce(f"Done: {change}, proposed by {change.proposed_by}, confirmed by {decider}.")
+    announce(f"Done: {change}, proposed by {change.proposer}, confirmed by {decider}.")
 
 
 def _confirm_passkey(change: PersonChange, decider: User) -> None:
@@ -175,6 +176,7 @@ def _set_password(change: PersonChange, decider: User) -> None:
     sealed = bytes.fromhex(change.terms["password"])
     hashed = decrypt(sealed, _password_of(change.person)).decode()
     User.objects.filter(pk=change.person_id).update(password=hashed)
+    sessions.shut_out(actor=access.person(decider), person=change.person)
 
 
 def _give_bot(change: PersonChange, decider: User) -> None:

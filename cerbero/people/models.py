@@ -74,7 +74,10 @@ class Signature(models.Model):
 
 
 class PersonChange(models.Model):
-    """A change of who may do what: proposed by one person, applied at a second Administrator's yes."""
+    """A change of who may do what: proposed by one person, applied at a second Administrator's yes.
+
+    What the server's own command proposed has no `proposed_by`.
+    """
 
     class Kind(models.TextChoices):
         PASSKEY = "passkey", "new passkey"
@@ -88,12 +91,17 @@ class PersonChange(models.Model):
     person = models.ForeignKey(User, models.PROTECT, related_name="changes")
     terms = models.JSONField()
     request = models.OneToOneField(DecisionRequest, models.PROTECT, related_name="person_change")
-    proposed_by = models.ForeignKey(User, models.PROTECT, related_name="+")
+    proposed_by = models.ForeignKey(User, models.PROTECT, null=True, related_name="+")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     applied_at = models.DateTimeField(null=True)
 
     def __str__(self) -> str:
         return self.request.summary
+
+    @property
+    def proposer(self) -> str:
+        """Who proposed it, in words."""
+        return str(self.proposed_by or "the server's command")
 
 
 class LiveBar(models.Model):

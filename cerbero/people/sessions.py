@@ -1,16 +1,18 @@
 """Who is signed in where: seen, ended when idle, and ended by hand."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 from uuid import UUID
 
 from django.conf import settings
 from django.contrib.sessions.models import Session
 from django.db import transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 from django.http import HttpRequest
 
 from audit.services import record
+from cerbero import tokens
 from cerbero.access import Actor, user_of
 from cerbero.errors import PermissionMissing
 from cerbero.models import User
@@ -46,6 +48,15 @@ def is_alive(request: HttpRequest, person: User) -> bool:
     return True
 
 
+def still_open(keys: Iterable[str]) -> set[str]:
+    """Which of these sessions count now, in one query: for what stays open between two requests."""
+    idle = timedelta(seconds=settings.SESSION_IDLE_SECONDS)
+    is_over = Q(ended_at__isnull=False) | Q(seen_at__lte=Now() - idle) | Q(person__is_active=False)
+    over = PersonSession.objects.filter(is_over, session_key=OuterRef("pk"))
+    open_rows = Session.objects.filter(~Exists(over), pk__in=list(keys), expire_date__gt=Now())
+    return set(open_rows.values_list("pk", flat=True))
+
+
 def of_person(person: User) -> list[PersonSession]:
     """Where this person is signed in, the newest first."""
     there = Session.objects.filter(pk=OuterRef("session_key"), expire_date__gt=Now())
@@ -72,3 +83,12 @@ def end(*, actor: Actor, person: User, keep: str = "", only: UUID | None = None)
         details = {"person": str(person), "ended": len(keys)}
         record("session.revoked", actor=actor, subject_kind="user", subject_id=person.pk, details=details)
     return len(keys)
+
+
+def shut_out(*, actor: Actor, person: User, keep: str = "") -> None:
+    """After a new password: whatever the old one opened is closed, every session but `keep` and every token.
+
+    Raises PermissionMissing as `end` does.
+    """
+    end(actor=actor, person=person, keep=keep)
+    tokens.revoke_all_of(actor=actor, person=person)

@@ -20,7 +20,7 @@ from cerbero.errors import (
     SelfApproval,
 )
 from cerbero.models import Bot
-from orders import mandates, services
+from orders import mandates, services, tools
 from orders.models import Allowance, Attempt, Balance, Mandate, Ticket
 from tests.orders import world as worlds
 from tests.orders.test_policy_gate import ME, _as_owner, _prepare
@@ -76,6 +76,32 @@ def test_it_is_signed_by_another_and_then_orders_pass_under_it(desk):
     assert (mandate.used_count, mandate.used_notional) == (1, Decimal(1900))
     assert Allowance.objects.get(ticket=ticket).mandate == mandate
     assert Entry.objects.filter(event="mandate.used", subject_id=str(mandate.pk)).count() == 1
+
+
+def test_the_bot_reads_which_mandate_and_rule_of_which_version_judged_its_order(desk):
+    asked, mandate = _place(desk), _signed(desk)
+    passed = _place(desk)
+    closed = {"name": "closed", "then": {"do": "refuse", "reason": "not now"}}
+    desk.activate([closed])
+    with pytest.raises(CerberoError):
+        desk.place()
+    told = [
+        (row.policy_version, row.policy_rule, row.mandate_id, row.decision, row.refusal_code)
+        for row in reversed(tools.list_orders(desk.scanner, tools.ListOrders()).orders)
+    ]
+    assert told == [
+        (1, "paper", None, "pending", ""),
+        (1, "paper-mandate", mandate.pk, None, ""),
+        (2, "closed", None, None, "policy_refused"),
+    ]
+    for ticket in (asked, passed):
+        order_id = desk.order(ticket).pk
+        one = tools.get_order(desk.scanner, tools.OrderId(order_id=order_id))
+        assert one in tools.list_orders(desk.scanner, tools.ListOrders()).orders
+    proposed = desk.proposal(idempotency_key="last").__dict__
+    desk.activate([{"name": "ask", "then": {"do": "people", "quorum": 2, "group": "Approver"}}])
+    answered = tools.place_order(desk.scanner, tools.PlaceOrder(**proposed))
+    assert (answered.policy_version, answered.policy_rule, answered.mandate_id) == (3, "ask", None)
 
 
 def test_neither_its_proposer_nor_the_bots_owner_signs(desk):

@@ -9,11 +9,13 @@ import pytest
 from django.contrib.auth.models import Group
 from django.core import mail
 from django.core.management import CommandError, call_command
+from django.core.management.base import SystemCheckError
 from django.test import Client
 from django.urls import reverse
 
 from audit.models import Entry
-from cerbero import access
+from cerbero import access, checks, health
+from cerbero.access import issue_person_token
 from cerbero.errors import (
     AlreadyDecided,
     CerberoError,
@@ -22,7 +24,7 @@ from cerbero.errors import (
     PermissionMissing,
     SelfApproval,
 )
-from cerbero.models import Bot, DecisionStatus, User
+from cerbero.models import Bot, DecisionStatus, PersonToken, User
 from cerbero.people import changes, codes, signing, step_up
 from cerbero.people.models import Announcement, CodeApp, Passkey, PersonChange, RecoveryCode
 from tests.people.authenticator import Authenticator
@@ -104,6 +106,69 @@ def test_a_new_password_counts_once_confirmed_and_stands_nowhere_in_plain(
     confirm(change, frank)
     assert User.objects.get(pk=bob.pk).check_password("correct horse battery")
     assert signing.barred(bob) is not None
+
+
+def test_a_new_password_closes_what_the_old_one_opened(admins: list[User], bob: User) -> None:
+    issue_person_token(bob, scopes=("read",), days=1)
+    client = signed_in(bob)
+    assert client.get(reverse("people:own")).status_code == 200
+    assert client.get("/api/orders").status_code != 401
+    change = changes.propose_password(actor=access.person(admins[0]), person=bob, password="correct horse")
+    assert PersonToken.objects.usable().exists()
+    confirm(change, admins[1])
+    assert not PersonToken.objects.usable().exists()
+    assert client.get(reverse("people:own")).status_code == 302
+    assert Entry.objects.filter(event="persontokens.revoked", subject_id=str(bob.pk)).exists()
+
+
+def test_ones_own_new_password_ends_the_other_sessions_and_the_tokens(bob: User) -> None:
+    bob.set_password("an old horse battery")
+    bob.save()
+    issue_person_token(bob, scopes=("read",), days=1)
+    here, there = signed_in(bob), signed_in(bob)
+    assert there.get(reverse("people:own")).status_code == here.get(reverse("people:own")).status_code == 200
+    words = {"new_password1": "a new horse battery", "new_password2": "a new horse battery"}
+    form = {"old_password": "an old horse battery"} | words
+    assert here.post(reverse("admin:password_change"), form).status_code == 302
+    assert here.get(reverse("people:own")).status_code == 200
+    assert there.get(reverse("people:own")).status_code == 302
+    assert not PersonToken.objects.usable().exists()
+
+
+def test_a_shell_on_the_server_changes_no_password_by_itself(
+    admins: list[User], bob: User, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call_command("changepassword", "bob")
+    password = dict([capsys.readouterr().out.splitlines()[0].split()])["bob"]
+    change = PersonChange.objects.get()
+    assert not User.objects.get(pk=bob.pk).check_password(password)
+    assert Announcement.objects.filter(words__startswith="the server's command proposes").exists()
+    assert "the server&#x27;s command" in signed_in(admins[0]).get(reverse("people:changes")).content.decode()
+    with pytest.raises(SelfApproval):
+        confirm(change, bob)
+    confirm(change, admins[0])
+    assert User.objects.get(pk=bob.pk).check_password(password)
+    with pytest.raises(CommandError, match="nobody of that name"):
+        call_command("changepassword", "mallory")
+
+
+def test_nobody_is_made_a_superuser_and_one_that_was_is_said_loudly(bob: User) -> None:
+    with pytest.raises(CommandError, match="bootstrap_people"):
+        call_command("createsuperuser", "--noinput", username="root")
+    assert checks.nobody_is_superuser(databases=["default"]) == []
+    assert _of_health("superusers") is None
+    User.objects.filter(pk=bob.pk).update(is_superuser=True)
+    (error,) = checks.nobody_is_superuser(databases=["default"])
+    assert (error.id, error.msg) == ("cerbero.E005", "Marked as superuser: bob.")
+    with pytest.raises(SystemCheckError, match="E005"):
+        call_command("check", databases=["default"])
+    told = _of_health("superusers")
+    assert told is not None
+    assert (told["is_ok"], "bob" in told["detail"]) == (False, False)
+
+
+def _of_health(name: str) -> dict[str, Any] | None:
+    return next((row for row in health.examine()["dependencies"] if row["name"] == name), None)
 
 
 def test_a_new_owner_waits_and_then_bars_both(admins: list[User], bob: User) -> None:
