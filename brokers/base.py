@@ -5,7 +5,7 @@ BrokerUnavailable (certainly not sent), OutcomeUnknown (perhaps sent), BrokerRej
 Quantities and prices are Decimal in the instrument's own units; times are aware UTC.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -263,8 +263,28 @@ class Broker(Protocol):
     def snapshot(self, broker_instrument_ids: Sequence[str]) -> list[QuoteRecord]: ...
 
     def preview(self, broker_account_id: str, legs: Sequence[OrderTerms]) -> Preview: ...
-    def place(self, broker_account_id: str, legs: Sequence[OrderTerms]) -> Answer: ...
-    def answer(self, question: Question, *, confirmed: bool) -> Answer:
+    def place(
+        self, broker_account_id: str, legs: Sequence[OrderTerms], *, before: Callable[[], None] | None = None
+    ) -> Answer:
+        """Send once. `before` is called when nothing but the wire is left to wait for; what it raises is raised
+        here, and then certainly nothing was sent. The same holds for `amend` and `answer`.
+        """
+        ...
+
+    def amend(
+        self,
+        broker_account_id: str,
+        broker_order_id: str,
+        terms: OrderTerms,
+        *,
+        before: Callable[[], None] | None = None,
+    ) -> Answer:
+        """Put these terms, with the quantity in total, in place of those of a working order. Never sent twice."""
+        ...
+
+    def answer(
+        self, question: Question, *, confirmed: bool, before: Callable[[], None] | None = None
+    ) -> Answer:
         """After a "no" the Answer is empty: the absence of the order is not proven by it."""
         ...
 

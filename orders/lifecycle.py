@@ -41,17 +41,19 @@ UNSETTLED = frozenset({AttemptStatus.SENT, AttemptStatus.IN_DOUBT})
 Moves = dict[str, frozenset[str]]
 
 TICKET: Moves = {
-    TicketStatus.PROPOSED: frozenset({TicketStatus.ALLOWED, TicketStatus.DENIED, TicketStatus.WITHDRAWN}),
+    # To SENT without us, from here as from an end: a stale reply can go live after we said no to it.
+    TicketStatus.PROPOSED: frozenset(
+        {TicketStatus.ALLOWED, TicketStatus.DENIED, TicketStatus.WITHDRAWN, TicketStatus.SENT}
+    ),
     # Back to PROPOSED when the market moved away from what was approved.
     TicketStatus.ALLOWED: frozenset(
         {TicketStatus.SENT, TicketStatus.DENIED, TicketStatus.WITHDRAWN, TicketStatus.PROPOSED}
     ),
     # Back to PROPOSED after a "no" to a broker's question, DENIED when it never arrived.
     TicketStatus.SENT: frozenset({TicketStatus.DONE, TicketStatus.DENIED, TicketStatus.PROPOSED}),
-    # A stale reply can go live after the end was proven.
     TicketStatus.DONE: frozenset({TicketStatus.SENT}),
     TicketStatus.DENIED: frozenset({TicketStatus.SENT}),
-    TicketStatus.WITHDRAWN: frozenset(),
+    TicketStatus.WITHDRAWN: frozenset({TicketStatus.SENT}),
 }
 
 WORKING = frozenset({OrderStatus.ACCEPTED, OrderStatus.PARTIALLY_FILLED, OrderStatus.PENDING_CANCEL})
@@ -68,9 +70,7 @@ COMMANDS: Moves = {
     OrderStatus.PARTIALLY_FILLED: frozenset({OrderStatus.PENDING_CANCEL}),
 }
 
-REPORTS: Moves = {
-    status: BROKER_STATES - {status} for status in OrderStatus if status not in {OrderStatus.PENDING}
-}
+REPORTS: Moves = {status: BROKER_STATES - {status} for status in OrderStatus}
 
 ORDER: Moves = {
     status: COMMANDS.get(status, frozenset()) | REPORTS.get(status, frozenset()) for status in OrderStatus

@@ -11,15 +11,17 @@ from django.db import connection, transaction
 from django.db.models import Sum
 from django.db.models.functions import Now
 
+from audit.services import record
 from brokers.base import BrokerOrderState, ExecutionReport, OrderReport
 from brokers.models import Account, BrokerInstrument, Report
 from brokers.reports import parse
-from cerbero import failpoints
+from cerbero import decisions, failpoints
 from cerbero.access import Actor
 from cerbero.lifecycle import transition
+from cerbero.models import DecisionStatus
 from orders import drift
-from orders.lifecycle import ATTEMPT, ENDED, ORDER, TICKET, AttemptStatus, OrderStatus, TicketStatus
-from orders.models import Attempt, Drift, Execution, Order
+from orders.lifecycle import ATTEMPT, ENDED, ORDER, TICKET, WORKING, AttemptStatus, OrderStatus, TicketStatus
+from orders.models import Attempt, Drift, Execution, Order, Ticket
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +82,9 @@ def _apply_order(actor: Actor, report: Report, fact: OrderReport) -> bool:
     order = _find_order(report, fact.broker_order_id, fact.client_order_id)
     if order is None:
         return _unmatched_order(actor, report, fact)
+    if _is_another(order, fact):
+        _second_order(actor, order, report, fact)
+        return True
     if not order.broker_order_id and fact.broker_order_id not in {"", "-1"}:
         Order.objects.filter(pk=order.pk).update(broker_order_id=fact.broker_order_id)
         order.broker_order_id = fact.broker_order_id
@@ -112,7 +117,8 @@ def _move(
         changes["average_price"] = fact.average_price
     if fact.text:
         changes["text"] = fact.text[:300]
-    if wanted and wanted != order.status and not _is_stale(actor, order, wanted, report):
+    before = order.status
+    if wanted and wanted != before and not _is_stale(actor, order, wanted, report):
         transition(
             order,
             wanted,
@@ -124,6 +130,8 @@ def _move(
             **changes,
         )
         _end_or_revive_ticket(actor, order)
+        if before not in WORKING and wanted in WORKING:
+            _cancel_unwanted(actor, order, fact)
     elif changes:
         Order.objects.filter(pk=order.pk).update(**changes)
 
@@ -135,7 +143,7 @@ def _is_stale(actor: Actor, order: Order, wanted: str, report: Report) -> bool:
         # Not the newest word any more: the same fact, told later, must not pass for a repetition.
         Report.objects.filter(pk=report.pk).update(problem="older than what is known")
         return True
-    if order.status not in ENDED:
+    if order.status not in ENDED | {OrderStatus.PENDING}:
         return False
     if report.source == Report.Source.REPLY or order.status == OrderStatus.FILLED:
         return True
@@ -254,14 +262,48 @@ def _settle_attempt(actor: Actor, order: Order) -> None:
 
 def _end_or_revive_ticket(actor: Actor, order: Order) -> None:
     ticket = order.ticket
-    ticket.refresh_from_db(fields=["status"])
+    ticket.refresh_from_db(fields=["status", "request"])
     is_over = not ticket.orders.exclude(status__in=ENDED).exists()
-    if is_over and ticket.status == TicketStatus.SENT:
-        transition(ticket, TicketStatus.DONE, moves=TICKET, actor=actor, event="ticket.ended", ended_at=Now())
-    elif not is_over and ticket.status in {TicketStatus.DONE, TicketStatus.DENIED}:
+    lives = not is_over or order.status == OrderStatus.FILLED
+    if ticket.status != TicketStatus.SENT and lives and not (is_over and ticket.status == TicketStatus.DONE):
+        if ticket.request is not None:
+            decisions.withdraw(ticket.request, actor=actor)
         transition(
             ticket, TicketStatus.SENT, moves=TICKET, actor=actor, event="ticket.revived", ended_at=None
         )
+    if is_over and ticket.status == TicketStatus.SENT:
+        transition(ticket, TicketStatus.DONE, moves=TICKET, actor=actor, event="ticket.ended", ended_at=Now())
+
+
+def _cancel_unwanted(actor: Actor, order: Order, fact: OrderReport) -> None:
+    """It works at the broker although our last word was no, or after it was withdrawn: it is canceled, and said."""
+    attempts = Attempt.objects.filter(ticket_id=order.ticket_id).order_by("number")
+    attempt = attempts.filter(client_order_id=fact.client_order_id or "").first() or attempts.last()
+    refused = attempt is not None and attempt.outcome.get("refused", False)
+    withdrawn = Ticket.objects.filter(pk=order.ticket_id, request__status=DecisionStatus.WITHDRAWN).exists()
+    if not refused and not withdrawn:
+        return
+    Order.objects.filter(pk=order.pk, cancel_requested_at=None).update(cancel_requested_at=Now())
+    details = {"refused": refused, "broker_order_id": fact.broker_order_id}
+    record("cancel.requested", actor=actor, subject_kind="order", subject_id=order.pk, details=details)
+    log.error("an order lives against our word", extra={"order": str(order.pk)})
+
+
+def _is_another(order: Order, fact: OrderReport) -> bool:
+    """A ticket's earlier sending may go live beside its later one; the row speaks for one of them."""
+    theirs = fact.broker_order_id not in {"", "-1"} and bool(order.broker_order_id)
+    return theirs and fact.broker_order_id != order.broker_order_id
+
+
+def _second_order(actor: Actor, order: Order, report: Report, fact: OrderReport) -> None:
+    drift.found(
+        actor,
+        Drift.Kind.UNKNOWN_ORDER,
+        f"{report.login_id}:{fact.broker_order_id}",
+        account=order.ticket.account,
+        order=order,
+        evidence={"record": report.record, "beside": order.broker_order_id},
+    )
 
 
 def _lock_drain() -> bool:

@@ -8,6 +8,7 @@ A process that dies between two of these leaves an attempt that says exactly wha
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from django.db import connection, transaction
@@ -16,7 +17,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from audit.services import record
-from brokers.base import Answer, Broker, OrderReport, OrderTerms, Question
+from brokers.base import Answer, Broker, OrderReport, OrderTerms
 from brokers.reports import record_reports
 from brokers.sessions import session_lost
 from cerbero import decisions, failpoints, leases
@@ -27,6 +28,7 @@ from cerbero.errors import (
     BrokerRejected,
     BrokerUnavailable,
     CerberoError,
+    LeaseLost,
     OutcomeUnknown,
     PolicyRefused,
     PolicyUnreadable,
@@ -37,7 +39,8 @@ from cerbero.leases import ClockTime
 from cerbero.lifecycle import transition
 from cerbero.models import DecisionRequest, Lease
 from orders import environment, judging, risk, trading
-from orders.canonical import accepted_question_ids, client_order_id
+from orders.canonical import client_order_id
+from orders.conversation import allowed_questions, converse
 from orders.facts import as_seen, leg_of
 from orders.lifecycle import ATTEMPT, ORDER, TICKET, AttemptStatus, OrderStatus, TicketStatus
 from orders.models import TICKET_ROWS, Attempt, Order, Ticket
@@ -58,9 +61,6 @@ from orders.recheck import (
 from orders.tickets import ask_people, deny, terms_of
 
 log = logging.getLogger(__name__)
-
-# A question may be followed by another; real chains have two or three (ibkr-web-api.md §6.4).
-QUESTIONS_MAX = 6
 
 
 @dataclass(frozen=True)
@@ -146,8 +146,9 @@ def send(actor: Actor, attempt: Attempt, legs: Sequence[OrderTerms], broker: Bro
     first, *rest = legs
     terms = [replace(first, client_order_id=attempt.client_order_id), *rest]
     try:
-        answer = broker.place(account.broker_account_id, terms)
-    except (BrokerUnavailable, SessionExpired) as problem:
+        before = partial(require_ours, attempt, hold)
+        answer = broker.place(account.broker_account_id, terms, before=before)
+    except (BrokerUnavailable, SessionExpired, LeaseLost) as problem:
         _disarm(actor, attempt, problem)
     except BrokerRejected as no:
         _rejected(actor, attempt, no)
@@ -156,7 +157,7 @@ def send(actor: Actor, attempt: Attempt, legs: Sequence[OrderTerms], broker: Bro
         if not isinstance(problem, BrokerError):
             raise
     else:
-        _converse(actor, attempt, answer, broker)
+        _converse(actor, attempt, answer, broker, hold)
 
 
 def arm(actor: Actor, attempt: Attempt, hold: Hold) -> bool:
@@ -168,7 +169,7 @@ def arm(actor: Actor, attempt: Attempt, hold: Hold) -> bool:
     ticket = attempt.ticket
     canceled = Order.objects.filter(ticket=ticket, cancel_requested_at__isnull=False)
     rows = Attempt.objects.filter(
-        Exists(Lease.objects.filter(name=hold.name, fence=hold.fence, expires_at__gt=ClockTime())),
+        _leased(hold),
         ~Exists(canceled),
         pk=attempt.pk,
         status=AttemptStatus.PREPARED,
@@ -187,6 +188,13 @@ def arm(actor: Actor, attempt: Attempt, hold: Hold) -> bool:
     return True
 
 
+def require_ours(attempt: Attempt, hold: Hold) -> None:
+    """Right before the bytes leave, after any wait for the budget. Raises LeaseLost when they are not ours to send."""
+    ours = Attempt.objects.filter(_leased(hold), pk=attempt.pk, status=AttemptStatus.SENT, fence=hold.fence)
+    if not ours.exists():
+        raise LeaseLost(lease=hold.name)
+
+
 def doubt(actor: Actor, attempt: Attempt, problem: BaseException, **more: Any) -> None:
     """The outcome is not known: say so, and let reconciliation ask."""
     code = problem.code if isinstance(problem, CerberoError) else "internal_error"
@@ -202,48 +210,23 @@ def doubt(actor: Actor, attempt: Attempt, problem: BaseException, **more: Any) -
         )
 
 
-def _converse(actor: Actor, attempt: Attempt, answer: Answer, broker: Broker) -> None:
-    """Answer the broker's questions: yes to what is allowed in advance, no to all else (gates.md §4)."""
-    allowed = _allowed_questions(attempt.ticket)
-    asked: list[dict[str, Any]] = []
-    for _ in range(QUESTIONS_MAX):
-        if answer.question is None:
-            _answered(actor, attempt, answer, asked)
-            return
-        question = answer.question
-        asked += _as_facts(question)
-        say_yes = bool(question.message_ids) and set(question.message_ids) <= allowed
-        # A yes makes the order live: whoever halted or canceled meanwhile is heard first.
-        say_yes = say_yes and is_still_wanted(attempt.ticket)
-        try:
-            answer = broker.answer(question, confirmed=say_yes)
-        except BrokerRejected as no:
-            if say_yes:
-                _rejected(actor, attempt, no)
-                return
-            answer = Answer()
-        except BaseException as problem:
-            doubt(actor, attempt, problem, questions=asked, refused=not say_yes)
-            if not isinstance(problem, BrokerError):
-                raise
-            return
-        if not say_yes:
-            doubt(actor, attempt, OutcomeUnknown(), questions=asked, refused=True)
-            return
-    doubt(actor, attempt, OutcomeUnknown(), questions=asked, refused=False)
-
-
-def _allowed_questions(ticket: Ticket) -> set[str]:
-    approved = accepted_question_ids(ticket.request.facts) if ticket.request else []
-    return {*ticket.account.allowed_question_ids, *approved}
-
-
-def _as_facts(question: Question) -> list[dict[str, Any]]:
-    texts = question.messages or ("",)
-    ids = question.message_ids or ("",)
-    return [
-        {"id": message_id, "text": texts[min(index, len(texts) - 1)]} for index, message_id in enumerate(ids)
-    ]
+def _converse(actor: Actor, attempt: Attempt, answer: Answer, broker: Broker, hold: Hold) -> None:
+    ticket = attempt.ticket
+    talk = converse(
+        broker,
+        answer,
+        allowed=allowed_questions(ticket.account.allowed_question_ids, ticket.request),
+        is_wanted=partial(is_still_wanted, ticket),
+        before=partial(require_ours, attempt, hold),
+    )
+    if talk.answer is not None:
+        _answered(actor, attempt, talk.answer, talk.questions)
+    elif isinstance(talk.problem, BrokerRejected):
+        _rejected(actor, attempt, talk.problem)
+    elif talk.problem is not None:
+        doubt(actor, attempt, talk.problem, questions=talk.questions, refused=talk.refused)
+        if not isinstance(talk.problem, CerberoError):
+            raise talk.problem
 
 
 def _answered(actor: Actor, attempt: Attempt, answer: Answer, asked: list[dict[str, Any]]) -> None:
@@ -291,7 +274,7 @@ def _rejected(actor: Actor, attempt: Attempt, no: BrokerRejected) -> None:
         transition(ticket, TicketStatus.DONE, moves=TICKET, actor=actor, event="ticket.ended", ended_at=Now())
 
 
-def _disarm(actor: Actor, attempt: Attempt, problem: BrokerError) -> None:
+def _disarm(actor: Actor, attempt: Attempt, problem: CerberoError) -> None:
     """Certainly not sent: the same attempt is tried again until its approval expires."""
     if isinstance(problem, SessionExpired):
         session_lost(attempt.ticket.account.login, actor)
@@ -389,6 +372,10 @@ def _may_pass(ticket: Ticket) -> bool:
 
 def _locked_state(ticket: Ticket) -> str:
     return trading.worst_state(ticket.account, ticket.bot_id, lock=True)
+
+
+def _leased(hold: Hold) -> Exists:
+    return Exists(Lease.objects.filter(name=hold.name, fence=hold.fence, expires_at__gt=ClockTime()))
 
 
 def _bound_locks() -> None:

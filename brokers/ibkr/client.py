@@ -4,6 +4,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -172,7 +173,13 @@ class IbkrClient:
             raise BrokerUnavailable("The broker's answer cannot be read.", path=path)
         return messages.preview(data)
 
-    def place(self, broker_account_id: str, legs: Sequence[base.OrderTerms]) -> base.Answer:
+    def place(
+        self,
+        broker_account_id: str,
+        legs: Sequence[base.OrderTerms],
+        *,
+        before: Callable[[], None] | None = None,
+    ) -> base.Answer:
         """One request for one order or one bracket; never more than once (§6.1, §6.2).
 
         Raises ValueError, before anything is sent, for legs that cannot be one request.
@@ -180,13 +187,32 @@ class IbkrClient:
         _check_group(legs)
         path = f"/iserver/account/{_account(broker_account_id)}/orders"
         body = {"orders": [messages.ticket(broker_account_id, leg) for leg in legs]}
-        return self._placed(self._wire.write("POST", path, body=body), path)
+        return self._placed(self._wire.write("POST", path, body=body, before=before), path)
 
-    def answer(self, question: base.Question, *, confirmed: bool) -> base.Answer:
+    def amend(
+        self,
+        broker_account_id: str,
+        broker_order_id: str,
+        terms: base.OrderTerms,
+        *,
+        before: Callable[[], None] | None = None,
+    ) -> base.Answer:
+        """One request with the order's whole terms, `quantity` in total; answered as a placement is (§6.6).
+
+        Our own id is not part of it: the order keeps the one that it has.
+        """
+        path = f"/iserver/account/{_account(broker_account_id)}/order/{_order(broker_order_id)}"
+        body = messages.ticket(broker_account_id, replace(terms, client_order_id=None))
+        return self._placed(self._wire.write("POST", path, body=body, before=before), path)
+
+    def answer(
+        self, question: base.Question, *, confirmed: bool, before: Callable[[], None] | None = None
+    ) -> base.Answer:
         """Answer a question. After a "no" that the broker takes, the Answer is empty: it proves no absence."""
         path = f"/iserver/reply/{_reply(question.reply_id)}"
         try:
-            data = self._wire.write("POST", path, body={"confirmed": confirmed}, is_gated=False)
+            body = {"confirmed": confirmed}
+            data = self._wire.write("POST", path, body=body, is_gated=False, before=before)
         except BrokerRejected as refusal:
             if confirmed or "not confirmed" not in str(refusal.details["broker_says"]).lower():
                 raise

@@ -36,6 +36,7 @@ NOTHING_TO_CANCEL = re.compile(r"OrderID \S+ doesn't exist|Order is inactive")
 PORTFOLIO_OF_ACCOUNT = re.compile(r"^/portfolio2?/(?!accounts$|subaccounts2?$|positions/)([^/]+)")
 
 Pace = Callable[[str, str], None]
+Before = Callable[[], None]
 Params = Mapping[str, str]
 
 
@@ -86,13 +87,23 @@ class Wire:
         return self._read_answer(path, response)
 
     def write(
-        self, method: str, path: str, *, params: Params | None = None, body: Any = None, is_gated: bool = True
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Params | None = None,
+        body: Any = None,
+        is_gated: bool = True,
+        before: Before | None = None,
     ) -> Any:
-        """Send once. `is_gated` False where a refusal at the gate leaves an earlier request in the air."""
+        """Send once. `is_gated` False where a refusal at the gate leaves an earlier request in the air.
+
+        `before` is called last, when the wait for the budget is over; what it raises keeps the request here.
+        """
         deed = _deed(method, path)
         failpoints.reach(f"{deed}.before_send")
         try:
-            response = self._exchange(method, path, params, body, deed)
+            response = self._exchange(method, path, params, body, deed, before)
         except NOT_SENT as error:
             raise BrokerUnavailable(**_cause(path, error)) from error
         except (httpx.HTTPError, AnswerTooLong) as error:
@@ -102,7 +113,13 @@ class Wire:
         return self._write_answer(path, response, is_gated)
 
     def _exchange(
-        self, method: str, path: str, params: Params | None, body: Any, deed: str = ""
+        self,
+        method: str,
+        path: str,
+        params: Params | None,
+        body: Any,
+        deed: str = "",
+        before: Before | None = None,
     ) -> httpx.Response:
         content = None if body is None else dump_json(body).encode()
         headers = {} if content is None else {"Content-Type": "application/json"}
@@ -113,6 +130,8 @@ class Wire:
         url = self.base_url + path
         request = self._http.build_request(method, url, params=params, content=sent, headers=headers)
         self._ask_pace(method, path)
+        if before is not None:
+            before()
         return self._collect(request, auth=self.auth)
 
     def _ask_pace(self, method: str, path: str) -> None:

@@ -74,8 +74,9 @@ class Placing:
 
     def reply(self, reply_id: str, confirmed: bool) -> Any:
         """The answer to POST /iserver/reply/{id}."""
-        seconds = self.book.world.config.reply_seconds
-        return self.desk.reply(reply_id, confirmed, lifetime_seconds=seconds)
+        if self.desk.is_late(self.book.world.config.reply_seconds):
+            self.interrupt()
+        return self.desk.reply(reply_id, confirmed)
 
     def interrupt(self) -> None:
         """Order traffic makes an outstanding question stale; the order may yet go live (§6.4)."""

@@ -121,16 +121,18 @@ class QuestionDesk:
         self._stale.append(pending.reply_id)
         return pending.commit
 
-    def reply(self, reply_id: str, confirmed: bool, *, lifetime_seconds: float) -> Any:
+    def is_late(self, lifetime_seconds: float) -> bool:
+        """Whether the outstanding question has waited for too long."""
+        pending = self._pending
+        return pending is not None and time.monotonic() - pending.asked_at > lifetime_seconds
+
+    def reply(self, reply_id: str, confirmed: bool) -> Any:
         """The next question, or the outcome. Refuses an unknown id with 400 and a stale one with 503."""
         pending = self._pending
         if reply_id in self._stale:
             raise unavailable()
         if pending is None or pending.reply_id != reply_id:
             raise Refusal(400, {"error": f"reply id not found: '{reply_id}'"})
-        if time.monotonic() - pending.asked_at > lifetime_seconds:
-            self.interrupt()
-            raise unavailable()
         self._pending = None
         if not confirmed:
             return {"error": "Order not confirmed "}

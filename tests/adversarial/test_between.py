@@ -181,8 +181,8 @@ def test_nobody_says_yes_to_the_broker_after_a_halt_or_a_cancel(siege, attempt, 
     ticket = siege.approved()
     place = IbkrClient.place
 
-    def place_then_change(self: IbkrClient, *words: Any) -> Any:
-        answer = place(self, *words)
+    def place_then_change(self: IbkrClient, *words: Any, **named: Any) -> Any:
+        answer = place(self, *words, **named)
         if change == "halted":
             halting.halt_trading(mode="stop_new", actor=ME, reason="attack")
         else:

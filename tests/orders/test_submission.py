@@ -207,6 +207,20 @@ def test_a_process_paused_past_its_lease_cannot_send(floor):
     assert floor.at_broker() == []
 
 
+def test_a_process_paused_between_arming_and_the_wire_sends_nothing(floor):
+    """Whoever waits for the budget, or is stopped, past its lease is asked once more when it would send."""
+    ticket = _resting(floor)
+    hold = floor.hold()
+    with broker_for(floor.login) as broker:
+        submission.submit(
+            actor=ME, ticket=Ticket.objects.get(pk=ticket.pk), broker=_Pausing(broker), hold=hold
+        )
+    attempt = Attempt.objects.get()
+    assert (attempt.status, attempt.outcome, floor.at_broker()) == ("prepared", {"why": "lease_lost"}, [])
+    floor.turn("orders-2")
+    assert [row["cOID"] for row in floor.at_broker()] == [attempt.client_order_id]
+
+
 def test_two_processes_send_one_order(floor):
     _resting(floor)
     floor.turn("orders-1")
@@ -312,8 +326,19 @@ class _Refusing:
     def __getattr__(self, name):
         return getattr(self.broker, name)
 
-    def place(self, *_):
+    def place(self, *_, **__):
         raise BrokerUnavailable
+
+
+class _Pausing(_Refusing):
+    """The process is stopped for longer than its lease, when it was about to send."""
+
+    def place(self, account, legs, *, before):
+        def late():
+            _lease_runs_out()
+            before()
+
+        return self.broker.place(account, legs, before=late)
 
 
 class _Crashing:
@@ -324,9 +349,9 @@ class _Crashing:
         outer = self
 
         class Broker(_Refusing):
-            def place(self, account, legs):
+            def place(self, account, legs, **named):
                 if not outer.before:
-                    self.broker.place(account, legs)
+                    self.broker.place(account, legs, **named)
                 raise _Crash
 
         return Broker(broker)
