@@ -78,7 +78,7 @@ def start_simulator(state_dir: Path | str, *args: str, port: int | None = None) 
     `args` are further options, as `"--live"`. Raises RuntimeError with its output when it does not start.
     """
     directory = Path(state_dir)
-    chosen = port or _previous_port(directory) or _free_port()
+    chosen = port or _previous_port(directory) or free_port()
     command = [
         sys.executable,
         "-m",
@@ -115,7 +115,7 @@ def _previous_port(directory: Path) -> int | None:
     return urlsplit(json.loads(path.read_text())["base_url"]).port if path.exists() else None
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

@@ -1,22 +1,17 @@
 """A person at a real browser, real processes behind it: sign in, see a tick, approve, see the fill."""
 
-import shutil
 import time
 from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER), reason="no Chromium here: apt-get install chromium chromium-driver"
-)
+from tests.browser import pages
+from tests.browser.pages import SECONDS, barriers, complaints, find, needs_chromium, wait_until
 
-SECONDS = 30
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -27,48 +22,9 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         yield running
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Any]:
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,960"):
-        options.add_argument(word)
-    options.add_argument(f"--user-data-dir={tmp_path / 'profile'}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    try:
-        yield driver
-    finally:
-        driver.quit()
-
-
-def find(browser: Any, css: str) -> Any:
-    """The element, as soon as it is there."""
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    return WebDriverWait(browser, SECONDS).until(lambda page: page.find_element(By.CSS_SELECTOR, css))
-
-
-def wait_until(browser: Any, what: str, condition: Any) -> Any:
-    from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    passing = (NoSuchElementException, StaleElementReferenceException)
-    return WebDriverWait(browser, SECONDS, 0.1, ignored_exceptions=passing).until(condition, what)
-
-
 def sign_in(browser: Any, running: Any, name: str) -> None:
     password = next(each["password"] for each in running.demo["people"] if each["username"] == name)
-    browser.delete_all_cookies()
-    browser.get(f"{running.web_url}/admin/queue/")
-    find(browser, "#id_username").send_keys(name)
-    find(browser, "#id_password").send_keys(password)
-    find(browser, "button.go").click()
-    find(browser, "#cards")
+    pages.sign_in(browser, running.web_url, name, password)
 
 
 def propose(running: Any, price_of: str, key: str, reason: str) -> dict[str, Any]:
@@ -104,11 +60,6 @@ def ask_of(browser: Any, running: Any) -> str:
     return find(browser, value).text.replace(",", "")
 
 
-def complaints(browser: Any) -> list[str]:
-    """What the browser's console says, a refused inline style or script included."""
-    return [line["message"] for line in browser.get_log("browser") if line["level"] == "SEVERE"]
-
-
 def test_sign_in_see_a_tick_approve_and_see_the_fill(running: Any, browser: Any) -> None:
     sign_in(browser, running, "bob")
     ask = ask_of(browser, running)
@@ -128,10 +79,10 @@ def test_sign_in_see_a_tick_approve_and_see_the_fill(running: Any, browser: Any)
     assert "Approved: Buy 10 AAPL" in find(browser, ".messages").text
     state = f"#decided tr[data-ticket='{order['ticket_id']}'] .order"
     wait_until(browser, "the fill never showed", lambda _: "filled" in find(browser, state).text)
-    assert "10 of 10" in find(browser, state).text
+    wait_until(browser, "not all of it filled", lambda _: "10 of 10" in find(browser, state).text)
     browser.get(f"{running.web_url}/live/")
     row = f"#blotter tr[data-order='{order['order_id']}']"
-    assert "filled" in find(browser, row).text
+    wait_until(browser, "the blotter lacks it", lambda _: "filled" in find(browser, row).text)
     assert complaints(browser) == []
 
 
@@ -153,6 +104,38 @@ def test_keys_move_and_reject_and_the_owner_has_no_button(running: Any, browser:
     card = find(browser, f"#t-{order['ticket_id']}")
     assert "owner of the bot" in card.text
     assert not card.find_elements("css selector", "button")
+
+
+PAGES = (
+    "/admin/queue/",
+    "/live/",
+    "/admin/",
+    "/admin/halt/",
+    "/admin/resume/",
+    "/admin/policy/",
+    "/admin/policy/simulate/",
+    "/admin/mandates/",
+    "/admin/mandates/new/",
+    "/admin/tickets/new/",
+    "/admin/me/",
+    "/admin/duty/",
+    "/admin/orders/order/",
+    "/admin/health/",
+)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_page_can_be_named_reached_and_read(running: Any, browser: Any, theme: str) -> None:
+    sign_in(browser, running, "bob")
+    propose(running, ask_of(browser, running), f"browser-{theme}", "read me")
+    browser.execute_script("localStorage.setItem('theme', arguments[0])", theme)
+    found = {}
+    for path in PAGES:
+        browser.get(running.web_url + path)
+        if problems := barriers(browser):
+            found[path] = problems
+    assert found == {}
+    assert complaints(browser) == []
 
 
 def test_a_dead_feed_strikes_the_prices_and_turns_approving_off(running: Any, browser: Any) -> None:
