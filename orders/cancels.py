@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -16,8 +17,9 @@ from audit.services import record
 from brokers.base import Broker, BrokerOrderState, OrderReport, Side
 from brokers.models import Account, BrokerInstrument, Login
 from cerbero.access import Actor
-from cerbero.errors import BrokerError, BrokerRejected, BrokerUnavailable
+from cerbero.errors import BrokerRejected, BrokerUnavailable
 from cerbero.leases import ClockTime
+from orders.canceling import EVERY_ORDER, ask_cancel
 from orders.halt_notes import note_swept, was_swept
 from orders.lifecycle import UNSETTLED, WORKING
 from orders.models import Attempt, Halt, HaltedOrder, HaltMode, Order, TradingState
@@ -234,35 +236,29 @@ def _sweep(actor: Actor, halt: Halt, account: Account, go: list[Resting], broker
     is_first = _is_first_sweep(halt, account)
     if not _claim(halt, go) and not is_first:
         return
-    outcome = "accepted"
-    try:
-        broker.cancel_all(account.broker_account_id)
-    except BrokerError as problem:
-        outcome = problem.code
-        raise
-    finally:
-        ids = [each.broker_order_id for each in go]
-        HaltedOrder.objects.filter(halt=halt, broker_order_id__in=ids).update(outcome=outcome)
-        details = {"halt": str(halt.pk), "outcome": outcome, "broker_order_ids": ids}
-        record("cancels.sent", actor=actor, subject_kind="account", subject_id=account.pk, details=details)
+    send = partial(broker.cancel_all, account.broker_account_id)
+    problem = ask_cancel(actor, account, EVERY_ORDER, send)
+    outcome = problem.code if problem else "accepted"
+    ids = [each.broker_order_id for each in go]
+    HaltedOrder.objects.filter(halt=halt, broker_order_id__in=ids).update(outcome=outcome)
+    details = {"halt": str(halt.pk), "outcome": outcome, "broker_order_ids": ids}
+    record("cancels.sent", actor=actor, subject_kind="account", subject_id=account.pk, details=details)
+    if problem is not None:
+        raise problem
     note_swept(halt, account)
 
 
 def _cancel(actor: Actor, halt: Halt, resting: Resting, broker: Broker) -> None:
-    outcome = "accepted"
-    try:
-        broker.cancel(resting.account.broker_account_id, resting.broker_order_id)
-    except BrokerRejected as problem:
-        # It may have ended; only its reports say what became of it.
-        outcome = problem.code
-    except BrokerError as problem:
-        outcome = problem.code
-        raise
-    finally:
-        HaltedOrder.objects.filter(halt=halt, broker_order_id=resting.broker_order_id).update(outcome=outcome)
-        details = {"halt": str(halt.pk), "broker_order_id": resting.broker_order_id, "outcome": outcome}
-        subject = resting.order.pk if resting.order else resting.broker_order_id
-        record("cancel.sent", actor=actor, subject_kind="order", subject_id=subject, details=details)
+    send = partial(broker.cancel, resting.account.broker_account_id, resting.broker_order_id)
+    problem = ask_cancel(actor, resting.account, resting.broker_order_id, send, resting.order)
+    outcome = problem.code if problem else "accepted"
+    HaltedOrder.objects.filter(halt=halt, broker_order_id=resting.broker_order_id).update(outcome=outcome)
+    details = {"halt": str(halt.pk), "broker_order_id": resting.broker_order_id, "outcome": outcome}
+    subject = resting.order.pk if resting.order else resting.broker_order_id
+    record("cancel.sent", actor=actor, subject_kind="order", subject_id=subject, details=details)
+    # Refused: it may have ended; only its reports say what became of it.
+    if problem is not None and not isinstance(problem, BrokerRejected):
+        raise problem
 
 
 def _claim(halt: Halt, go: list[Resting]) -> int:

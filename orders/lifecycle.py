@@ -85,6 +85,18 @@ ATTEMPT: Moves = {
     AttemptStatus.SETTLED: frozenset(),
 }
 
+# An amendment of a working order, decided and sent as a ticket is.
+AMENDMENT: Moves = {
+    TicketStatus.PROPOSED: frozenset({TicketStatus.ALLOWED, TicketStatus.DENIED, TicketStatus.WITHDRAWN}),
+    TicketStatus.ALLOWED: frozenset({TicketStatus.SENT, TicketStatus.DENIED, TicketStatus.WITHDRAWN}),
+    # Back to PROPOSED after a "no" to a broker's question. DENIED is also what the broker did not take.
+    TicketStatus.SENT: frozenset({TicketStatus.DONE, TicketStatus.DENIED, TicketStatus.PROPOSED}),
+    TicketStatus.DONE: frozenset(),
+    # It turned out to have been taken after all.
+    TicketStatus.DENIED: frozenset({TicketStatus.DONE}),
+    TicketStatus.WITHDRAWN: frozenset(),
+}
+
 # What people settle in advance. Whatever has ended stays ended.
 POLICY: Moves = {
     "proposed": frozenset({"active", "retired"}),

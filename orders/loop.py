@@ -24,7 +24,7 @@ from cerbero import access, leases
 from cerbero.access import Actor
 from cerbero.errors import BrokerError, CerberoError, LeaseLost, ProcessDied, SessionExpired
 from cerbero.lifecycle import transition
-from orders import environment, halting, mandates, reports, resuming, services, submission
+from orders import canceling, environment, halting, mandates, reports, resuming, services, submission
 from orders.lifecycle import ORDER, AttemptStatus, OrderStatus
 from orders.models import TICKET_ROWS, Attempt, Order, Ticket
 from orders.submission import Hold
@@ -101,8 +101,9 @@ def _serve(actor: Actor, login: Login, hold: Hold) -> None:
     for attempt in _attempts(login).filter(status=AttemptStatus.SENT):
         # We place for this login, and we are not placing: whoever sent this is gone.
         submission.doubt(actor, attempt, ProcessDied())
+    canceling.doubt_abandoned(actor, login)
     for order in Order.objects.to_cancel().filter(ticket__account__login=login):
-        _guarded(actor, login, partial(_cancel_again, actor, order))
+        _guarded(actor, login, partial(_cancel_again, actor, login, order))
     if login.state != SessionState.UP:
         return
     prepared = list(_attempts(login).filter(status=AttemptStatus.PREPARED))
@@ -147,11 +148,15 @@ def _guarded(actor: Actor, login: Login, work: Callable[[], None]) -> None:
         log.exception("order not sent")
 
 
-def _cancel_again(actor: Actor, order: Order) -> None:
+def _cancel_again(actor: Actor, login: Login, order: Order) -> None:
     """A cancel that was asked for before the broker's id was known, or that the broker has not carried out."""
     Order.objects.filter(pk=order.pk).update(cancel_requested_at=Now())
     if order.status in {OrderStatus.ACCEPTED, OrderStatus.PARTIALLY_FILLED}:
         transition(order, OrderStatus.PENDING_CANCEL, moves=ORDER, actor=actor, event="order.cancel_pending")
+    if canceling.unsettled_cancels().filter(order=order, status=AttemptStatus.IN_DOUBT).exists():
+        with broker_for(login, is_for_cancel=True) as broker:
+            if canceling.look_after(actor, order, broker):
+                return
     services.send_cancel(actor, order)
 
 

@@ -12,7 +12,10 @@ from uuid_utils.compat import uuid7
 from brokers.base import OrderType, Side, TimeInForce
 from brokers.models import MONEY, Account, Instrument
 from cerbero.models import Bot, DecisionRequest, DecisionStatus, User
+from orders.attempt_models import Amendment as Amendment
 from orders.attempt_models import Attempt as Attempt
+from orders.attempt_models import ChangeAttempt as ChangeAttempt
+from orders.attempt_models import Inquiry as Inquiry
 from orders.halt_models import Halt as Halt
 from orders.halt_models import HaltedOrder as HaltedOrder
 from orders.halt_models import HaltMode as HaltMode

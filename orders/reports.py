@@ -19,7 +19,7 @@ from cerbero import decisions, failpoints
 from cerbero.access import Actor
 from cerbero.lifecycle import transition
 from cerbero.models import DecisionStatus
-from orders import drift
+from orders import canceling, drift
 from orders.lifecycle import ATTEMPT, ENDED, ORDER, TICKET, WORKING, AttemptStatus, OrderStatus, TicketStatus
 from orders.models import Attempt, Drift, Execution, Order, Ticket
 
@@ -130,6 +130,7 @@ def _move(
             **changes,
         )
         _end_or_revive_ticket(actor, order)
+        canceling.settle_ended(actor, order)
         if before not in WORKING and wanted in WORKING:
             _cancel_unwanted(actor, order, fact)
     elif changes:

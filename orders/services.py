@@ -18,7 +18,6 @@ from cerbero import decisions
 from cerbero.access import Actor
 from cerbero.errors import (
     BadInput,
-    CerberoError,
     NotFound,
     NothingToClose,
     PolicyRefused,
@@ -29,6 +28,7 @@ from cerbero.lifecycle import transition
 from cerbero.models import DecisionRequest, DecisionStatus
 from cerbero.people import signing
 from orders import judging, mandates, policies, policy, risk, trading
+from orders.canceling import ask_cancel
 from orders.canonical import plain
 from orders.closing import closable, position_now
 from orders.facts import Facts, as_seen, find_account, gather, leg_of
@@ -188,13 +188,14 @@ def cancel_order(*, actor: Actor, order_id: UUID) -> Order:
 def send_cancel(actor: Actor, order: Order) -> None:
     """Ask the broker. Whatever it answers, only its reports move the order; a failure is asked again."""
     account = order.ticket.account
-    outcome = "accepted"
-    try:
+
+    def send() -> None:
         with broker_for(account.login, is_for_cancel=True) as broker:
             named = sender(order, actor.name, actor.is_person)
             broker.cancel(account.broker_account_id, order.broker_order_id, **named)
-    except CerberoError as problem:
-        outcome = problem.code
+
+    problem = ask_cancel(actor, account, order.broker_order_id, send, order)
+    outcome = problem.code if problem else "accepted"
     details = {"broker_order_id": order.broker_order_id, "outcome": outcome}
     record("cancel.sent", actor=actor, subject_kind="order", subject_id=order.pk, details=details)
 

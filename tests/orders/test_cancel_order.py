@@ -7,10 +7,11 @@ from uuid import uuid4
 import pytest
 
 from audit.models import Entry
-from cerbero.errors import NotFound, PermissionMissing
+from brokers.ibkr.client import IbkrClient
+from cerbero.errors import BrokerUnavailable, NotFound, PermissionMissing
 from cerbero.models import DecisionRequest
 from orders import halting, services
-from orders.models import Order, Ticket
+from orders.models import ChangeAttempt, Inquiry, Order, Ticket
 from tests.orders.world import until
 
 
@@ -97,6 +98,66 @@ def test_a_cancel_that_the_broker_did_not_hear_is_asked_again(floor):
     until(lambda: floor.reconcile() or floor.turn() or floor.order(order.ticket).status == "canceled")
 
 
+def _asked(order):
+    return [
+        (row.status, row.outcome) for row in ChangeAttempt.objects.filter(order=order).order_by("prepared_at")
+    ]
+
+
+def test_a_cancel_is_a_row_before_the_wire_and_its_answer_after(floor, monkeypatch):
+    order = _working(floor)
+    seen = []
+    cancel = IbkrClient.cancel
+
+    def look(self, *words, **named):
+        seen.extend(ChangeAttempt.objects.values_list("status", flat=True))
+        return cancel(self, *words, **named)
+
+    monkeypatch.setattr(IbkrClient, "cancel", look)
+    _cancel(floor, order, floor.person("bob"))
+    assert seen == ["sent"]
+    assert _asked(order) == [("answered", {"accepted": True})]
+    assert ChangeAttempt.objects.get().asked_by == "bob"
+
+
+def test_a_refused_cancel_is_answered_and_only_reports_say_what_became_of_the_order(floor):
+    order = _working(floor)
+    floor.sim.control("POST", "/_sim/fill", {"order_id": int(order.broker_order_id), "quantity": 10})
+    _cancel(floor, order)
+    ((status, outcome),) = _asked(order)
+    assert (status, outcome["why"], outcome["refused"]) == (
+        "answered",
+        "broker_rejected",
+        "Order is inactive",
+    )
+    until(lambda: floor.reconcile() or floor.turn() or floor.order(order.ticket).status == "filled")
+
+
+def test_a_cancel_that_certainly_did_not_leave_says_so(floor, monkeypatch):
+    order = _working(floor)
+    monkeypatch.setattr(IbkrClient, "cancel", _refuse)
+    _cancel(floor, order)
+    assert _asked(order) == [("settled", {"sent": False, "why": "broker_unavailable"})]
+
+
+@pytest.mark.parametrize("kind", ["drop_before", "drop_after"])
+def test_a_cancel_in_doubt_is_looked_for_by_the_orders_own_status(floor, kind):
+    floor.sim.config(cancel_delay=30)
+    order = _working(floor)
+    floor.sim.fault(kind, path="/order/", method="DELETE", times=1)
+    _cancel(floor, order)
+    assert [status for status, _ in _asked(order)] == ["in_doubt"]
+    Order.objects.update(cancel_requested_at="2026-01-01T00:00:00Z")
+    floor.turn()
+    rows = ChangeAttempt.objects.filter(order=order).order_by("prepared_at")
+    inquiry = Inquiry.objects.get(change=rows[0])
+    if kind == "drop_after":
+        assert (inquiry.result, rows.count()) == ("found", 1), "it was heard and is not asked for again"
+    else:
+        assert (inquiry.result, rows.count(), rows[1].status) == ("absent", 2, "answered")
+    assert rows[0].status == "settled"
+
+
 def test_an_order_in_doubt_is_canceled_as_soon_as_its_broker_id_is_known(floor):
     price = (floor.near() * Decimal("0.98")).quantize(Decimal("0.01"))
     ticket = floor.approved(limit_price=price)
@@ -106,3 +167,7 @@ def test_an_order_in_doubt_is_canceled_as_soon_as_its_broker_id_is_known(floor):
     assert (order.status, order.cancel_requested_at is not None) == ("submitted", True)
     Order.objects.update(cancel_requested_at="2026-01-01T00:00:00Z")
     until(lambda: floor.reconcile() or floor.turn() or floor.order(ticket).status == "canceled")
+
+
+def _refuse(*_, **__):
+    raise BrokerUnavailable

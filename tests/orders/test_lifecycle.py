@@ -10,6 +10,7 @@ from django.db import IntegrityError, connection, transaction
 from cerbero import decisions
 from orders import lifecycle
 from orders.lifecycle import (
+    AMENDMENT,
     ATTEMPT,
     MANDATE,
     ORDER,
@@ -25,6 +26,8 @@ TABLES = {
     "orders_ticket": (TICKET, TicketStatus),
     "orders_order": (ORDER, OrderStatus),
     "orders_attempt": (ATTEMPT, AttemptStatus),
+    "orders_changeattempt": (ATTEMPT, AttemptStatus),
+    "orders_amendment": (AMENDMENT, TicketStatus),
     "orders_policyversion": (POLICY, PolicyVersion.Status),
     "orders_mandate": (MANDATE, Mandate.Status),
     "cerbero_decisionrequest": (decisions.MOVES, decisions.DecisionStatus),
