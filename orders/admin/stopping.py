@@ -1,7 +1,9 @@
 """Reducing risk by hand: halt, resume, cancel one order, close one position. Each asks once, by a page."""
 
+from collections import Counter
 from uuid import UUID
 
+from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
@@ -10,10 +12,11 @@ from orders import halting, resuming, services, trading
 from orders.admin.acting import attempt, demand, page
 from orders.lifecycle import WORKING, OrderStatus
 from orders.models import Halt, HaltMode, Order, TradingState
-from orders.presentation import sentence
+from orders.presentation import MISSING, duration, sentence
 
 # A page waits for as long as a person watches; its own refresh and the orders loop do the rest.
 PAGE_SECONDS, DRILL_SECONDS, REFRESH_SECONDS = 1.5, 10.0, 2
+HALTS_A_PAGE = 25
 
 both = require_http_methods(["GET", "POST"])
 
@@ -54,6 +57,17 @@ def show_halt(request: HttpRequest, halt_id: UUID) -> HttpResponse:
     return page(
         request, "console/halted.html", title="Halt", halt=row, report=report, state=state, refresh=seconds
     )
+
+
+@require_safe
+def show_halts(request: HttpRequest) -> HttpResponse:
+    """Every halt and drill, the newest first, with what became of it."""
+    demand(request, "orders.view_tradingstate")
+    rows = Paginator(Halt.objects.prefetch_related("orders").order_by("-started_at"), HALTS_A_PAGE)
+    found = rows.get_page(request.GET.get("page"))
+    states = {(each.scope, each.scope_id): each for each in TradingState.objects.all()}
+    told = [_summary(halt, states.get((halt.scope, halt.scope_id))) for halt in found]
+    return page(request, "console/halts.html", title="Halts and drills", rows=told, found=found)
 
 
 @both
@@ -122,6 +136,29 @@ def can_cancel(order: Order) -> bool:
     return order.status in (WORKING - {OrderStatus.PENDING_CANCEL}) | {
         OrderStatus.PENDING,
         OrderStatus.SUBMITTED,
+    }
+
+
+def _summary(halt: Halt, state: TradingState | None) -> dict[str, object]:
+    """One line of the list: where, what became of the orders, how long it took, and what is proven."""
+    orders = list(halt.orders.all())
+    told = Counter(
+        "would go" if halt.is_drill else order.fate.replace("_", " ") or "going on"
+        for order in orders
+        if order.action == "cancel"
+    )
+    kept = sum(order.action == "keep" for order in orders)
+    words = [f"{count} {fate}" for fate, count in told.most_common()] + ([f"{kept} kept"] if kept else [])
+    status = "ended" if halt.released_at else "proven" if halt.finished_at else "going_on"
+    stopped = (halt.halted_at - halt.started_at).total_seconds()
+    proven = (halt.finished_at - halt.started_at).total_seconds() if halt.finished_at else None
+    return {
+        "halt": halt,
+        "state": state,
+        "orders": ", ".join(words) or "none rested",
+        "stopped": duration(stopped),
+        "proven": duration(proven) if proven is not None else MISSING,
+        "status": status,
     }
 
 

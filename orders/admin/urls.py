@@ -41,6 +41,7 @@ urlpatterns = [
     path("cancel-all/<uuid:account_id>/", _signed_in(closing.cancel_all), name="cancel_all"),
     path("duty/", _signed_in(duty.show_duty), name="duty"),
     path("halt/", _signed_in(stopping.halt), name="halt"),
+    path("halts/", _signed_in(stopping.show_halts), name="halts"),
     path("halts/<uuid:halt_id>/", _signed_in(stopping.show_halt), name="show_halt"),
     path("reduce/", _signed_in(stopping.reduce), name="reduce"),
     path("resume/", _signed_in(stopping.resume), name="resume"),

@@ -1,5 +1,6 @@
 """Every door of the kill switch: the console, the tool, the terminal, health."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -9,7 +10,7 @@ from django.utils import timezone
 
 from cerbero import health
 from orders import tools
-from orders.models import Halt, TradingState
+from orders.models import Halt, HaltedOrder, TradingState
 from tests.orders.test_halt_run import finish, rest, working
 from tests.orders.world import until
 
@@ -55,6 +56,31 @@ def test_the_console_drills_one_account(busy, bob):
     assert page.content.count(b"would cancel") == 2
     assert len(working(busy)) == 2
     assert not TradingState.objects.exclude(state="active").exists()
+
+
+def test_the_list_tells_of_every_halt_and_drill_with_fates_times_and_claims(desk):
+    now, client = timezone.now(), Client()
+    desk.people["bob"].user_permissions.add(Permission.objects.get(codename="view_tradingstate"))
+    client.force_login(desk.people["bob"])
+    assert b"Nothing was ever halted." in client.get("/admin/halts/").content
+    fields = {"scope": "3-account", "scope_id": str(desk.account.pk), "mode": "cancel_all", "by": "bob"}
+    times = {"started_at": now - timedelta(seconds=3), "halted_at": now - timedelta(seconds=2)}
+    ended = {"finished_at": now, "released_at": now, "is_drill": True, "reason": "monthly"}
+    drill = Halt.objects.create(**fields, **ended, **times)
+    claims = {"finished_at": now, "no_working_orders_at": now, "reason": "odd fills", "started_at": now}
+    halt = Halt.objects.create(**fields | times | claims)
+    for row, fate in ((drill, "accepted"), (halt, "canceled"), (halt, "canceled"), (halt, "filled")):
+        order = {"account": desk.account, "broker_order_id": str(HaltedOrder.objects.count())}
+        HaltedOrder.objects.create(
+            halt=row, label="Buy 1", effect="opening", action="cancel", fate=fate, **order
+        )
+    assert b'href="/admin/halts/"' in client.get("/admin/halt/").content
+    text = client.get("/admin/halts/").content.decode()
+    rows = [" ".join(re.sub("<[^>]+>", " ", row).split()) for row in re.findall("<tr><td>.*?</tr>", text)]
+    assert "odd fills bob 2 canceled, 1 filled" in rows[0]
+    assert rows[0].endswith("proven not proven proven")
+    assert "drill cancel every order monthly bob 1 would go 1.0 s 3.0 s" in rows[1]
+    assert rows[1].endswith("ended")
 
 
 def test_the_console_reduces_and_refuses_nonsense(busy, bob):
