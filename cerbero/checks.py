@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.core.checks import CheckMessage, Error, Tags, register
 
 from cerbero.errors import CannotStart
-from cerbero.models import User
 
 
 @register()
@@ -40,7 +40,9 @@ def live_trading_is_whole(**_: object) -> list[CheckMessage]:
 def nobody_is_superuser(databases: Iterable[str] | None = None, **_: object) -> list[CheckMessage]:
     """The mark opens nothing here; whoever set it went past two Administrators. Asks only with `--database`."""
     marked = (
-        list(User.objects.filter(is_superuser=True).values_list("username", flat=True)) if databases else []
+        list(get_user_model().objects.filter(is_superuser=True).values_list("username", flat=True))
+        if databases
+        else []
     )
     hint = "Ask who wrote it, then: UPDATE cerbero_user SET is_superuser = false."
     return (
