@@ -8,7 +8,7 @@ KEY = $$(head -c 32 /dev/urandom | base64 | tr '+/' '-_')
 PRODUCTION = env SECRET_KEY=$$(head -c 48 /dev/urandom | base64 -w 0) ENCRYPTION_KEY=$(KEY) QUOTE_FRAME_KEY=$(KEY) \
   DATABASE_URL=postgresql://cerbero_app@postgres/cerbero REDIS_URL=redis://cerbero@redis/0 PUBLIC_URL=https://cerbero.example LOG_LEVEL=ERROR
 
-.PHONY: help up demo test adversarial check bench
+.PHONY: help up demo test adversarial faults check bench
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
@@ -24,6 +24,9 @@ test: $(VENV)/.installed-dev  ## the whole suite on servers of its own; ARGS='te
 
 adversarial: $(VENV)/.installed-dev  ## every attempt to pass the gate, in a table, and last its sums as one line of JSON
 	@$(PYTHON) -m pytest -q -p no:cacheprovider tests/adversarial $(ARGS)
+
+faults: $(VENV)/.installed-dev  ## crashes × broker faults with a judge; RUNS=1000 SEED=7 for random runs, CASE='…' for some
+	@$(PYTHON) -m tests.faults $(if $(RUNS),--runs $(RUNS)) $(if $(SEED),--seed $(SEED)) $(if $(CASE),--case '$(CASE)') $(ARGS)
 
 check: $(VENV)/.installed-dev  ## lint, format, types, migrations, the production shape
 	$(PYTHON) -m ruff check .

@@ -3,6 +3,7 @@
 No finite wait proves absence (gates.md §3, §6). What was found is settled by the reports (orders/reports.py).
 """
 
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from django.db import transaction
@@ -12,7 +13,7 @@ from django.db.models.functions import Now
 from brokers.base import Broker
 from brokers.models import Login, Report
 from cerbero.access import Actor
-from cerbero.errors import PolicyRefused, PolicyUnreadable
+from cerbero.errors import PolicyRefused, PolicyUnreadable, StateConflict
 from cerbero.lifecycle import transition
 from cerbero.models import DecisionRequest
 from orders.facts import as_seen, gather_for, leg_of
@@ -31,14 +32,17 @@ def settle_absent(
 ) -> None:
     """Count one absence for each attempt in doubt since before we asked; conclude after enough of them.
 
-    An attempt whose order was found is settled by the reports instead, which may still wait in the inbox:
-    while any of this login's do, nothing is counted.
+    An attempt whose order was reported is no absence: the report settles it, or we do where it was applied
+    before the attempt came into doubt.
     """
     doubted = Attempt.objects.filter(
         ticket__account__login=login, status=AttemptStatus.IN_DOUBT, sent_at__lt=asked_at
     )
     for attempt in doubted.select_related("ticket__account__login", "ticket__request"):
-        if _has_reports(login, attempt):
+        reports = Report.objects.filter(login=login, record__client_order_id=attempt.client_order_id)
+        if reports.exists():
+            if not reports.waiting().exists():
+                _was_found(actor, attempt)
             continue
         Attempt.objects.filter(pk=attempt.pk).update(absent_count=F("absent_count") + 1, absent_at=asked_at)
         if (
@@ -49,8 +53,17 @@ def settle_absent(
             _never_arrived(actor, attempt)
 
 
-def _has_reports(login: Login, attempt: Attempt) -> bool:
-    return Report.objects.filter(login=login, record__client_order_id=attempt.client_order_id).exists()
+def _was_found(actor: Actor, attempt: Attempt) -> None:
+    with suppress(StateConflict):
+        transition(
+            attempt,
+            AttemptStatus.SETTLED,
+            moves=ATTEMPT,
+            actor=actor,
+            event="attempt.settled",
+            outcome=attempt.outcome | {"found": True},
+            settled_at=Now(),
+        )
 
 
 def _never_arrived(actor: Actor, attempt: Attempt) -> None:

@@ -15,6 +15,7 @@ class Config:
     fill_delay: tuple[float, float] = (0.1, 0.3)
     cancel_delay: float = 0.1
     commission_delay: float = 0.2
+    listing_delay: float = 0.0  # from taking an order to showing it in the list
     freeze: bool = False
     tick_seconds: float = 0.2
     depth: int = 500  # shares shown at the touch; no single fill is larger

@@ -6,7 +6,11 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-REQUEST_KINDS = ("latency", "drop_before", "drop_after", "status", "empty_200", "half_answer", "no_bridge")
+REQUEST_KINDS = (
+    *("latency", "late_answer", "silence", "refuse"),
+    *("drop_before", "drop_after", "status", "empty_200", "half_answer", "no_bridge"),
+)
+DELAYS = ("latency", "late_answer", "silence", "refuse")
 STATE_KINDS = ("competing", "stalled_stream")
 MOMENTS = ("before", "after")
 _numbers = itertools.count(1)
@@ -17,8 +21,9 @@ class Fault:
     """One fault. It ends after `times` uses or after `lasts_seconds`; without either, when it is deleted.
 
     `path` is a regular expression searched in the path; `when` says whether the request is carried out
-    ("after") or not ("before") for `status` and `empty_200`. `seconds` is the delay of `latency`, and the
-    duration of the other kinds.
+    ("after") or not ("before") for `status` and `empty_200`. `seconds` is the delay of `latency` (the request
+    is carried out after it), `late_answer` (carried out before it) and `silence` (never carried out), how long
+    nobody can connect after the answer of a `refuse`, and the duration of the other kinds.
     """
 
     kind: str
@@ -40,7 +45,7 @@ class Fault:
         if self.when not in MOMENTS:
             raise ValueError("when is before or after")
         re.compile(self.path)
-        if self.kind != "latency" and self.lasts_seconds is None:
+        if self.kind not in DELAYS and self.lasts_seconds is None:
             self.lasts_seconds = self.seconds
 
     @property

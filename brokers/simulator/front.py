@@ -18,6 +18,7 @@ logger = logging.getLogger("brokers.simulator")
 API = "/v1/api"
 TOKEN_PATH = f"{API}/oauth/live_session_token"
 STREAM_PATH = f"{API}/ws"
+CARRIED_OUT = ("drop_after", "half_answer", "late_answer", "refuse")
 WITHOUT_BRIDGE = ("/iserver/auth/", "/iserver/reauthenticate")
 
 
@@ -50,6 +51,9 @@ async def _control(request: web.Request, handler) -> web.StreamResponse:
 async def _with_faults(request: web.Request, handler) -> web.StreamResponse:
     sim = request.app[SIM]
     hit = sim.faults.take(request.method, request.path)
+    if hit:
+        # Whoever gave up waiting has sent it all the same.
+        await request.read()
     for fault in hit:
         if fault.kind == "latency":
             await asyncio.sleep(fault.seconds or 0)
@@ -60,14 +64,22 @@ async def _with_faults(request: web.Request, handler) -> web.StreamResponse:
 
 
 async def _disturbed(sim: Simulator, fault: Fault, request: web.Request, handler) -> web.StreamResponse:
-    await request.read()
     if fault.kind == "no_bridge":
         raise no_bridge()
-    if fault.kind == "drop_before":
+    if fault.kind == "silence":
+        await asyncio.sleep(fault.seconds or 0)
+    if fault.kind in ("drop_before", "silence"):
         return _reset(request)
     response: web.StreamResponse | None = None
-    if fault.when == "after" or fault.kind in ("drop_after", "half_answer"):
+    if fault.when == "after" or fault.kind in CARRIED_OUT:
         response = await _refusing(sim, request, handler)
+    if response is not None and fault.kind == "late_answer":
+        await asyncio.sleep(fault.seconds or 0)
+        return response
+    if response is not None and fault.kind == "refuse":
+        await sim.door.shut(fault.seconds or 0, but=request.transport)
+        response.force_close()
+        return response
     if fault.kind == "drop_after":
         return _reset(request)
     if fault.kind == "half_answer" and isinstance(response, web.Response):

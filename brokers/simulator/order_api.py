@@ -138,7 +138,10 @@ async def live_orders(request: web.Request) -> web.Response:
 def _live_rows(sim: Simulator, account: str, filters: list[str]) -> list[dict[str, Any]]:
     wanted = {FILTERS[f] for f in filters} - {""}
     rows: list[dict[str, Any]] = []
+    shown_until = now_ms() - int(sim.config.listing_delay * 1000)
     for order in reversed(sim.book.orders.values()):
+        if order.arrived_ms > shown_until:
+            continue
         today = order.working or order.updated_ms >= max(sim.day_began_ms, now_ms() - DAY_MS)
         instrument = sim.universe.find(order.conid)
         if order.account == account and today and instrument and (not wanted or order.status in wanted):

@@ -45,7 +45,7 @@ class Placing:
 
         if asked:
             arrival["outcome"] = "question"
-            return self.desk.ask(list(dict(asked).items()), commit)
+            return self.desk.ask(list(dict(asked).items()), commit, arrival["confirmed"])
         return commit()
 
     def modify(self, order: Order, ticket: dict[str, Any]) -> Any:
@@ -63,7 +63,7 @@ class Placing:
             self.book.replace(changed)
             return [_row(changed)]
 
-        return self.desk.ask(asked, commit) if asked else commit()
+        return self.desk.ask(asked, commit, []) if asked else commit()
 
     def _amended(self, order: Order, ticket: dict[str, Any]) -> Order:
         if not order.working or order.status == "PendingCancel":
@@ -107,7 +107,7 @@ class Placing:
 
     def _note(self, account: str, tickets: list[dict[str, Any]]) -> dict[str, Any]:
         ids = [ticket.get("cOID") for ticket in tickets]
-        arrival = {"at_ms": now_ms(), "account": account, "cOIDs": ids, "outcome": "arrived"}
+        arrival = {"at_ms": now_ms(), "account": account, "cOIDs": ids, "outcome": "arrived", "confirmed": []}
         self.arrivals.append(arrival)
         return arrival
 

@@ -86,6 +86,7 @@ class Pending:
     reply_id: str
     questions: list[tuple[str, str]]
     commit: Commit
+    confirmed: list[str]
     asked_at: float = field(default_factory=time.monotonic)
 
     def body(self) -> list[dict[str, Any]]:
@@ -108,9 +109,11 @@ class QuestionDesk:
         self._pending: Pending | None = None
         self._stale: deque[str] = deque(maxlen=1000)
 
-    def ask(self, questions: list[tuple[str, str]], commit: Commit) -> list[dict[str, Any]]:
-        """Begin or continue a chain; every link has an id of its own."""
-        self._pending = Pending(str(uuid.uuid4()), questions, commit)
+    def ask(
+        self, questions: list[tuple[str, str]], commit: Commit, confirmed: list[str]
+    ) -> list[dict[str, Any]]:
+        """Begin or continue a chain; every link has an id of its own. A yes adds to `confirmed`."""
+        self._pending = Pending(str(uuid.uuid4()), questions, commit, confirmed)
         return self._pending.body()
 
     def interrupt(self) -> Commit | None:
@@ -136,5 +139,6 @@ class QuestionDesk:
         self._pending = None
         if not confirmed:
             return {"error": "Order not confirmed "}
+        pending.confirmed.append(pending.questions[0][0])
         rest = pending.questions[1:]
-        return self.ask(rest, pending.commit) if rest else pending.commit()
+        return self.ask(rest, pending.commit, pending.confirmed) if rest else pending.commit()

@@ -75,7 +75,10 @@ async def _serve(sim: Simulator, listener: socket.socket, host: str) -> None:
     sim.origins = list(dict.fromkeys(f"http://{name}:{port}" for name in (shown, "127.0.0.1", "localhost")))
     runner = web.AppRunner(build_app(sim), access_log=None, shutdown_timeout=2.0)
     await runner.setup()
-    await web.SockSite(runner, listener, backlog=1024).start()
+    sockets = [listener]
+    await sim.door.open(
+        runner, lambda r: web.SockSite(r, sockets.pop() if sockets else _listen(host, port), backlog=1024)
+    )
     base_url = f"http://{shown}:{port}{API}"
     path = sim.registrations.write_client_file(base_url, f"ws://{shown}:{port}{API}/ws")
     kind = "live" if sim.registrations.live else "paper"

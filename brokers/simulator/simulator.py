@@ -15,6 +15,7 @@ from .accounting import BASE, Account
 from .book import OrderBook, World
 from .config import Config
 from .credentials import Registrations
+from .door import Door
 from .faults import Faults
 from .hub import Hub
 from .market import Market
@@ -40,7 +41,7 @@ class Simulator:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = _lock(state_dir)
         self.origins: list[str] = []
-        self.config, self.faults = Config(), Faults()
+        self.config, self.faults, self.door = Config(), Faults(), Door()
         self.nonces, self.pacer = Nonces(self.config), Pacer(self.config)
         self.registrations = Registrations(state_dir, live=live)
         self.store = Store(state_dir / "state.db")

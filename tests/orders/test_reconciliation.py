@@ -1,5 +1,6 @@
 """What the broker holds is what we show; what we did not do is drift."""
 
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -8,7 +9,7 @@ import pytest
 from audit.models import Entry
 from brokers.models import Account
 from brokers.services import broker_for
-from cerbero import access
+from cerbero import access, leases
 from cerbero.errors import BrokerError
 from cerbero.leases import ClockTime
 from orders import submission
@@ -113,3 +114,23 @@ def test_a_restart_of_the_broker_loses_nothing(floor):
         assert not Drift.objects.exists()
     finally:
         floor.sim.stop()
+
+
+def test_a_dead_senders_order_that_was_reported_before_anybody_doubted_it_is_settled(floor):
+    ticket = floor.approved(limit_price=(floor.near() * Decimal("0.98")).quantize(Decimal("0.01")))
+    hold, order = floor.hold(), ticket.orders.get()
+    with broker_for(floor.login) as broker:
+        moment = submission.read_moment(ticket, order, broker)
+        attempt = submission.prepare(SYSTEM, ticket, order, moment, hold)
+        assert submission.arm(SYSTEM, attempt, hold)
+        terms = submission.terms_of(order, AAPL)
+        terms = replace(terms, client_order_id=attempt.client_order_id)
+        broker.place(floor.account.broker_account_id, [terms])
+    leases.release(hold.name, hold.fence)
+    floor.reconcile()
+    floor.turn()
+    attempt.refresh_from_db()
+    assert (floor.order(ticket).status, attempt.status) == ("accepted", "in_doubt")
+    floor.reconcile()
+    attempt.refresh_from_db()
+    assert (attempt.status, attempt.outcome["found"]) == ("settled", True)

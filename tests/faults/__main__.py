@@ -1,0 +1,85 @@
+"""`make faults`: the matrix, the mutants, a table, and last one line of JSON."""
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from tests.faults.driver import hunt, run
+from tests.faults.judge import COUNTS
+from tests.rig import Servers
+
+LANES = 4
+
+
+def main() -> int:
+    """Run what was asked for; 1 when a run broke an invariant or a mutant was missed."""
+    words = argparse.ArgumentParser(prog="make faults", description=__doc__)
+    words.add_argument(
+        "--runs", type=int, default=0, help="so many seeded random runs in place of the matrix"
+    )
+    words.add_argument("--seed", type=int, default=1)
+    words.add_argument("--case", default="", help="only cases whose name contains this")
+    words.add_argument("--lanes", type=int, default=LANES)
+    words.add_argument("--no-mutants", action="store_true")
+    given = words.parse_args()
+    servers = Servers.start()
+    try:
+        servers.migrate_template()
+        from tests.faults.cases import CASES
+        from tests.faults.mutants import MUTANTS
+
+        names = [name for name in CASES if given.case in name]
+        plan = list(planned(names, given.runs, given.seed))
+        planted = {} if given.no_mutants else {name: cases for name, (_, cases) in MUTANTS.items()}
+        began = time.monotonic()
+        rows = run(servers, plan, given.lanes)
+        caught = hunt(servers, planted, given.seed, given.lanes)
+    finally:
+        servers.stop()
+    return report(rows, caught, seconds=time.monotonic() - began)
+
+
+def planned(names: list[str], runs: int, seed: int) -> Iterator[dict[str, Any]]:
+    """The matrix once, or so many random runs; a run's own seed repeats it (RUNS=1 SEED=…)."""
+    if not runs:
+        yield from ({"case": name, "seed": seed + number} for number, name in enumerate(names))
+    for number in range(runs):
+        yield {"case": random.Random(seed + number).choice(names), "seed": seed + number}
+
+
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
+def report(rows: list[dict[str, Any]], caught: dict[str, bool], *, seconds: float) -> int:
+    """The table, what was missed, and the line of JSON."""
+    say(f"{'':44}{'cases':>6}{'runs':>6}{'dup':>5}{'lost':>5}{'unappr':>7}{'halted':>7}{'stuck':>6}"
+          f"{'parked':>7}{'doubt settled':>15}{'median s':>9}")  # fmt: skip
+    for group in dict.fromkeys(row["group"] for row in sorted(rows, key=lambda row: row["case"])):
+        mine = [row for row in rows if row["group"] == group]
+        sums = {
+            name: sum(row[name] for row in mine) for name in (*COUNTS, "parked", "doubted", "settled_itself")
+        }
+        doubt = f"{sums['settled_itself']} of {sums['doubted']}"
+        median = statistics.median(row["seconds"] for row in mine)
+        say(f"{group[:44]:44}{len({row['case'] for row in mine}):>6}{len(mine):>6}{sums['duplicates']:>5}"
+              f"{sums['lost']:>5}{sums['unapproved']:>7}{sums['sent_after_halt']:>7}{sums['stuck']:>6}"
+              f"{sums['parked']:>7}{doubt:>15}{median:>9.2f}")  # fmt: skip
+    for name, seen in caught.items():
+        say(f"mutant {name}: {'caught' if seen else 'MISSED'}")
+    say(f"{seconds:.0f} s")
+    totals = {name: sum(row[name] for row in rows) for name in (*COUNTS, "parked")}
+    say(json.dumps({
+        "cases": len({row["case"] for row in rows}), "runs": len(rows), **totals,
+        "mutants_planted": len(caught), "mutants_caught": sum(caught.values()),
+    }))  # fmt: skip
+    return int(any(totals[name] for name in COUNTS) or not all(caught.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""Lanes side by side: each is a process that takes the next run when it is free."""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from queue import Empty, Queue
+from typing import Any
+
+from tests.faults.judge import COUNTS
+from tests.rig import BASE_DIR, Database, Servers
+
+
+def run(servers: Servers, plan: Iterable[dict[str, Any]], lanes: int) -> list[dict[str, Any]]:
+    """Play the plan in so many lanes; each takes the next run when it is free."""
+    queue: Queue[dict[str, Any]] = Queue()
+    for each in plan:
+        queue.put(each)
+    rows: list[dict[str, Any]] = []
+    threads = [
+        threading.Thread(target=_drive, args=(servers, queue, rows)) for _ in range(min(lanes, queue.qsize()))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return rows
+
+
+def _drive(servers: Servers, queue: "Queue[dict[str, Any]]", rows: list[dict[str, Any]]) -> None:
+    """One lane after the other, until nothing is left: a run that got stuck leaves its lane behind."""
+    while not queue.empty():
+        database = servers.create_database()
+        folder = Path(tempfile.mkdtemp(prefix="cerbero-lane-"))
+        try:
+            _drive_lane(database, folder, queue, rows)
+        finally:
+            if os.environ.get("KEEP"):
+                sys.stderr.write(f"kept {folder}\n")
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
+            servers.drop_database(database.name)
+
+
+def _drive_lane(
+    database: Database, folder: Path, queue: "Queue[dict[str, Any]]", rows: list[dict[str, Any]]
+) -> None:
+    environment = database.environment(LANE_FOLDER=str(folder), LOG_LEVEL="WARNING")
+    command = [sys.executable, "-m", "tests.faults.lane"]
+    pipe = subprocess.PIPE
+    with (
+        (folder / "lane.log").open("w") as log,
+        subprocess.Popen(
+            command, cwd=BASE_DIR, env=environment, stdin=pipe, stdout=pipe, stderr=log, text=True
+        ) as lane,
+        contextlib.suppress(Empty),
+    ):
+        while True:
+            row = _ask(lane, queue.get_nowait(), folder)
+            rows.append(row)
+            note(row)
+            if row["stuck"]:
+                break
+
+
+def _ask(lane: "subprocess.Popen[str]", wanted: dict[str, Any], folder: Path) -> dict[str, Any]:
+    assert lane.stdin is not None
+    assert lane.stdout is not None
+    lane.stdin.write(json.dumps(wanted) + "\n")
+    lane.stdin.flush()
+    if answer := lane.stdout.readline():
+        return json.loads(answer)
+    raise RuntimeError((folder / "lane.log").read_text()[-3000:])
+
+
+def note(row: dict[str, Any]) -> None:
+    """Tell of a run that broke something, and how to repeat it."""
+    if not row["mutant"]:
+        for why in row["why"]:
+            again = f"make faults CASE='{row['case']}' SEED={row['seed']}"
+            sys.stderr.write(f"FAILED {row['case']}: {why}; again: {again}\n")
+    if os.environ.get("VERBOSE"):
+        sys.stderr.write(f"{row['case']} {row['mutant']} {row['ends']} {row['seconds']} {row['took']}\n")
+    sys.stderr.flush()
+
+
+def hunt(servers: Servers, planted: dict[str, tuple[str, ...]], seed: int, lanes: int) -> dict[str, bool]:
+    """Which planted defects the judge saw."""
+    plan = [{"case": case, "seed": seed, "mutant": name} for name, cases in planted.items() for case in cases]
+    rows = run(servers, plan, lanes)
+    return {
+        name: any(row["mutant"] == name and any(row[count] for count in COUNTS) for row in rows)
+        for name in planted
+    }

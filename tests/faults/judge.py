@@ -1,0 +1,186 @@
+"""The judge: what was intended, what the ledger says, and what truly stands in the broker's book.
+
+The intents are the harness's own record of what people approved; the ledger is never its own witness.
+"""
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+COUNTS = ("duplicates", "lost", "unapproved", "sent_after_halt", "stuck")
+UNSETTLED = {"prepared", "sent", "in_doubt"}
+# What the ledger must say of an order that stands in the book in this state.
+IN_BOOK = {
+    "PreSubmitted": {"accepted"},
+    "Submitted": {"accepted", "partially_filled"},
+    "PendingCancel": {"pending_cancel"},
+    "Filled": {"filled"},
+    "Cancelled": {"canceled", "expired"},
+    "Inactive": {"rejected"},
+}
+FINAL = {"filled", "canceled", "expired", "rejected"}
+
+
+@dataclass
+class Intent:
+    """One order as it was proposed, and whether people agreed to it."""
+
+    ticket_id: UUID
+    account: str
+    side: str
+    quantity: Decimal
+    price: Decimal
+    is_approved: bool
+    # Questions of the broker that were answered yes in advance.
+    accepted: set[str] = field(default_factory=set)
+    # Known when it was halted or withdrawn: from then on nothing may be sent for it.
+    barred_ms: int | None = None
+
+    def is_(self, row: dict[str, Any]) -> bool:
+        """Whether an order of the book has exactly these terms."""
+        wanted = (self.account, self.side.upper(), self.quantity, self.price, "LMT")
+        price = Decimal(row["limit_price"] or 0)
+        return wanted == (row["account"], row["side"], Decimal(row["quantity"]), price, row["order_type"])
+
+
+@dataclass
+class Ledger:
+    """What our own rows say of one intent."""
+
+    ticket: str
+    refusal: str
+    order: str
+    filled: Decimal
+    is_cancel_asked: bool
+    attempts: list[tuple[str, str]]
+    executed: Decimal
+    was_doubted: bool
+    was_revived: bool
+    waits_for_person: bool
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Nothing of it is on its way, as far as the ledger knows."""
+        if any(status in UNSETTLED for status, _ in self.attempts) and not self.waits_for_person:
+            return False
+        return self.order not in {"submitted", "pending_cancel"} or self.waits_for_person
+
+
+@dataclass
+class Verdict:
+    """What one run did. Every count but `parked` and `doubted` must be zero."""
+
+    duplicates: int = 0
+    lost: int = 0
+    unapproved: int = 0
+    sent_after_halt: int = 0
+    stuck: int = 0
+    parked: int = 0
+    doubted: int = 0
+    settled_itself: int = 0
+    why: list[str] = field(default_factory=list)
+
+    def blame(self, count: str, why: str, times: int = 1) -> None:
+        if times > 0:
+            setattr(self, count, getattr(self, count) + times)
+            self.why.append(f"{count}: {why}")
+
+    @property
+    def is_clean(self) -> bool:
+        return not any(getattr(self, name) for name in COUNTS)
+
+
+@dataclass
+class Evidence:
+    """Everything that is judged: the book's new rows, and a ledger entry for each intent."""
+
+    intents: list[Intent]
+    ledgers: dict[UUID, Ledger]
+    orders: list[dict[str, Any]]
+    arrivals: list[dict[str, Any]]
+    # Open reports, and orders of the book that the harness itself entered at the broker.
+    waiting: int = 0
+    manual: set[int] = field(default_factory=set)
+    is_halted: bool = False
+
+
+def difference(evidence: Evidence, intent: Intent) -> str:
+    """Where ledger and book differ about one intent; "" where they agree."""
+    ledger = evidence.ledgers[intent.ticket_id]
+    rows = [row for row in evidence.orders if intent.is_(row)]
+    if not rows:
+        is_claimed = ledger.order in {"accepted", "partially_filled", "filled", "expired", "pending_cancel"}
+        return f"{ledger.order} in the ledger, nowhere in the book" if is_claimed else ""
+    row = rows[-1]
+    if ledger.order not in IN_BOOK[row["status"]]:
+        return f"{ledger.order} in the ledger, {row['status']} in the book"
+    if ledger.filled != Decimal(row["filled"]) or ledger.executed != Decimal(row["filled"]):
+        return (
+            f"{ledger.filled} filled ({ledger.executed} executed) in the ledger, {row['filled']} in the book"
+        )
+    return ""
+
+
+def is_settled(evidence: Evidence) -> bool:
+    """Whether everything came to rest and agrees."""
+    if evidence.waiting:
+        return False
+    for intent in evidence.intents:
+        ledger = evidence.ledgers[intent.ticket_id]
+        if not ledger.is_at_rest or difference(evidence, intent):
+            return False
+        if ledger.ticket == "allowed" and not evidence.is_halted:
+            return False
+        if ledger.is_cancel_asked and ledger.order in {"accepted", "partially_filled"}:
+            return False
+    return all(row["status"] != "PendingCancel" for row in evidence.orders)
+
+
+def judge(evidence: Evidence, *, settled: bool) -> Verdict:
+    """Hold the run against the four invariants and the one of liveness (gates.md §6)."""
+    verdict = Verdict()
+    for intent in evidence.intents:
+        _judge_one(evidence, intent, verdict, settled)
+    for row in evidence.orders:
+        known = any(intent.is_(row) for intent in evidence.intents)
+        if not known and row["order_id"] not in evidence.manual:
+            verdict.blame("unapproved", f"nobody proposed order {row['order_id']} of the book")
+    if not settled and not verdict.stuck and verdict.is_clean:
+        verdict.blame("stuck", f"it did not come to rest; {evidence.waiting} reports wait")
+    return verdict
+
+
+def _judge_one(evidence: Evidence, intent: Intent, verdict: Verdict, settled: bool) -> None:
+    ledger = evidence.ledgers[intent.ticket_id]
+    rows = [row for row in evidence.orders if intent.is_(row)]
+    mine = {coid for _, coid in ledger.attempts} | {row["cOID"] for row in rows}
+    arrivals = [each for each in evidence.arrivals if mine & set(each["cOIDs"])]
+    verdict.blame("duplicates", f"{len(rows)} orders in the book for one intent", len(rows) - 1)
+    for coid in mine:
+        times = sum(coid in each["cOIDs"] for each in arrivals)
+        verdict.blame("duplicates", f"{coid} came to the broker {times} times", times - 1)
+    _judge_permission(intent, rows, arrivals, verdict)
+    said = difference(evidence, intent)
+    if ledger.was_revived:
+        verdict.blame("lost", "the ledger had called it ended while the broker had it")
+    if said and (ledger.order in FINAL or not rows):
+        verdict.blame("lost", said)
+    elif said or (not settled and not ledger.is_at_rest):
+        verdict.blame("stuck", said or f"{ledger.ticket}, {ledger.order}, {ledger.attempts}")
+    elif not settled and ledger.ticket == "allowed" and not evidence.is_halted:
+        verdict.blame("stuck", "allowed, and not sent")
+    verdict.parked += ledger.waits_for_person
+    verdict.doubted += ledger.was_doubted
+    verdict.settled_itself += ledger.was_doubted and ledger.is_at_rest and not ledger.waits_for_person
+
+
+def _judge_permission(intent: Intent, rows: list[Any], arrivals: list[Any], verdict: Verdict) -> None:
+    if not intent.is_approved:
+        verdict.blame("unapproved", "nobody approved it", len(rows) or len(arrivals))
+    for each in arrivals:
+        unasked = set(each["confirmed"]) - intent.accepted
+        if unasked:
+            verdict.blame("unapproved", f"questions {sorted(unasked)} were answered yes")
+        if intent.barred_ms is not None and each["at_ms"] > intent.barred_ms:
+            verdict.blame("sent_after_halt", f"{each['at_ms'] - intent.barred_ms} ms after the halt")

@@ -1,0 +1,193 @@
+"""A lane: one database, one broker, the processes between them, and one case after the other.
+
+`python -m tests.faults.lane` reads what to run from its standard input, a line of JSON each, and answers so.
+"""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from tests.faults.judge import Ledger, Verdict, judge
+from tests.faults.nest import Child, Nest
+
+SETTLE_SECONDS = 30.0
+# Longer than any delay that a case plans after its last request.
+QUIET_SECONDS = 0.4
+CENT = Decimal("0.01")
+
+
+@dataclass
+class Lane:
+    """What stays alive over many cases."""
+
+    nest: Nest
+    desk: Any
+    sim: Any
+    folder: Path
+    mutant: str = ""
+    children: dict[str, Child] = field(default_factory=dict)
+    number: int = 0
+    ask: Decimal = Decimal(0)
+
+    @classmethod
+    def open(cls, folder: Path) -> "Lane":
+        import django
+
+        django.setup()
+        from tests.faults import cases, jobs, mutants  # noqa: F401  (imported once, before the fork)
+
+        nest = Nest.build(folder)
+        from orders.models import Limits
+        from tests.orders import world
+        from tests.simulator_process import start_simulator
+
+        sim = start_simulator(folder / "simulator")
+        sim.config(freeze=True, fills="never", fill_delay=[0.01, 0.05], per_side_limit=100_000)
+        desk = world.connect(sim)
+        desk.activate([{"name": "one", "then": {"do": "people", "quorum": 1}}])
+        Limits.objects.update(notional_max=10**9, quantity_max=10**6)
+        lane = cls(nest, desk, sim, folder)
+        lane.ask = desk.near()
+        return lane
+
+    def close(self) -> None:
+        for child in self.children.values():
+            child.end()
+        self.nest.close()
+        self.sim.stop()
+
+    # Processes
+
+    def want(self, *jobs: str, mutant: str = "") -> None:
+        """Exactly these run, with this defect or none."""
+        for job in list(self.children):
+            if job not in jobs or mutant != self.mutant:
+                self.children.pop(job).end(signal.SIGTERM)
+        self.mutant = mutant
+        for job in jobs:
+            if job not in self.children:
+                self.start(job)
+        self.mend()
+
+    def start(self, job: str, name: str = "", **details: Any) -> Child:
+        child = self.nest.start(job, mutant=self.mutant, **details)
+        self.children[name or job] = child
+        return child
+
+    def mend(self) -> list[str]:
+        """Start again what has ended, as a supervisor would; returns their names."""
+        gone = [name for name, child in self.children.items() if not child.is_alive]
+        for name in gone:
+            if name in {"orders", "keeper", "relay", "orders-2"}:
+                self.start(self.children[name].job, name)
+            else:
+                del self.children[name]
+        return gone
+
+    # One run
+
+    def run(self, case: Any, seed: int) -> dict[str, Any]:
+        """Play one case and have it judged."""
+        from tests.faults.stage import Stage
+
+        self.put_in_order(case)
+        stage = Stage(self, random.Random(seed))
+        began = time.monotonic()
+        try:
+            case.play(stage)
+            settled, seconds = stage.settle()
+        except Exception as problem:
+            verdict = Verdict(stuck=1, why=[f"stuck: the play broke: {type(problem).__name__}: {problem}"])
+            settled, seconds = False, time.monotonic() - began
+        else:
+            verdict = judge(stage.evidence(), settled=settled)
+        self.clean_up(stage)
+        told = asdict(verdict) | {"seconds": round(seconds, 3), "took": round(time.monotonic() - began, 3)}
+        ends = [f"{each.ticket}/{each.order}/{each.refusal}" for each in stage.last.values()]
+        return {"case": case.name, "group": case.group, "seed": seed, "ends": ends} | told
+
+    def put_in_order(self, case: Any) -> None:
+        from brokers.models import Account
+
+        self.want("orders", "keeper", *case.needs, mutant=self.mutant)
+        self.sim.control("DELETE", "/_sim/faults")
+        self.sim.config(questions=[], fills="never", stale_reply_goes_live=False, listing_delay=0)
+        Account.objects.filter(pk=self.desk.account.pk).update(allowed_question_ids=[])
+        self.until_up()
+
+    def until_up(self) -> None:
+        """The session lives, the quote is fresh, and the feed is."""
+        from brokers.models import Login, SessionState
+        from tests.orders.world import hear, until
+
+        until(lambda: Login.objects.get(pk=self.desk.login.pk).state == SessionState.UP)
+        self.desk.quote(str(self.ask - Decimal("0.02")), str(self.ask))
+        hear(self.desk.login)
+
+    def clean_up(self, stage: Any) -> None:
+        from orders.models import Halt, TradingState
+
+        for child in self.children.values():
+            child.tell(signal.SIGCONT)
+            if child.is_alive:
+                child.arm("")
+        if stage.is_halted:
+            Halt.objects.filter(resumed_at=None).update(resumed_at=datetime.now(UTC))
+        TradingState.objects.exclude(state="active").update(state="active")
+
+
+def ledger_of(ticket: Any) -> Ledger:
+    """What the rows say of one ticket now."""
+    from audit.models import Entry
+
+    order = ticket.orders.get(number=1)
+    attempts = list(ticket.attempts.order_by("number"))
+    ids = [str(each.pk) for each in attempts]
+    entries = Entry.objects.all()
+    executed = sum((each.quantity for each in order.executions.all()), Decimal(0))
+    return Ledger(
+        ticket=ticket.status,
+        refusal=ticket.refusal_code,
+        order=order.status,
+        filled=order.filled_quantity,
+        is_cancel_asked=order.cancel_requested_at is not None,
+        attempts=[(each.status, each.client_order_id) for each in attempts],
+        executed=executed,
+        was_doubted=entries.filter(event="attempt.doubted", subject_id__in=ids).exists(),
+        was_revived=entries.filter(event="ticket.revived", subject_id=str(ticket.pk)).exists(),
+        waits_for_person=ticket.status == "proposed" and bool(attempts),
+    )
+
+
+def main() -> None:
+    """Answer each line with the run that it asks for."""
+    from tests.faults.cases import CASES
+
+    told = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    folder = Path(tempfile.mkdtemp(prefix="cerbero-lane-", dir=os.environ.get("LANE_FOLDER")))
+    with contextlib.closing(Lane.open(folder)) as lane:
+        for line in sys.stdin:
+            wanted = json.loads(line)
+            if wanted.get("mutant", "") != lane.mutant:
+                lane.want(mutant=wanted.get("mutant", ""))
+            row = lane.run(CASES[wanted["case"]], wanted["seed"])
+            told.write(json.dumps(row | {"mutant": lane.mutant}) + "\n")
+            told.flush()
+            if row["stuck"]:
+                # What is left over would be another case's trouble.
+                break
+
+
+if __name__ == "__main__":
+    main()

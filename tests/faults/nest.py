@@ -1,0 +1,183 @@
+"""Where a lane's processes come from: forked ready-made, each with its job, its times and its defects.
+
+A process is armed by a signal (`arm`): its own `FAIL_POINT` is read again, so that one that already runs
+can be told where to end. Times are shortened here and nowhere else; the code under test is the product's.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+GRACE_SECONDS = 1.5
+READ_SECONDS = 0.4
+LEASE_SECONDS = 1.2
+ROUND_SECONDS = 0.3
+
+
+@dataclass
+class Nest:
+    """The forking process: it has everything imported, and neither threads nor connections."""
+
+    pid: int
+    link: socket.socket
+    folder: Path
+
+    @classmethod
+    def build(cls, folder: Path) -> "Nest":
+        """Fork it off, before this process has connections of its own."""
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            try:
+                _hatch(theirs, folder)
+            finally:
+                os._exit(0)
+        theirs.close()
+        return cls(pid, ours, folder)
+
+    def start(self, job: str, *, mutant: str = "", fail_point: str = "", **details: Any) -> "Child":
+        order = {"job": job, "mutant": mutant, "fail_point": fail_point, "details": details}
+        self.link.sendall(json.dumps(order).encode() + b"\n")
+        return Child(job, int(self.link.recv(64)), self.folder)
+
+    def close(self) -> None:
+        self.link.close()
+        os.waitpid(self.pid, 0)
+
+
+@dataclass
+class Child:
+    """One process of the product."""
+
+    job: str
+    pid: int
+    folder: Path
+
+    @property
+    def is_alive(self) -> bool:
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    @property
+    def is_stopped(self) -> bool:
+        try:
+            words = Path(f"/proc/{self.pid}/stat").read_text()
+        except OSError:
+            return False
+        return words.rpartition(")")[2].split()[0] == "T"
+
+    def arm(self, fail_point: str) -> None:
+        """End, or stand still, at that place from now on."""
+        told = self.folder / f"fail-point-{self.pid}"
+        told.write_text(fail_point)
+        deadline = time.monotonic() + 2
+        while told.exists() and self.is_alive and time.monotonic() < deadline:
+            self.tell(signal.SIGUSR1)
+            time.sleep(0.01)
+
+    def tell(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    def end(self, number: int = signal.SIGKILL) -> None:
+        self.tell(number)
+        deadline = time.monotonic() + 5
+        while self.is_alive and time.monotonic() < deadline:
+            time.sleep(0.005)
+        if self.is_alive:
+            self.tell(signal.SIGKILL)
+
+
+def _hatch(link: socket.socket, folder: Path) -> None:
+    # Whoever ends needs no burial, and all end with this one.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    children = []
+    for line in link.makefile():
+        order = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            link.close()
+            _live(order, folder)
+        children.append(pid)
+        link.sendall(str(pid).encode())
+    for pid in children:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _live(order: dict[str, Any], folder: Path) -> None:
+    code = 1
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        log = os.open(folder / f"{order['job']}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        shorten()
+        _obey(order["fail_point"], folder)
+        from tests.faults import jobs, mutants
+
+        if order["mutant"]:
+            mutants.plant(order["mutant"])
+        getattr(jobs, order["job"])(**order["details"])
+        code = 0
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _obey(fail_point: str, folder: Path) -> None:
+    from django.conf import settings
+
+    from cerbero import failpoints
+
+    settings.FAIL_POINT = fail_point
+
+    def read_again(*_: object) -> None:
+        told = folder / f"fail-point-{os.getpid()}"
+        failpoints._times.clear()
+        with contextlib.suppress(FileNotFoundError):
+            settings.FAIL_POINT = told.read_text()
+            told.unlink()
+
+    signal.signal(signal.SIGUSR1, read_again)
+
+
+def shorten() -> None:
+    """Seconds in place of minutes; every proportion stays."""
+    import httpx
+
+    from brokers import pacing, relay, sessions
+    from brokers.ibkr import client, wire
+    from orders import doubts, halting, loop, reconciliation, tasks
+
+    wire.TIMEOUT = httpx.Timeout(connect=0.3, read=READ_SECONDS, write=READ_SECONDS, pool=0.3)
+    client.BRING_UP_WAIT_SECONDS = client.SNAPSHOT_WAIT_SECONDS = client.ORDERS_WAIT_SECONDS = 0.03
+    pacing.REQUESTS_PER_SECOND = pacing.BURST = 1000
+    pacing.COOLING_SECONDS, pacing.COOLING_TICKLE_SECONDS = 0.4, 0.1
+    sessions.RETRY_SECONDS_MAX = sessions.COMPETING_RETRY_SECONDS = 0.2
+    sessions.LEASE_SECONDS = tasks.LEASE_SECONDS = LEASE_SECONDS
+    loop.POLL_SECONDS, loop.LEASE_SECONDS = 0.4, LEASE_SECONDS
+    relay.LOOK_SECONDS, relay.LEASE_SECONDS, relay.BACKOFF_SECONDS_MAX = 0.2, LEASE_SECONDS, 0.5
+    halting.LIST_SECONDS, halting.ROUND_SECONDS = 0.2, 0.05
+    reconciliation.CONVERSATION_MAX = timedelta(seconds=LEASE_SECONDS)
+    grace = timedelta(seconds=GRACE_SECONDS)
+    doubts.GRACE = grace
+    doubts.settle_absent.__defaults__ = (grace,)
+    reconciliation.reconcile.__kwdefaults__["grace"] = grace
