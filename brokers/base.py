@@ -11,6 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Protocol
+from uuid import UUID
 
 
 class Side(StrEnum):
@@ -244,6 +245,11 @@ class SessionToken:
 
 class Broker(Protocol):
     """One login at one broker, synchronous: the order path and everything that polls."""
+
+    @property
+    def credential_id(self) -> UUID | None:
+        """The stored set of keys that it speaks with; None where they are not of ours."""
+        ...
 
     def close(self) -> None:
         """Close our connection; the broker's session goes on."""

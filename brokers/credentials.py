@@ -1,5 +1,6 @@
 """A login's keys: stored encrypted and bound to their row, read afresh each time, held by nobody."""
 
+from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
@@ -8,6 +9,8 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from audit.services import record
+from brokers.ibkr.entered import Entered
+from brokers.ibkr.entered import mistakes as entered_mistakes
 from brokers.ibkr.oauth import IbkrCredentials, private_key
 from brokers.models import Credential, Login
 from cerbero.access import Actor
@@ -90,6 +93,7 @@ def open_credential(row: Credential) -> IbkrCredentials:
         dh_prime=int(prime, 16),
         signature_key_pem=signature_key,
         encryption_key_pem=encryption_key,
+        credential_id=row.pk,
     )
 
 
@@ -114,6 +118,31 @@ def complete_credential(
         )
 
 
+def use_credential(
+    row: Credential, *, actor: Actor, session_token: bytes = b"", expires_at: datetime | None = None
+) -> Credential | None:
+    """Put a set in use and return the one that it replaces; inside the caller's transaction.
+
+    The login's row is locked until that ends, as everybody does who sends by its keys. `session_token` is sealed,
+    and was minted by this very set; without one the next look mints. Raises StateConflict.
+    """
+    login = Login.objects.select_for_update().get(pk=row.login_id)
+    before = Credential.objects.select_for_update().filter(login=login, status=Status.ACTIVE).first()
+    if before is not None:
+        transition(before, Status.RETIRED, moves=MOVES, actor=actor, event="credential.retired")
+    changes: dict[str, Any] = {"activated_at": Now()}
+    transition(row, Status.ACTIVE, moves=MOVES, actor=actor, event="credential.activated", **changes)
+    Login.objects.filter(pk=login.pk).update(
+        session_token=session_token,
+        session_token_expires_at=expires_at,
+        socket_session=b"",
+        tickled_at=None,
+        failures=0,
+        retry_at=Now(),
+    )
+    return before
+
+
 def destroy_credential(row: Credential, *, actor: Actor) -> None:
     """Overwrite a set's secrets, within the caller's transaction; its fingerprints stay. Raises StateConflict.
 
@@ -130,6 +159,17 @@ def fingerprint(private_pem: bytes) -> str:
     except (ValueError, TypeError):
         raise BadInput("A key is not an unencrypted RSA private key in PEM form.") from None
     return sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+
+
+def public_pem(private_pem: bytes) -> str:
+    """The public half as the portal takes it. Raises ValueError for anything but an RSA key."""
+    public = private_key(private_pem).public_key()
+    return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def mistakes_in(row: Credential, entered: Entered) -> list[dict[str, str]]:
+    """What looks wrong in what a person copied from the portal for a staged set; empty when nothing does."""
+    return entered_mistakes(entered, open_credential(row), load_credentials(row.login))
 
 
 def bound_to(row: Credential, column: str) -> str:

@@ -56,6 +56,9 @@ class Login(models.Model):
     feed_alive_at = models.DateTimeField(null=True, editable=False)
     paced_until = models.DateTimeField(db_default=Now(), editable=False)
     cooling_until = models.DateTimeField(null=True, editable=False)
+    # New orders wait until then, and why (brokers/holding.py); cancels never do.
+    held_until = models.DateTimeField(null=True, editable=False)
+    held_because = models.CharField(max_length=150, blank=True, editable=False)
 
     def __str__(self) -> str:
         return self.name

@@ -5,6 +5,7 @@ One lease holder acts at a time. It never fights: another platform's session is 
 
 import logging
 import random
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from cerbero.errors import (
     BrokerUnavailable,
     CannotDecrypt,
     CredentialMissing,
+    LeaseLost,
     PermissionMissing,
     SessionExpired,
 )
@@ -38,6 +40,7 @@ from cerbero.leases import ClockTime, Held
 log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 110
+LOOK_SECONDS = 0.1
 TICKLE_EVERY = timedelta(seconds=55)
 TOKEN_MARGIN = timedelta(hours=1)
 RETRY_SECONDS_MAX = 60.0
@@ -111,6 +114,38 @@ def take_over_session(login: Login, *, actor: Actor) -> str:
         return _attempt(turn, _take_over)
 
 
+@contextmanager
+def session_turn(login: Login, actor: Actor, seconds: float, wait_seconds: float) -> Iterator[Turn]:
+    """Our turn at a login's session for a caller that swaps its keys; waits for whoever has it now.
+
+    Raises LeaseLost when that takes longer than `wait_seconds`.
+    """
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            held = Held(lease_name(login), leases.hold(lease_name(login), leases.unique_holder(), seconds))
+            break
+        except LeaseLost:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(LOOK_SECONDS)
+    try:
+        yield _read(login, actor, held)
+    finally:
+        leases.release(*held)
+
+
+def look_now(turn: Turn) -> Login:
+    """Ask the broker, with the keys that are in use at this moment, for the session; mint and open it if need be.
+
+    Returns the row as it is then: its state says whether it is up, and why not.
+    """
+    fresh = _read(turn.row, turn.actor, turn.held)
+    fresh.row.tickled_at = None
+    _attempt(fresh, _keep)
+    return Login.objects.get(pk=turn.row.pk)
+
+
 def session_lost(login: Login, actor: Actor) -> None:
     """A caller met SessionExpired: do not wait for the next tickle to find out. Needs no lease, mints nothing."""
     with transaction.atomic():
@@ -132,8 +167,12 @@ def session_lost(login: Login, actor: Actor) -> None:
 @contextmanager
 def _turn(login: Login, actor: Actor) -> Iterator[Turn]:
     with leases.lease(lease_name(login), LEASE_SECONDS) as held:
-        row = Login.objects.annotate(now=Now()).get(pk=login.pk)
-        yield Turn(row, row.now, actor, held)
+        yield _read(login, actor, held)
+
+
+def _read(login: Login, actor: Actor, held: Held) -> Turn:
+    row = Login.objects.annotate(now=Now()).get(pk=login.pk)
+    return Turn(row, row.now, actor, held)
 
 
 def _attempt(turn: Turn, work: Callable[[Turn], str]) -> str:

@@ -30,6 +30,7 @@ MARKS = {
     "beat:ask_what_ifs": 60,
     "beat:announce_decisions": 30,
     "beat:deliver_notices": 60,
+    "beat:sweep_rotations": 60,
     "process:orders": 15,
     "process:relay": 15,
     "process:sealer": 15,

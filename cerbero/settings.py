@@ -275,6 +275,11 @@ CELERY_BEAT_SCHEDULE = {
     },
     "keep_sessions": {"task": "brokers.tasks.keep_sessions", "schedule": 5.0, "options": {"expires": 5}},
     "refresh_tokens": {"task": "brokers.tasks.refresh_tokens", "schedule": 60.0, "options": {"expires": 60}},
+    "sweep_rotations": {
+        "task": "keyrotation.tasks.sweep_rotations",
+        "schedule": 5.0,
+        "options": {"expires": 5},
+    },
     "reconcile_accounts": {
         "task": "orders.tasks.reconcile_accounts",
         "schedule": 5.0,

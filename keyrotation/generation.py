@@ -2,12 +2,18 @@
 
 from dataclasses import dataclass, field
 
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.asymmetric import dh, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    ParameterFormat,
+    PrivateFormat,
+)
 
-from brokers.credentials import fingerprint
+from brokers.credentials import fingerprint, public_pem
 
 KEY_BITS = 2048
+GENERATOR = 2
 # A known safe prime of 2048 bits (RFC 3526, group 14): finding one of our own takes minutes.
 GROUP_14_PRIME = (
     "ffffffffffffffffc90fdaa22168c234c4c6628b80dc1cd129024e088a67cc74020bbea63b139b22514a08798e3404dd"
@@ -35,9 +41,19 @@ class KeyPair:
     public: PublicHalf
 
 
+def public_half(private_pem: bytes) -> PublicHalf:
+    """The half that may be shown."""
+    return PublicHalf(public_pem(private_pem), fingerprint(private_pem))
+
+
+def prime_pem(prime: int) -> str:
+    """Diffie-Hellman parameters as the portal takes them: `dhparam.pem`, with the generator 2 (ibkr-web-api.md §1.1)."""
+    parameters = dh.DHParameterNumbers(prime, GENERATOR).parameters()
+    return parameters.parameter_bytes(Encoding.PEM, ParameterFormat.PKCS3).decode()
+
+
 def new_pair() -> KeyPair:
     """An RSA pair that no one has seen; takes about a tenth of a second."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
     private_pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    public_pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    return KeyPair(private_pem, PublicHalf(public_pem.decode(), fingerprint(private_pem)))
+    return KeyPair(private_pem, public_half(private_pem))

@@ -1,26 +1,44 @@
-"""Starting and aborting a rotation. Until a later step swaps them in, the new keys are staged and used by nobody."""
+"""What people and the administrative scope may do with a rotation. The slow steps are the sweep's (sweep.py).
 
+Until the swap the new keys are staged and used by nobody; each function is one transaction of its own, and a crash
+before its commit leaves nothing.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
-from audit.services import record
-from brokers.credentials import destroy_credential, load_credentials, store_credential
+from brokers.credentials import (
+    Entered,
+    complete_credential,
+    destroy_credential,
+    load_credentials,
+    mistakes_in,
+    store_credential,
+)
 from brokers.models import Credential, Login
-from cerbero.access import Actor
-from cerbero.errors import BadInput, EnvironmentMismatch, NotFound, RotationOpen
-from cerbero.lifecycle import transition
+from cerbero import decisions
+from cerbero.access import Actor, system, user_of
+from cerbero.errors import BadInput, EnvironmentMismatch, NotFound, RotationOpen, StateConflict
+from cerbero.models import DecisionRequest, DecisionStatus, Environment
+from cerbero.people.signing import require_unbarred
 from keyrotation.generation import GROUP_14_PRIME, KeyPair, PublicHalf, new_pair
-from keyrotation.lifecycle import MOVES, OPEN, RotationStatus
+from keyrotation.lifecycle import OPEN, Kind, RotationStatus
 from keyrotation.models import Rotation
+from keyrotation.rows import enter, go_on, locked, move
 from orders.trading import require_permission
 
 SCOPE = "rotation:admin"
 PERMISSION = "keyrotation.rotate_keys"
 REASON_MAX = 300
+# The calendar starts what is due; nothing of it is in use before people have registered and confirmed it.
+PROPOSER = system("calendar")
+Status = RotationStatus
 
 
 class Prime(StrEnum):
@@ -28,41 +46,124 @@ class Prime(StrEnum):
 
     CURRENT = "current"
     GROUP_14 = "rfc3526_group_14"
+    OWN = "own"
 
 
 @dataclass(frozen=True)
 class StartedRotation:
-    """A rotation and what a person registers at the broker."""
+    """A rotation and what a person registers at the broker; nothing yet while a prime is searched for."""
 
     rotation: Rotation
-    signature: PublicHalf
-    encryption: PublicHalf
+    signature: PublicHalf | None = None
+    encryption: PublicHalf | None = None
 
 
 def start_rotation(
-    *, actor: Actor, login_id: UUID, reason: str, prime: Prime = Prime.CURRENT
+    *, actor: Actor, login_id: UUID, reason: str, kind: Kind = Kind.KEYS, prime: Prime = Prime.CURRENT
 ) -> StartedRotation:
-    """Generate a new set of keys for a login, encrypted and not in use; returns the public halves.
+    """Stage a new set for a login, encrypted and not in use; returns the public halves.
 
-    One transaction holds all of it: a crash before its commit leaves nothing. Raises NotFound,
-    PermissionMissing or ScopeMissing, EnvironmentMismatch, BadInput (no reason), RotationOpen, or
-    CredentialMissing or CannotDecrypt, since there must be a set to replace.
+    For a token alone the keys are the ones in use. With a prime of our own the set is made by the sweep, once
+    the prime is found. Raises NotFound, PermissionMissing or ScopeMissing, EnvironmentMismatch, BadInput (no
+    reason), RotationOpen, or CredentialMissing or CannotDecrypt, since there must be a set to replace.
     """
     _require_right(actor)
     login = Login.objects.filter(pk=login_id).first()
     if login is None:
         raise NotFound(login_id=str(login_id))
     _require_environment(actor, login)
-    words = _reason(reason)
+    rotation = Rotation(
+        login=login, kind=kind, reason=reason_of(reason), requested_by=actor.name, asked_by_ids=_behind(actor)
+    )
     current = load_credentials(login)
-    if Rotation.objects.filter(login=login, status__in=OPEN).exists():
+    if Rotation.objects.open().filter(login=login).exists():
         raise RotationOpen(login=login.name)
-    signature, encryption = new_pair(), new_pair()
-    dh_prime = f"{current.dh_prime:x}" if prime == Prime.CURRENT else GROUP_14_PRIME
+    pairs = None if kind == Kind.TOKEN or prime == Prime.OWN else (new_pair(), new_pair())
     with transaction.atomic(durable=True):
-        rotation = _request(actor, login, words)
-        _stage(actor, rotation, signature, encryption, dh_prime)
+        _request(actor, rotation)
+        if kind == Kind.TOKEN:
+            _stage(actor, rotation, current.signature_key_pem, current.encryption_key_pem, current.dh_prime)
+        elif pairs:
+            known = current.dh_prime if prime == Prime.CURRENT else int(GROUP_14_PRIME, 16)
+            return stage_pairs(actor, rotation, pairs, known)
+    return StartedRotation(rotation)
+
+
+def stage_pairs(
+    actor: Actor, rotation: Rotation, pairs: tuple[KeyPair, KeyPair], prime: int
+) -> StartedRotation:
+    """Keep new pairs as the staged set, in the caller's transaction."""
+    signature, encryption = pairs
+    _stage(actor, rotation, signature.private_pem, encryption.private_pem, prime)
     return StartedRotation(rotation, signature.public, encryption.public)
+
+
+def register_rotation(
+    *,
+    actor: Actor,
+    rotation_id: UUID,
+    access_token: str,
+    access_token_secret: str,
+    consumer_key: str = "",
+) -> Rotation:
+    """Enter what the broker issued for the new set; may be entered again until it is proven.
+
+    A token alone keeps its consumer key. Raises PermissionMissing or SignInRequired, NotFound, StateConflict,
+    or BadInput, whose details name each field with what looks wrong in it.
+    """
+    actor.require_session()
+    require_permission(actor, PERMISSION)
+    with transaction.atomic(durable=True):
+        rotation = locked(rotation_id)
+        if rotation.status not in {Status.GENERATED, Status.REGISTERED} or rotation.credential is None:
+            raise StateConflict(kind="rotation", id=str(rotation.pk), status=rotation.status)
+        if rotation.kind == Kind.TOKEN:
+            consumer_key = load_credentials(rotation.login).consumer_key
+        issued = {
+            "consumer_key": consumer_key.strip(),
+            "access_token": access_token.strip(),
+            "access_token_secret": "".join(access_token_secret.split()),
+        }
+        staged = Credential.objects.select_related("login").get(pk=rotation.credential.pk)
+        if wrong := mistakes_in(staged, Entered(**issued)):
+            raise BadInput("What was entered cannot be right; the details say why.", fields=wrong)
+        complete_credential(staged, actor=actor, **issued)
+        _stand_behind(rotation, actor)
+        if rotation.status == Status.GENERATED:
+            move(actor, rotation, Status.REGISTERED, registered_at=Now())
+        else:
+            go_on(actor, rotation)
+    return _fresh(rotation)
+
+
+def decide_rotation(
+    *, actor: Actor, request_id: UUID, digest: str, is_yes: bool, reason: str = ""
+) -> DecisionRequest:
+    """A person's word on swapping a proven set in; the sweep swaps after a yes, a no aborts.
+
+    On a live login whoever started or registered it cannot decide. Raises what `decisions.decide` raises,
+    LiveBarred, NotFound, or StateConflict when the rotation has moved on.
+    """
+    actor.require_session()
+    require_permission(actor, PERMISSION)
+    with transaction.atomic(durable=True):
+        asked = Rotation.objects.filter(request_id=request_id).values_list("pk", flat=True).first()
+        if asked is None:
+            raise NotFound(request_id=str(request_id))
+        rotation = locked(asked)
+        if rotation.status != Status.PROVEN:
+            raise StateConflict(kind="rotation", id=str(rotation.pk), status=rotation.status)
+        person = user_of(actor)
+        if is_yes and rotation.login.environment == Environment.LIVE and person is not None:
+            require_unbarred(person)
+        request = decisions.decide(
+            actor=actor, request_id=request_id, digest=digest, is_yes=is_yes, reason=reason
+        )
+        if request.status == DecisionStatus.REJECTED:
+            _abort(actor, rotation, reason)
+        else:
+            Rotation.objects.filter(pk=rotation.pk).update(next_try_at=Now(), problem="")
+    return request
 
 
 def abort_rotation(*, actor: Actor, rotation_id: UUID, reason: str) -> Rotation:
@@ -72,25 +173,45 @@ def abort_rotation(*, actor: Actor, rotation_id: UUID, reason: str) -> Rotation:
     StateConflict when its keys are in use or it has ended.
     """
     _require_right(actor)
-    words = _reason(reason)
+    words = reason_of(reason)
     with transaction.atomic(durable=True):
-        rows = Rotation.objects.select_related("login").select_for_update(of=("self",))
-        rotation = rows.filter(pk=rotation_id).first()
-        if rotation is None:
-            raise NotFound(rotation_id=str(rotation_id))
+        rotation = locked(rotation_id)
         _require_environment(actor, rotation.login)
-        details = {"login": rotation.login.name, "reason": words}
-        _move(actor, rotation, RotationStatus.ABORTED, details, ended_at=Now())
-        if rotation.credential_id:
-            destroy_credential(Credential.objects.get(pk=rotation.credential_id), actor=actor)
-    rotation.refresh_from_db()
+        _abort(actor, rotation, words)
+    return _fresh(rotation)
+
+
+def retry_rotation(*, actor: Actor, rotation_id: UUID) -> Rotation:
+    """A person has looked at why it stopped: try the next step again, now.
+
+    Raises PermissionMissing or SignInRequired, NotFound, or StateConflict when it has ended.
+    """
+    actor.require_session()
+    require_permission(actor, PERMISSION)
+    with transaction.atomic(durable=True):
+        rotation = locked(rotation_id)
+        if rotation.status not in OPEN | {Status.ACTIVE}:
+            raise StateConflict(kind="rotation", id=str(rotation.pk), status=rotation.status)
+        go_on(actor, rotation)
+    return _fresh(rotation)
+
+
+def get_rotation(*, actor: Actor, rotation_id: UUID) -> Rotation:
+    """One rotation to read. Raises NotFound, ScopeMissing, PermissionMissing or EnvironmentMismatch."""
+    _require_right(actor)
+    rotation = (
+        Rotation.objects.select_related("login", "credential", "request").filter(pk=rotation_id).first()
+    )
+    if rotation is None:
+        raise NotFound(rotation_id=str(rotation_id))
+    _require_environment(actor, rotation.login)
     return rotation
 
 
 def _require_right(actor: Actor) -> None:
     if actor.is_bot:
         actor.require(SCOPE)
-    else:
+    elif actor != PROPOSER:
         require_permission(actor, PERMISSION)
 
 
@@ -100,44 +221,56 @@ def _require_environment(actor: Actor, login: Login) -> None:
         raise EnvironmentMismatch(token=actor.environment, login=login.environment)
 
 
-def _reason(reason: str) -> str:
+def reason_of(reason: str) -> str:
+    """A reason as it is stored. Raises BadInput for none."""
     if not reason.strip():
         raise BadInput("Say why; it stands in the audit trail.")
     return reason.strip()[:REASON_MAX]
 
 
-def _request(actor: Actor, login: Login, reason: str) -> Rotation:
-    rotation = Rotation(login=login, reason=reason, requested_by=actor.name)
+def _behind(actor: Actor) -> list[UUID]:
+    """The person who stands behind an actor: oneself, or the bot's owner."""
+    person = actor.id if actor.is_person else actor.owner_id
+    return [person] if person else []
+
+
+def _stand_behind(rotation: Rotation, actor: Actor) -> None:
+    people = sorted({*rotation.asked_by_ids, *_behind(actor)})
+    Rotation.objects.filter(pk=rotation.pk).update(asked_by_ids=people)
+
+
+def _request(actor: Actor, rotation: Rotation) -> None:
     try:
         with transaction.atomic():
             rotation.save(force_insert=True)
     except IntegrityError:
-        raise RotationOpen(login=login.name) from None
-    details = {"login": login.name, "reason": reason}
-    record(
-        "rotation.requested", actor=actor, subject_kind="rotation", subject_id=rotation.pk, details=details
-    )
-    return rotation
+        raise RotationOpen(login=rotation.login.name) from None
+    enter(actor, rotation, "rotation.requested", {"reason": rotation.reason, "kind": str(rotation.kind)})
 
 
-def _stage(actor: Actor, rotation: Rotation, signature: KeyPair, encryption: KeyPair, dh_prime: str) -> None:
+def _stage(actor: Actor, rotation: Rotation, signature_pem: bytes, encryption_pem: bytes, prime: int) -> None:
     credential = store_credential(
         actor=actor,
         login=rotation.login,
-        signature_key_pem=signature.private_pem,
-        encryption_key_pem=encryption.private_pem,
-        dh_prime=dh_prime,
+        signature_key_pem=signature_pem,
+        encryption_key_pem=encryption_pem,
+        dh_prime=f"{prime:x}",
         status=Credential.Status.STAGED,
     )
-    details = {
-        "login": rotation.login.name,
-        "signature_fingerprint": signature.public.fingerprint,
-        "encryption_fingerprint": encryption.public.fingerprint,
+    details: Mapping[str, Any] = {
+        "signature_fingerprint": credential.signature_fingerprint,
+        "encryption_fingerprint": credential.encryption_fingerprint,
     }
-    _move(actor, rotation, RotationStatus.GENERATED, details, credential=credential)
+    move(actor, rotation, Status.GENERATED, dict(details), credential=credential)
 
 
-def _move(
-    actor: Actor, rotation: Rotation, to: RotationStatus, details: dict[str, str], **changes: object
-) -> None:
-    transition(rotation, to, moves=MOVES, actor=actor, event=f"rotation.{to}", details=details, **changes)
+def _abort(actor: Actor, rotation: Rotation, reason: str) -> None:
+    move(actor, rotation, Status.ABORTED, {"reason": reason}, ended_at=Now())
+    if rotation.credential is not None:
+        destroy_credential(rotation.credential, actor=actor)
+    if rotation.request is not None:
+        decisions.withdraw(rotation.request, actor=actor)
+
+
+def _fresh(rotation: Rotation) -> Rotation:
+    return Rotation.objects.select_related("login", "credential", "request").get(pk=rotation.pk)

@@ -1,5 +1,6 @@
 """What a bot with the administrative scope may ask of key rotation: parse, call, return."""
 
+from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -8,9 +9,12 @@ from pydantic import StringConstraints
 from brokers.models import Login
 from cerbero.access import Actor
 from cerbero.errors import NotFound
-from cerbero.tool import DESTRUCTIVE, WRITE, Out, Params, tool
+from cerbero.tool import DESTRUCTIVE, READ, WRITE, Out, Params, tool
 from keyrotation import services
+from keyrotation.generation import PublicHalf
+from keyrotation.lifecycle import Kind
 from keyrotation.models import Rotation
+from keyrotation.next_step import next_step
 from keyrotation.services import Prime
 
 LoginName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
@@ -25,7 +29,12 @@ Words = Annotated[
 class StartRotation(Params):
     login: LoginName
     reason: Words
+    kind: Kind = Kind.KEYS
     dh_prime: Prime = Prime.CURRENT
+
+
+class GetRotation(Params):
+    rotation_id: UUID
 
 
 class AbortRotation(Params):
@@ -41,14 +50,24 @@ class PublicHalfOut(Out):
 
 
 class RotationOut(Out):
+    """How far it has come, who must do what next, and when Cerbero tries again by itself."""
+
     rotation_id: UUID
     login: str
     status: str
+    kind: str
+    mode: str
+    problem: str
+    next_actor: str
+    next_step: str
+    next_try_at: datetime | None
 
 
 class StartedRotationOut(RotationOut):
-    signature_key: PublicHalfOut
-    encryption_key: PublicHalfOut
+    """The public halves for the broker's portal; none for a token alone, or while a prime is searched for."""
+
+    signature_key: PublicHalfOut | None
+    encryption_key: PublicHalfOut | None
 
 
 @tool(scope=services.SCOPE, effect=WRITE)
@@ -58,13 +77,19 @@ def start_rotation(actor: Actor, params: StartRotation) -> StartedRotationOut:
     if login is None:
         raise NotFound(login=params.login)
     started = services.start_rotation(
-        actor=actor, login_id=login.pk, reason=params.reason, prime=params.dh_prime
+        actor=actor, login_id=login.pk, reason=params.reason, kind=params.kind, prime=params.dh_prime
     )
     return StartedRotationOut(
         **_described(started.rotation),
-        signature_key=PublicHalfOut.model_validate(started.signature),
-        encryption_key=PublicHalfOut.model_validate(started.encryption),
+        signature_key=_shown(started.signature),
+        encryption_key=_shown(started.encryption),
     )
+
+
+@tool(scope=services.SCOPE, effect=READ)
+def get_rotation(actor: Actor, params: GetRotation) -> RotationOut:
+    """How far a rotation has come, who must do what next, and why it waits."""
+    return RotationOut(**_described(services.get_rotation(actor=actor, rotation_id=params.rotation_id)))
 
 
 @tool(scope=services.SCOPE, effect=DESTRUCTIVE)
@@ -74,5 +99,17 @@ def abort_rotation(actor: Actor, params: AbortRotation) -> RotationOut:
     return RotationOut(**_described(rotation))
 
 
+def _shown(half: PublicHalf | None) -> PublicHalfOut | None:
+    return PublicHalfOut.model_validate(half) if half else None
+
+
 def _described(rotation: Rotation) -> dict:
-    return {"rotation_id": rotation.pk, "login": rotation.login.name, "status": rotation.status}
+    coming = next_step(rotation)
+    return {
+        "rotation_id": rotation.pk,
+        "login": rotation.login.name,
+        "next_actor": coming.who,
+        "next_step": coming.what,
+        "next_try_at": coming.at,
+        **{name: getattr(rotation, name) for name in ("status", "kind", "mode", "problem")},
+    }

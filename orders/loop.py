@@ -16,6 +16,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from brokers.base import Broker
+from brokers.holding import is_held
 from brokers.models import Login, SessionState
 from brokers.notifications import ORDERS, listening
 from brokers.services import broker_for
@@ -104,7 +105,7 @@ def _serve(actor: Actor, login: Login, hold: Hold) -> None:
     canceling.doubt_abandoned(actor, login)
     for order in Order.objects.to_cancel().filter(ticket__account__login=login):
         _guarded(actor, login, partial(_cancel_again, actor, login, order))
-    if login.state != SessionState.UP:
+    if login.state != SessionState.UP or is_held(login):
         return
     prepared = list(_attempts(login).filter(status=AttemptStatus.PREPARED))
     sendable = list(Ticket.objects.sendable().filter(account__login=login).select_related(*TICKET_ROWS))

@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from audit.services import record
 from brokers.base import Answer, Broker, OrderReport, OrderTerms
+from brokers.holding import may_leave
 from brokers.reports import record_reports
 from brokers.sessions import session_lost
 from cerbero import decisions, failpoints, leases
@@ -139,7 +140,7 @@ def prepare(actor: Actor, ticket: Ticket, order: Order, moment: Moment, hold: Ho
 
 def send(actor: Actor, attempt: Attempt, legs: Sequence[OrderTerms], broker: Broker, hold: Hold) -> None:
     """Arm, send, and write what came back. Nothing here is ever sent a second time."""
-    if not arm(actor, attempt, hold):
+    if not arm(actor, attempt, hold, broker):
         log.warning("attempt not armed", extra={"attempt": str(attempt.pk)})
         return
     account = attempt.ticket.account
@@ -160,8 +161,8 @@ def send(actor: Actor, attempt: Attempt, legs: Sequence[OrderTerms], broker: Bro
         _converse(actor, attempt, answer, broker, hold)
 
 
-def arm(actor: Actor, attempt: Attempt, hold: Hold) -> bool:
-    """The last look before the wire: attempt and lease are still ours, nobody halted it, nobody canceled it.
+def arm(actor: Actor, attempt: Attempt, hold: Hold, broker: Broker | None = None) -> bool:
+    """The last look before the wire: attempt, lease and keys are still ours, nobody halted it, nobody canceled it.
 
     The trading states stay locked until the commit: a halt that returned either finds this attempt among
     those in flight or keeps it from leaving. One conditional UPDATE; its row count is the verdict.
@@ -177,10 +178,8 @@ def arm(actor: Actor, attempt: Attempt, hold: Hold) -> bool:
     )
     with transaction.atomic(durable=True):
         _bound_locks()
-        if (
-            not may_pass(ticket, _locked_state(ticket))
-            or rows.update(status=AttemptStatus.SENT, sent_at=Now()) != 1
-        ):
+        is_free = may_pass(ticket, _locked_state(ticket)) and may_leave(ticket.account.login_id, broker)
+        if not is_free or rows.update(status=AttemptStatus.SENT, sent_at=Now()) != 1:
             return False
         details = {"client_order_id": attempt.client_order_id, "fence": hold.fence}
         record("attempt.sent", actor=actor, subject_kind="attempt", subject_id=attempt.pk, details=details)

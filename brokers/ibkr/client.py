@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import httpx
 
@@ -68,6 +69,10 @@ class IbkrClient:
     def close(self) -> None:
         """Close the connection; the broker's session goes on."""
         self._wire.close()
+
+    @property
+    def credential_id(self) -> UUID | None:
+        return self._credentials.credential_id
 
     # Session
 
@@ -131,6 +136,11 @@ class IbkrClient:
     def logout(self) -> None:
         """End the outer session; the live session token is of no use afterwards."""
         self._wire.read("POST", "/logout")
+
+    def readable_accounts(self) -> tuple[str, ...]:
+        """The accounts that these keys open, by a read that needs no brokerage session and disturbs none (§2.1)."""
+        listed = rows(self._wire.read("GET", "/portfolio/accounts"))
+        return tuple(number for each in listed if (number := text(each.get("accountId") or each.get("id"))))
 
     def listed_accounts(self) -> base.ListedAccounts:
         listed = messages.listed_accounts(self._object("GET", "/iserver/accounts"))

@@ -9,6 +9,7 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote_plus
+from uuid import UUID
 
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -30,6 +31,8 @@ class IbkrCredentials:
     dh_prime: int = field(repr=False)
     signature_key_pem: bytes = field(repr=False)
     encryption_key_pem: bytes = field(repr=False)
+    # Of the row that it came from; none where it came from a file.
+    credential_id: UUID | None = None
 
 
 class InvalidKey(ValueError):

@@ -17,3 +17,12 @@ def lasting_desk(fresh_database) -> Any:
     from tests.keyrotation import keys
 
     return keys.build()
+
+
+@pytest.fixture
+def portal(fresh_database, fresh_simulator) -> Any:
+    from brokers.connections import close_connections
+    from tests.keyrotation import portal
+
+    yield portal.open_portal(fresh_simulator)
+    close_connections()

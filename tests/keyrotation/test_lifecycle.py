@@ -50,7 +50,7 @@ def test_a_move_passes_the_database_when_it_stands_in_the_table(desk):
 
 
 def test_the_constraint_counts_exactly_the_open_ones():
-    (constraint,) = Rotation._meta.constraints
+    constraint = Rotation._meta.constraints[0]
     assert isinstance(constraint, UniqueConstraint)
     assert constraint.condition == Q(status__in=[status for status in RotationStatus if status in OPEN])
 

@@ -1,0 +1,57 @@
+"""Holding a login's new orders for seconds, while its keys are swapped. Cancels are never held.
+
+A hold ends by the database's clock, so that a process that died cannot keep orders waiting. Whoever arms an
+attempt locks the login's row here first, as whoever swaps the keys does: one of the two comes second, and sees it.
+"""
+
+from datetime import timedelta
+from uuid import UUID
+
+from django.db import transaction
+
+from audit.services import record
+from brokers.base import Broker
+from brokers.models import Credential, Login
+from brokers.reports import notify_orders
+from cerbero.access import Actor
+from cerbero.leases import ClockTime
+
+
+def hold_sending(login: Login, *, actor: Actor, seconds: float, because: str) -> None:
+    """From now on, and for at most so long, nothing new leaves for this login."""
+    with transaction.atomic(durable=True):
+        Login.objects.filter(pk=login.pk).update(
+            held_until=ClockTime() + timedelta(seconds=seconds), held_because=because[:150]
+        )
+        details = {"login": login.name, "seconds": seconds, "because": because}
+        record("login.held", actor=actor, subject_kind="login", subject_id=login.pk, details=details)
+
+
+def release_sending(login: Login, *, actor: Actor) -> None:
+    """What waited may leave; does nothing when nothing was held."""
+    with transaction.atomic(durable=True):
+        if Login.objects.filter(pk=login.pk, held_until__gt=ClockTime()).update(
+            held_until=None, held_because=""
+        ):
+            details = {"login": login.name}
+            record("login.released", actor=actor, subject_kind="login", subject_id=login.pk, details=details)
+            notify_orders()
+
+
+def is_held(login: Login) -> bool:
+    """Whether new orders of this login wait now."""
+    return Login.objects.filter(pk=login.pk, held_until__gt=ClockTime()).exists()
+
+
+def may_leave(login_id: UUID, broker: Broker | None) -> bool:
+    """Whether an order may go to the wire by this broker; locks the login's row for the caller's transaction.
+
+    False while the login is held, and for a broker that was opened with keys that are no longer in use.
+    """
+    rows = Login.objects.select_for_update(no_key=True).annotate(now=ClockTime())
+    login = rows.only("held_until").get(pk=login_id)
+    if login.held_until is not None and login.held_until > login.now:
+        return False
+    active = Credential.objects.filter(login_id=login_id, status=Credential.Status.ACTIVE)
+    keys = broker.credential_id if broker else None
+    return keys is None or active.filter(pk=keys).exists()

@@ -1,0 +1,223 @@
+"""From what the portal shows to keys in use: proven before, swapped at once, proven after, and back when it fails."""
+
+from datetime import timedelta
+
+import pytest
+from django.db.models.functions import Now
+
+from brokers.credentials import load_credentials, open_credential
+from brokers.models import Credential, Login
+from brokers.services import broker_for
+from cerbero.errors import CannotDecrypt, SelfApproval, StateConflict
+from keyrotation.lifecycle import Kind
+from keyrotation.models import Rotation
+from keyrotation.swapping import retire, roll_back, roll_back_rotation
+from tests.brokers.logins import events
+from tests.keyrotation.portal import NEW_KEY, SWEEPER, Portal
+
+
+def is_usable(portal: Portal) -> bool:
+    with broker_for(portal.login) as broker:
+        return broker.session_status().is_up
+
+
+@pytest.mark.parametrize(("kind", "mode"), [(Kind.KEYS, "overlap"), (Kind.TOKEN, "token_only")])
+def test_a_set_is_proven_confirmed_swapped_and_proven_again(portal, kind, mode):
+    old = portal.in_use()
+    rotation = portal.proven(kind)
+    assert (rotation.mode, portal.in_use(), is_usable(portal)) == (mode, old, True)
+
+    portal.sweep()
+    assert portal.now(rotation).status == "proven", "nothing is swapped before somebody has said yes"
+
+    portal.say(rotation)
+    portal.sweep()
+    rotation = portal.now(rotation)
+    assert rotation.status == "active", rotation.problem
+    assert rotation.settled_at, rotation.problem
+    assert (portal.in_use(), rotation.previous) == (rotation.credential, old)
+    assert (portal.state, is_usable(portal)) == ("up", True)
+    login = Login.objects.get(pk=portal.login.pk)
+    assert login.held_until is None
+    assert events("login.held", "login.released", "rotation.") == [
+        "rotation.requested",
+        "rotation.generated",
+        "rotation.registered",
+        "rotation.proven",
+        "login.held",
+        "rotation.activated",
+        "rotation.settled",
+        "login.released",
+    ]
+
+
+def test_the_old_set_is_destroyed_after_the_grace_and_its_fingerprints_stay(portal):
+    rotation = portal.swapped()
+    old = rotation.previous
+    portal.sweep()
+    assert portal.now(rotation).status == "active"
+    Rotation.objects.filter(pk=rotation.pk).update(retire_at=portal.login.state_changed_at)
+    portal.sweep()
+    assert portal.now(rotation).status == "retired"
+    row = Credential.objects.select_related("login").get(pk=old.pk)
+    assert (row.status, bytes(row.signature_key), bytes(row.access_token_secret)) == ("destroyed", b"", b"")
+    assert row.signature_fingerprint == old.signature_fingerprint
+    with pytest.raises(CannotDecrypt):
+        open_credential(row)
+    with pytest.raises(StateConflict):
+        roll_back(SWEEPER, portal.now(rotation), "too late")
+    assert is_usable(portal)
+
+
+def test_a_set_that_passes_the_proof_and_then_fails_is_swapped_back_by_itself(portal):
+    old = portal.in_use()
+    rotation = portal.swapped(refuses="/iserver/|/tickle")
+    assert rotation.status == "rolled_back"
+    assert rotation.problem
+    assert (portal.in_use(), portal.state, is_usable(portal)) == (old, "up", True)
+    assert rotation.credential.status == "destroyed"
+    assert Login.objects.get(pk=portal.login.pk).held_until is None
+
+
+def test_a_person_puts_the_old_set_back_until_it_is_retired(portal):
+    old = portal.in_use()
+    rotation = portal.swapped()
+    roll_back_rotation(actor=portal.carol, rotation_id=rotation.pk, reason="the desk asked")
+    assert (portal.now(rotation).status, portal.in_use(), portal.state) == ("rolled_back", old, "up")
+    with pytest.raises(StateConflict):
+        roll_back_rotation(actor=portal.carol, rotation_id=rotation.pk, reason="again")
+
+
+def test_a_swap_that_died_before_its_proof_is_proven_by_the_next_sweep(portal, monkeypatch):
+    rotation = portal.proven()
+    portal.say(rotation)
+    monkeypatch.setattr("keyrotation.swapping._settle", lambda *_: True)
+    portal.sweep()
+    assert (portal.now(rotation).status, portal.now(rotation).settled_at) == ("active", None)
+    assert is_usable(portal), "the token of the new set came with the swap"
+    monkeypatch.undo()
+    portal.sweep()
+    assert portal.now(rotation).settled_at
+
+
+def test_keys_that_wait_for_the_night_are_asked_for_again_and_never_swapped_early(portal):
+    portal.sim.config(activation_seconds=3600)
+    rotation = portal.registered()
+    for _ in range(3):
+        portal.sweep()
+    waiting = portal.now(rotation)
+    assert (waiting.status, waiting.failures, waiting.stopped_at) == ("registered", 3, None)
+    assert "invalid consumer" in waiting.problem
+    assert waiting.next_try_at > waiting.registered_at
+    assert is_usable(portal)
+    portal.sim.control("POST", "/_sim/night_reset", {})
+    portal.sweep()
+    assert portal.now(rotation).status == "proven"
+
+
+def test_where_saving_ends_the_old_set_the_rotation_is_a_blackout_that_is_measured(portal):
+    portal.sim.config(save_replaces=True, activation_seconds=3600)
+    rotation = portal.registered()
+    portal.sweep()
+    assert portal.now(rotation).dark_since
+    portal.sim.control("POST", "/_sim/night_reset", {})
+    portal.sweep()
+    assert portal.now(rotation).mode == "blackout"
+    portal.say(rotation)
+    portal.sweep()
+    lit = portal.now(rotation)
+    assert (lit.status, portal.state) == ("active", "up")
+    assert lit.dark_since < lit.dark_until
+
+
+def test_where_a_mint_ends_the_running_session_the_old_set_brings_it_up_again(portal):
+    portal.sim.config(mint_ends_session=True)
+    rotation = portal.proven()
+    assert rotation.mode == "overlap"
+    assert portal.state == "expired"
+    portal.say(rotation)
+    portal.sweep()
+    assert (portal.now(rotation).status, portal.state) == ("active", "up")
+
+
+def test_a_secret_that_fits_the_keys_but_not_the_token_is_told_from_a_slow_broker_only_by_time(portal):
+    old = portal.in_use()
+    rotation = portal.registered(misfit=True)
+    portal.sweep()
+    assert (portal.now(rotation).status, portal.in_use()) == ("registered", old)
+    Rotation.objects.filter(pk=rotation.pk).update(registered_at="2026-01-01T00:00:00Z")
+    portal.sweep()
+    stopped = portal.now(rotation)
+    assert stopped.stopped_at
+    portal.sweep()
+    assert portal.now(rotation).failures == stopped.failures, "it asks a person, and does nothing"
+    portal.register(rotation)
+    portal.sweep()
+    assert portal.now(rotation).status == "proven"
+
+
+def test_keys_of_another_username_are_not_taken(portal):
+    from brokers.models import Account
+
+    for number, account in enumerate(Account.objects.filter(login=portal.login)):
+        Account.objects.filter(pk=account.pk).update(broker_account_id=f"U{number}")
+    rotation = portal.registered()
+    portal.sweep()
+    assert portal.now(rotation).status == "registered"
+    assert "another username" in portal.now(rotation).problem
+
+
+def test_on_a_live_login_whoever_is_behind_it_does_not_confirm_it(portal, monkeypatch):
+    monkeypatch.setattr("keyrotation.proving.LIVE", "paper")
+    rotation = portal.proven()
+    with pytest.raises(SelfApproval):
+        portal.say(rotation, actor=portal.carol)
+    portal.say(rotation, actor=portal.dora)
+    portal.sweep()
+    assert portal.now(rotation).status == "active"
+
+
+def test_a_no_ends_it_and_destroys_the_new_set(portal):
+    rotation = portal.proven()
+    portal.say(rotation, is_yes=False, reason="not today")
+    ended = portal.now(rotation)
+    assert (ended.status, ended.credential.status, is_usable(portal)) == ("aborted", "destroyed", True)
+
+
+def test_a_yes_that_came_too_late_is_asked_for_again_after_another_proof(portal, monkeypatch):
+    rotation = portal.proven()
+    portal.say(rotation)
+    monkeypatch.setattr("keyrotation.sweep.Now", lambda: Now() + timedelta(days=2))
+    portal.sweep()
+    monkeypatch.undo()
+    again = portal.now(rotation)
+    assert (again.status, again.request.status) == ("proven", "pending")
+    assert again.request_id != rotation.request_id
+
+
+def test_an_order_in_flight_is_waited_for(portal, monkeypatch):
+    monkeypatch.setattr("keyrotation.swapping.DRAIN_SECONDS", 0.1)
+    monkeypatch.setattr("keyrotation.swapping.is_quiet", lambda login: False)
+    rotation = portal.proven()
+    portal.say(rotation)
+    portal.sweep()
+    waiting = portal.now(rotation)
+    assert (waiting.status, waiting.request.status, waiting.failures) == ("proven", "approved", 0)
+    assert Login.objects.get(pk=portal.login.pk).held_until is None
+    monkeypatch.undo()
+    portal.sweep()
+    assert portal.now(rotation).status == "active"
+
+
+def test_every_reader_meets_the_new_set_at_once(portal):
+    before = load_credentials(portal.login)
+    portal.swapped()
+    after = load_credentials(portal.login)
+    assert (before.consumer_key == NEW_KEY, after.consumer_key == NEW_KEY) == (False, True)
+
+
+def test_what_came_before_the_proof_cannot_be_retired(portal, monkeypatch):
+    monkeypatch.setattr("keyrotation.swapping._settle", lambda *_: True)
+    rotation = portal.swapped()
+    with pytest.raises(StateConflict):
+        retire(SWEEPER, rotation)
