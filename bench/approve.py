@@ -15,7 +15,7 @@ from uuid import uuid4
 import psycopg
 
 from bench._report import note, percentile, report, running_walk
-from bench.propose import order
+from bench.propose import lift_throttles, order
 from brokers.notifications import HINTS
 from cerbero.management.commands.demo import Walk
 
@@ -55,6 +55,7 @@ def main() -> None:
     words.add_argument("--samples", type=int, default=SAMPLES)
     given = words.parse_args()
     with running_walk() as walk, Desk.of(walk) as desk:
+        lift_throttles(walk)
         samples = []
         for number in range(WARM_UP + given.samples):
             sample = approve_one(walk, desk)

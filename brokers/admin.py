@@ -283,10 +283,19 @@ class InstrumentPage(AuditedAdmin):
     actions = ("allow_orders", "refuse_orders", "stream_quotes", "stop_quotes")
 
     def get_fields(self, request: HttpRequest, obj: Instrument | None = None) -> tuple[str, ...]:
-        named = ("symbol", "asset_class", "currency", "exchange")
+        named = ("symbol", "asset_class", "currency", "exchange", "underlying", "strike")
         if obj is None:
             return named
-        return (*named, "name", "multiplier", "price_increment", "is_allowed", "problem", "resolve_tried_at")
+        return (
+            *named,
+            "name",
+            "multiplier",
+            "price_increment",
+            "price_magnifier",
+            "is_allowed",
+            "problem",
+            "resolve_tried_at",
+        )
 
     def has_change_permission(self, request: HttpRequest, obj: Instrument | None = None) -> bool:
         return False

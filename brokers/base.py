@@ -68,6 +68,8 @@ class InstrumentRecord:
     multiplier: Decimal | None
     price_increment: Decimal | None
     is_us: bool = False
+    # How many units of the quoted price make one of the currency (100 for pence); None is one.
+    price_magnifier: int | None = None
 
 
 @dataclass(frozen=True)
@@ -182,11 +184,12 @@ class PositionRecord:
     market_price: Decimal | None
     currency: str
     asset_class: str
+    market_value: Decimal | None = None
 
 
 @dataclass(frozen=True)
 class AccountSummary:
-    """Money in the account's base currency."""
+    """Money in the account's base currency. `day_trades_left` is -1 for any number; None is not given."""
 
     broker_account_id: str
     currency: str
@@ -195,6 +198,9 @@ class AccountSummary:
     buying_power: Decimal | None
     initial_margin: Decimal | None
     maintenance_margin: Decimal | None
+    cushion: Decimal | None = None
+    look_ahead_excess: Decimal | None = None
+    day_trades_left: int | None = None
 
 
 @dataclass(frozen=True)
@@ -314,6 +320,9 @@ class Broker(Protocol):
     def executions(self, days: int = 1) -> list[ExecutionReport]: ...
     def positions(self, broker_account_id: str) -> list[PositionRecord]: ...
     def summary(self, broker_account_id: str) -> AccountSummary: ...
+    def exchange_rate(self, source: str, target: str) -> Decimal | None:
+        """What one unit of `source` is worth in `target`; None where the broker does not say."""
+        ...
 
 
 StreamEvent = QuoteRecord | OrderReport | ExecutionReport | SessionStatus | ListedAccounts

@@ -102,6 +102,7 @@ def _store(login: Login, actor: Actor, instrument: Instrument, chosen: Instrumen
             exchange=chosen.exchange[:16],
             multiplier=chosen.multiplier,
             price_increment=chosen.price_increment,
+            price_magnifier=chosen.price_magnifier,
             problem="",
             resolve_tried_at=ClockTime(),
         )

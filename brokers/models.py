@@ -183,6 +183,11 @@ class Instrument(models.Model):
     exchange = models.CharField(max_length=16, blank=True)
     multiplier = models.DecimalField(**MONEY, null=True, blank=True)
     price_increment = models.DecimalField(**MONEY, null=True, blank=True)
+    # How many units of the quoted price make one of the currency: 100 where prices are in pence.
+    price_magnifier = models.PositiveIntegerField(null=True, blank=True)
+    # Of options, which count by what they are written on (gates.md §8).
+    underlying = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="derivatives")
+    strike = models.DecimalField(**MONEY, null=True, blank=True)
     is_allowed = models.BooleanField(default=False)
     # Why it has no broker's id yet, and when that was last tried.
     problem = models.CharField(max_length=300, blank=True, editable=False)

@@ -39,6 +39,7 @@ class Attempt(models.Model):
                 fields=["ticket"], condition=_UNSETTLED, name="attempt_one_unsettled_a_ticket"
             ),
         ]
+        indexes = [models.Index(fields=["prepared_at"], name="attempt_prepared")]
 
     def __str__(self) -> str:
         return self.client_order_id

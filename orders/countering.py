@@ -12,7 +12,7 @@ from cerbero.errors import BadInput, NotFound, RiskRefused
 from cerbero.models import DecisionStatus
 from orders import judging, risk, services, trading
 from orders.canonical import plain
-from orders.facts import as_seen, find_account, gather, leg_of
+from orders.facts import as_seen, check_order, find_account, gather
 from orders.models import Order, Ticket
 from orders.tickets import Proposal, ask_people, build, decided_on_record, deny, insert
 
@@ -42,11 +42,11 @@ def counter_ticket(
 
 
 def _propose(actor: Actor, ticket: Ticket, proposal: Proposal, digest: str) -> Ticket:
-    facts = gather(find_account(actor, proposal.account), proposal.symbol)
+    facts = gather(find_account(actor, proposal.account), proposal.symbol, None)
     services.require_ready(actor, facts)
     made, order = build(actor, facts, proposal)
     made.counter_of = ticket
-    checks = risk.check_all(leg_of(order, facts.instrument), facts.market, facts.bounds)
+    checks = check_order(facts, order)
     if refusals := risk.failed(checks):
         raise RiskRefused(checks=[check.as_json() for check in refusals])
     with transaction.atomic(durable=True):

@@ -16,10 +16,9 @@ from cerbero.access import Actor
 from cerbero.errors import PolicyRefused, PolicyUnreadable, StateConflict
 from cerbero.lifecycle import transition
 from cerbero.models import DecisionRequest
-from orders.facts import as_seen, gather_for, leg_of
+from orders.facts import as_seen, check_sending, gather_for
 from orders.lifecycle import ATTEMPT, ORDER, TICKET, AttemptStatus, OrderStatus, TicketStatus
 from orders.models import Attempt
-from orders.risk import check_all
 from orders.tickets import ask_people, deny
 
 # Longer than the broker's worst delay between taking an order and listing it.
@@ -90,7 +89,7 @@ def _back_to_people(actor: Actor, attempt: Attempt) -> None:
     order = ticket.first_order
     transition(order, OrderStatus.PENDING, moves=ORDER, actor=actor, event="order.returned")
     facts = gather_for(ticket.account, order)
-    checks = check_all(leg_of(order, facts.instrument), facts.market, facts.bounds)
+    checks = check_sending(facts, order)
     seen = as_seen(facts, order, checks) | {
         "questions": _all_questions(attempt),
         "asked_again": "broker_asked",

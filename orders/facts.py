@@ -1,8 +1,10 @@
 """What a decision is taken on: the account, the instrument, the market and the position, read at one moment."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from django.db.models import DecimalField, DurationField, ExpressionWrapper, F, OuterRef, Subquery
 from django.db.models.functions import Now
@@ -11,22 +13,34 @@ from brokers.base import OrderType, QuoteRecord, Side
 from brokers.models import Account, BrokerInstrument, Instrument
 from cerbero.access import Actor
 from cerbero.errors import BadInput, EnvironmentMismatch, NotFound
+from orders import risk
 from orders.canonical import plain
-from orders.models import Order, Position
-from orders.risk import Bounds, Check, Leg, Market, notional, position_effect
+from orders.limits import Applying, Subject, applying, look_alikes, read_book
+from orders.models import CurrencyRate, Order, Position
+from orders.risk import Bounds, Case, Check, Leg, Market, notional, position_effect
 
 
 @dataclass(frozen=True)
 class Facts:
-    """One order's surroundings. `position` is the broker's, as of the last reconciliation."""
+    """One order's surroundings. `position` is the broker's, as of the last reconciliation.
+
+    `rate` makes the instrument's currency the account's; None is unknown or too old.
+    """
 
     account: Account
     instrument: Instrument
     broker_instrument_id: str
     market: Market
     availability: str
-    bounds: Bounds
+    rules: Applying
+    bot_id: UUID | None
     position: Decimal
+    rate: Decimal | None
+    underlying_price: Decimal | None
+
+    @property
+    def bounds(self) -> Bounds:
+        return self.rules.bounds
 
 
 def find_account(actor: Actor, broker_account_id: str) -> Account:
@@ -45,48 +59,55 @@ def find_account(actor: Actor, broker_account_id: str) -> Account:
     return rows[0]
 
 
-def gather(account: Account, symbol: str) -> Facts:
-    """Read everything about one instrument in one query. Raises NotFound for an unknown symbol."""
-    return from_instrument(account, _instruments(account).filter(symbol=symbol.upper()), symbol)
+def gather(account: Account, symbol: str, bot_id: UUID | None) -> Facts:
+    """Read everything about one instrument, for an order of this bot. Raises NotFound for an unknown symbol."""
+    return from_instrument(account, _instruments(account).filter(symbol=symbol.upper()), symbol, bot_id)
 
 
 def gather_for(account: Account, order: Order) -> Facts:
-    return from_instrument(
-        account, _instruments(account).filter(pk=order.instrument_id), str(order.instrument_id)
-    )
+    rows = _instruments(account).filter(pk=order.instrument_id)
+    return from_instrument(account, rows, str(order.instrument_id), order.ticket.bot_id)
 
 
-def from_instrument(account: Account, rows: Any, wanted: str) -> Facts:
+def from_instrument(account: Account, rows: Any, wanted: str, bot_id: UUID | None) -> Facts:
     found = list(rows[:2])
     if not found:
         raise NotFound(symbol=wanted)
     if len(found) > 1:
         raise BadInput("Several instruments have this symbol; Cerbero never guesses.", symbol=wanted)
     instrument = found[0]
+    rules = applying(account, bot_id, instrument.asset_class)
     return Facts(
         account=account,
         instrument=instrument,
         broker_instrument_id=instrument.broker_instrument_id or "",
         market=_stored_market(instrument),
         availability=instrument.quote.availability if hasattr(instrument, "quote") else "none",
-        bounds=bounds_of(account),
+        rules=rules,
+        bot_id=bot_id,
         position=instrument.held if instrument.held is not None else Decimal(0),
+        rate=_rate(account, instrument, rules.bounds),
+        underlying_price=_underlying_price(instrument, rules.bounds),
     )
 
 
-def bounds_of(account: Account) -> Bounds:
-    """The account's limits. Raises NotFound when it has none: then nothing may be ordered."""
-    if not hasattr(account, "limits"):
-        raise NotFound("This account has no limits; an Administrator must set them.", account=str(account))
-    limits = account.limits
-    return Bounds(
-        currency=account.currency,
-        notional_max=limits.notional_max,
-        quantity_max=limits.quantity_max,
-        collar_percent=limits.collar_percent,
-        drift_percent=limits.drift_percent,
-        quote_age_max_seconds=Decimal(limits.quote_age_max_seconds),
-    )
+def check_order(facts: Facts, order: Order) -> list[Check]:
+    """Every limit, for an order that is proposed: counts are of this moment, and nothing is held."""
+    return _check(facts, order, None)
+
+
+def check_sending(facts: Facts, order: Order) -> list[Check]:
+    """Every limit again, counted now and without the order's own ticket.
+
+    Within a submission's locks, with facts read under them, no other order can pass beside it.
+    """
+    return _check(facts, order, order.ticket_id)
+
+
+def _check(facts: Facts, order: Order, ticket_id: UUID | None) -> list[Check]:
+    subject = Subject(facts.account, facts.bot_id, facts.instrument.pk, order.side, order.quantity, ticket_id)
+    book = read_book(subject, facts.rules)
+    return risk.check_all(Case(leg_of(order, facts), facts.market, facts.bounds, book))
 
 
 def market_of(quote: QuoteRecord | None) -> Market:
@@ -96,7 +117,8 @@ def market_of(quote: QuoteRecord | None) -> Market:
     return Market(quote.bid, quote.ask, quote.last, Decimal(0), quote.is_halted)
 
 
-def leg_of(order: Order, instrument: Instrument, *, reduce_only: bool = False) -> Leg:
+def leg_of(order: Order, facts: Facts) -> Leg:
+    instrument = facts.instrument
     return Leg(
         symbol=instrument.symbol,
         asset_class=instrument.asset_class,
@@ -109,13 +131,16 @@ def leg_of(order: Order, instrument: Instrument, *, reduce_only: bool = False) -
         order_type=OrderType(order.order_type),
         limit_price=order.limit_price,
         stop_price=order.stop_price,
-        reduce_only=reduce_only,
+        price_magnifier=instrument.price_magnifier,
+        rate=facts.rate,
+        underlying_price=facts.underlying_price,
+        strike=instrument.strike,
     )
 
 
 def as_seen(facts: Facts, order: Order, checks: list[Check]) -> dict[str, Any]:
     """What the approver is shown and what is stored with the decision; decimals as text."""
-    market, leg = facts.market, leg_of(order, facts.instrument)
+    market, leg = facts.market, leg_of(order, facts)
     value = notional(leg, market, facts.bounds)
     change = order.quantity if order.side == Side.BUY else -order.quantity
     balance = getattr(facts.account, "balance", None)
@@ -131,6 +156,7 @@ def as_seen(facts: Facts, order: Order, checks: list[Check]) -> dict[str, Any]:
             "age_seconds": plain(market.age_seconds),
         },
         "checks": [check.as_json() for check in checks],
+        "look_alikes": look_alikes(facts.account, facts.instrument.pk, order.side, order.ticket_id),
         "notional": plain(value),
         "notional_currency": facts.account.currency,
         "position": {
@@ -149,6 +175,7 @@ def contract(facts: Facts) -> dict[str, Any]:
         "broker_instrument_id": facts.broker_instrument_id,
         "currency": instrument.currency,
         "multiplier": plain(instrument.multiplier),
+        "price_magnifier": instrument.price_magnifier,
     }
 
 
@@ -156,13 +183,39 @@ def _instruments(account: Account) -> Any:
     ours = BrokerInstrument.objects.filter(instrument=OuterRef("pk"), broker=account.login.broker)
     held = Position.objects.filter(account=account, instrument=OuterRef("pk"))
     age = ExpressionWrapper(Now() - F("quote__received_at"), output_field=DurationField())
-    return Instrument.objects.select_related("quote").annotate(
+    underlying_age = ExpressionWrapper(
+        Now() - F("underlying__quote__received_at"), output_field=DurationField()
+    )
+    return Instrument.objects.select_related("quote", "underlying__quote").annotate(
         broker_instrument_id=Subquery(ours.values("broker_instrument_id")[:1]),
         held=Subquery(
             held.values("quantity")[:1], output_field=DecimalField(max_digits=38, decimal_places=18)
         ),
         quote_age=age,
+        underlying_age=underlying_age,
     )
+
+
+def _rate(account: Account, instrument: Instrument, bounds: Bounds) -> Decimal | None:
+    if instrument.currency == account.currency:
+        return Decimal(1)
+    rows = CurrencyRate.objects.filter(
+        broker=account.login.broker,
+        source=instrument.currency,
+        target=account.currency,
+        as_of__gte=Now() - timedelta(seconds=bounds.rate_age_max_seconds),
+    )
+    return rows.values_list("rate", flat=True).first()
+
+
+def _underlying_price(instrument: Any, bounds: Bounds) -> Decimal | None:
+    """The dearest fresh price of what an option is written on."""
+    if instrument.underlying_age is None:
+        return None
+    if instrument.underlying_age > timedelta(seconds=bounds.quote_age_max_seconds):
+        return None
+    quote = instrument.underlying.quote
+    return Market(quote.bid, quote.ask, quote.last, None).highest
 
 
 def _stored_market(instrument: Any) -> Market:

@@ -57,6 +57,8 @@ TICKET: Moves = {
 }
 
 WORKING = frozenset({OrderStatus.ACCEPTED, OrderStatus.PARTIALLY_FILLED, OrderStatus.PENDING_CANCEL})
+# What may still fill: limits count it as filled, whether the broker has answered or not.
+OPEN = WORKING | {OrderStatus.SUBMITTED}
 ENDED = frozenset({OrderStatus.FILLED, OrderStatus.REJECTED, OrderStatus.CANCELED, OrderStatus.EXPIRED})
 
 # What the broker may prove of any order that ever had an attempt: real-world orders do all of these.

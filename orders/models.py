@@ -19,7 +19,10 @@ from orders.attempt_models import Inquiry as Inquiry
 from orders.halt_models import Halt as Halt
 from orders.halt_models import HaltedOrder as HaltedOrder
 from orders.halt_models import HaltMode as HaltMode
-from orders.lifecycle import WORKING, OrderStatus, TicketStatus
+from orders.lifecycle import OPEN, WORKING, OrderStatus, TicketStatus
+from orders.limit_models import CurrencyRate as CurrencyRate
+from orders.limit_models import Limits as Limits
+from orders.limit_models import LimitSet as LimitSet
 from orders.standing import Allowance as Allowance
 from orders.standing import Mandate as Mandate
 from orders.standing import PolicyVersion as PolicyVersion
@@ -56,29 +59,6 @@ class TradingState(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_scope_display()} {self.scope_id}: {self.state}"
-
-
-class Limits(models.Model):
-    """An account's limits. Every one has a value: nothing is unlimited by accident."""
-
-    account = models.OneToOneField(Account, models.CASCADE, primary_key=True, related_name="limits")
-    notional_max = models.DecimalField(
-        **MONEY, default=100_000, help_text="per order, in the account's currency"
-    )
-    quantity_max = models.DecimalField(**MONEY, default=10_000, help_text="units per order")
-    collar_percent = models.DecimalField(
-        max_digits=9, decimal_places=4, default=5, help_text="limit price against the quote's mid"
-    )
-    drift_percent = models.DecimalField(
-        max_digits=9, decimal_places=4, default=2, help_text="move of the mid between approval and sending"
-    )
-    quote_age_max_seconds = models.PositiveIntegerField(default=15)
-
-    class Meta:
-        verbose_name_plural = "limits"
-
-    def __str__(self) -> str:
-        return f"limits of {self.account}"
 
 
 # What a submission looks at beside the ticket, for select_related.
@@ -206,6 +186,10 @@ class Order(models.Model):
     filled_quantity = models.DecimalField(**MONEY, default=0)
     average_price = models.DecimalField(**MONEY, null=True)
     text = models.CharField(max_length=300, blank=True, help_text="the broker's own words")
+    # The mid by which the proposal was judged.
+    reference_price = models.DecimalField(**MONEY, null=True)
+    # When we last learned of a fill: until positions are read again, it counts beside them.
+    filled_at = models.DateTimeField(null=True)
     cancel_requested_at = models.DateTimeField(null=True)
     reported_at = models.DateTimeField(null=True)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
@@ -217,6 +201,12 @@ class Order(models.Model):
             models.UniqueConstraint(fields=["ticket", "number"], name="order_number_once_a_ticket"),
             models.CheckConstraint(condition=Q(quantity__gt=0), name="order_quantity_positive"),
             models.CheckConstraint(condition=Q(filled_quantity__gte=0), name="order_filled_not_negative"),
+        ]
+        indexes = [
+            models.Index(fields=["instrument", "created_at"], name="order_alike"),
+            models.Index(fields=["instrument"], condition=Q(status__in=sorted(OPEN)), name="order_open"),
+            models.Index(fields=["filled_at"], name="order_filled"),
+            models.Index(fields=["cancel_requested_at"], name="order_canceling"),
         ]
 
     def __str__(self) -> str:
@@ -272,6 +262,8 @@ class Position(models.Model):
     quantity = models.DecimalField(**MONEY)
     average_price = models.DecimalField(**MONEY, null=True)
     market_price = models.DecimalField(**MONEY, null=True)
+    market_value = models.DecimalField(**MONEY, null=True)
+    asset_class = models.CharField(max_length=8, blank=True)
     currency = models.CharField(max_length=3)
     as_of = models.DateTimeField()
 
@@ -293,6 +285,13 @@ class Balance(models.Model):
     net_liquidation = models.DecimalField(**MONEY, null=True)
     available_funds = models.DecimalField(**MONEY, null=True)
     initial_margin = models.DecimalField(**MONEY, null=True)
+    # Where the broker gives them: a share, money, and a number of trades (-1 is any number).
+    cushion = models.DecimalField(max_digits=12, decimal_places=6, null=True)
+    look_ahead_excess = models.DecimalField(**MONEY, null=True)
+    day_trades_left = models.IntegerField(null=True)
+    # Net liquidation when the account's trading day began, and which day that is.
+    day_start = models.DecimalField(**MONEY, null=True)
+    trading_day = models.DateField(null=True)
     as_of = models.DateTimeField()
 
     def __str__(self) -> str:

@@ -64,7 +64,7 @@ def case_of(ticket: Ticket, order: Order, facts: Facts) -> policy.Case:
         order_type=str(order.order_type),
         effect=policy.effect_of(facts.position, order.side, order.quantity),
         symbol=facts.instrument.symbol,
-        notional=risk.notional(leg_of(order, facts.instrument), facts.market, facts.bounds),
+        notional=risk.notional(leg_of(order, facts), facts.market, facts.bounds),
         at=timezone.now(),
     )
 

@@ -21,7 +21,7 @@ from cerbero.people import signing
 from orders import environment, judging, mandates, policies, policy, risk, trading
 from orders.canonical import ticket_digest
 from orders.closing import closable, position_now
-from orders.facts import Facts, contract, gather_for, leg_of, market_of
+from orders.facts import Facts, check_sending, contract, gather_for, market_of
 from orders.lifecycle import OrderStatus, TicketStatus
 from orders.models import Allowance, Order, Ticket
 from orders.tickets import require_live
@@ -61,6 +61,7 @@ class Refusal(Exception):
     def __init__(self, code: str, **details: Any) -> None:
         super().__init__(code)
         self.code, self.details = code, details
+        self.checks: list[risk.Check] = []
 
 
 class Waits(Refusal):
@@ -206,11 +207,16 @@ def _look_at_market(order: Order, moment: Moment, granted: DecisionRequest | All
     facts = moment.facts
     if granted.facts.get("contract") != contract(facts):
         raise Denied("contract_changed")
-    failed = risk.failed(risk.check_all(leg_of(order, facts.instrument), facts.market, facts.bounds))
-    if any(check.name == "Quote age" for check in failed):
+    failed = risk.failed(check_sending(facts, order))
+    codes = {check.code for check in failed}
+    if "quote_age_max_seconds" in codes:
         raise Moved("quote_missing")
+    if "figures_age_max_seconds" in codes:
+        raise Waits("figures_missing")
     if failed:
-        raise Denied("risk_refused", checks=[check.as_json() for check in failed])
+        refused = Denied("risk_refused", checks=[check.as_json() for check in failed])
+        refused.checks = failed
+        raise refused
     seen = granted.facts.get("quote", {}).get("mid")
     percent = _drift_percent(granted, facts.bounds.drift_percent)
     drift = risk.check_drift(Decimal(seen) if seen else None, facts.market.mid, percent)

@@ -10,16 +10,17 @@ from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from brokers.accounts import store_currency
 from brokers.base import Broker, OrderReport, PositionRecord
 from brokers.models import Account, BrokerInstrument, Login, Report
 from brokers.reports import record_reports
 from cerbero import failpoints
 from cerbero.access import Actor
-from orders import doubts
+from orders import breaches, doubts
 from orders.doubts import GRACE
+from orders.figures import CODES, store_figures
 from orders.lifecycle import WORKING, AttemptStatus
-from orders.models import Attempt, Balance, Order, Position
+from orders.limits import reread
+from orders.models import Attempt, Order, Position
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,8 @@ def reconcile(*, actor: Actor, login: Login, broker: Broker, grace: timedelta = 
     _ask_for_the_missing(login, broker, listed)
     for account in login.accounts.exclude(listed_at=None):
         store_positions(account, broker.positions(account.broker_account_id), asked_at)
-        _store_balance(actor, account, broker, asked_at)
+        store_figures(actor, account, broker, asked_at)
+        breaches.watch_day(reread(account))
     doubts.settle_absent(actor, login, broker, asked_at, grace)
     return listed
 
@@ -70,7 +72,8 @@ def store_positions(account: Account, rows: list[PositionRecord], as_of: datetim
             broker=broker, broker_instrument_id__in=[row.broker_instrument_id for row in rows]
         ).values_list("broker_instrument_id", "instrument_id")
     )
-    fields = ["symbol", "instrument", "quantity", "average_price", "market_price", "currency", "as_of"]
+    fields = ["symbol", "instrument", "quantity", "average_price", "market_price", "market_value"]
+    fields += ["asset_class", "currency", "as_of"]
     positions = [
         Position(
             account=account,
@@ -80,6 +83,8 @@ def store_positions(account: Account, rows: list[PositionRecord], as_of: datetim
             quantity=row.quantity,
             average_price=row.average_price,
             market_price=row.market_price,
+            market_value=row.market_value,
+            asset_class=CODES.get(row.asset_class, row.asset_class[:8]),
             currency=row.currency,
             as_of=as_of,
         )
@@ -95,20 +100,6 @@ def store_positions(account: Account, rows: list[PositionRecord], as_of: datetim
             unique_fields=["account", "broker_instrument_id"],
             update_fields=fields,
         )
-
-
-def _store_balance(actor: Actor, account: Account, broker: Broker, as_of: datetime) -> None:
-    summary = broker.summary(account.broker_account_id)
-    store_currency(account, summary.currency, actor)
-    Balance.objects.update_or_create(
-        account=account,
-        defaults={
-            "net_liquidation": summary.net_liquidation,
-            "available_funds": summary.available_funds,
-            "initial_margin": summary.initial_margin,
-            "as_of": as_of,
-        },
-    )
 
 
 def is_conversing(login: Login) -> bool:

@@ -112,7 +112,7 @@ def _move(
 ) -> None:
     changes: dict[str, Any] = {}
     if filled > order.filled_quantity:
-        changes["filled_quantity"] = filled
+        changes["filled_quantity"], changes["filled_at"] = filled, Now()
     if fact.average_price is not None:
         changes["average_price"] = fact.average_price
     if fact.text:
@@ -202,7 +202,7 @@ def _after_execution(actor: Actor, report: Report, execution: Execution, order: 
     filled = max(total, order.filled_quantity)
     wanted = OrderStatus.FILLED if filled >= order.quantity else OrderStatus.PARTIALLY_FILLED
     if order.status in {OrderStatus.PENDING_CANCEL, *ENDED} and wanted == OrderStatus.PARTIALLY_FILLED:
-        Order.objects.filter(pk=order.pk).update(filled_quantity=filled)
+        Order.objects.filter(pk=order.pk).update(filled_quantity=filled, filled_at=Now())
         return
     fact = OrderReport(broker_order_id=order.broker_order_id, state=None)
     _move(actor, order, wanted, filled, report, fact)

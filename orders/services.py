@@ -27,12 +27,13 @@ from cerbero.errors import (
 from cerbero.lifecycle import transition
 from cerbero.models import DecisionRequest, DecisionStatus
 from cerbero.people import signing
-from orders import judging, mandates, policies, policy, risk, trading
+from orders import breaches, judging, mandates, policies, policy, risk, trading
 from orders.canceling import ask_cancel
 from orders.canonical import plain
 from orders.closing import closable, position_now
-from orders.facts import Facts, as_seen, find_account, gather, leg_of
+from orders.facts import Facts, as_seen, check_order, find_account, gather
 from orders.lifecycle import ENDED, ORDER, TICKET, OrderStatus, TicketStatus
+from orders.limits import require_figures
 from orders.market import require_known
 from orders.models import Order, Ticket
 from orders.tickets import (
@@ -72,9 +73,9 @@ def place_order(*, actor: Actor, proposal: Proposal) -> Ticket:
 def preview_order(*, actor: Actor, proposal: Proposal) -> tuple[list[risk.Check], Preview]:
     """What the order would do: our checks, and the broker's own what-if. Nothing is kept or sent."""
     account = find_account(actor, proposal.account)
-    facts = gather(account, proposal.symbol)
+    facts = gather(account, proposal.symbol, _bot_of(actor))
     order = proposal.order(facts)
-    checks = risk.check_all(leg_of(order, facts.instrument), facts.market, facts.bounds)
+    checks = check_order(facts, order)
     with broker_for(account.login) as broker:
         terms = terms_of(order, facts.broker_instrument_id, actor)
         preview = broker.preview(account.broker_account_id, [terms])
@@ -104,7 +105,7 @@ def close_position(
         by_person=actor.is_person,
     )
     require_live(row, is_persons_close=actor.is_person)
-    facts = gather(row, symbol)
+    facts = gather(row, symbol, _bot_of(actor))
     with broker_for(row.login) as broker:
         held = position_now(broker, row, facts.broker_instrument_id)
     size = closable(row, facts, held)
@@ -246,13 +247,18 @@ def require_ready(actor: Actor, facts: Facts) -> None:
     age = facts.market.age_seconds
     if age is None or age > facts.bounds.quote_age_max_seconds or facts.market.mid is None:
         raise QuoteMissing(symbol=facts.instrument.symbol, age_seconds=plain(age))
+    require_figures(facts.account, facts.bounds)
+
+
+def _bot_of(actor: Actor) -> UUID | None:
+    return actor.id if actor.is_bot else None
 
 
 def _propose(actor: Actor, account: Account, proposal: Proposal) -> Ticket:
-    facts = gather(account, proposal.symbol)
+    facts = gather(account, proposal.symbol, _bot_of(actor))
     require_ready(actor, facts)
     ticket, order = build(actor, facts, proposal)
-    checks = risk.check_all(leg_of(order, facts.instrument), facts.market, facts.bounds)
+    checks = check_order(facts, order)
     refusals = risk.failed(checks)
     seen = as_seen(facts, order, checks)
     with transaction.atomic(durable=True):
@@ -273,6 +279,7 @@ def _propose(actor: Actor, account: Account, proposal: Proposal) -> Ticket:
         if judged is not None and judged.needs.outcome in {policy.ALLOW, policy.MANDATE}:
             judging.allow(actor, ticket, judged, seen | {"policy": judged.as_facts()})
             notify_orders()
+        breaches.halt_repeating(ticket, refusals)
     return ticket
 
 

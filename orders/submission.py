@@ -34,15 +34,14 @@ from cerbero.errors import (
     PolicyRefused,
     PolicyUnreadable,
     SessionExpired,
-    TradingHalted,
 )
 from cerbero.leases import ClockTime
 from cerbero.lifecycle import transition
 from cerbero.models import DecisionRequest, Lease
-from orders import environment, judging, risk, trading
+from orders import breaches, environment, judging, trading
 from orders.canonical import client_order_id
 from orders.conversation import allowed_questions, converse
-from orders.facts import as_seen, leg_of
+from orders.facts import as_seen, check_sending
 from orders.lifecycle import ATTEMPT, ORDER, TICKET, AttemptStatus, OrderStatus, TicketStatus
 from orders.models import TICKET_ROWS, Attempt, Order, Ticket
 from orders.recheck import (
@@ -131,6 +130,7 @@ def prepare(actor: Actor, ticket: Ticket, order: Order, moment: Moment, hold: Ho
         except Denied as refusal:
             _withdraw_request(actor, fresh.request)
             deny(actor, fresh, refusal.code, refusal.details)
+            breaches.halt_repeating(fresh, refusal.checks)
             return None
         except Moved as moved:
             _ask_again(actor, fresh, order, moment, moved)
@@ -303,12 +303,13 @@ def _give_up(actor: Actor, attempt: Attempt, refusal: Refusal) -> None:
     ticket = Ticket.objects.get(pk=attempt.ticket_id)
     if ticket.status == TicketStatus.SENT:
         deny(actor, ticket, refusal.code, refusal.details)
+        breaches.halt_repeating(ticket, refusal.checks)
 
 
 def _ask_again(actor: Actor, ticket: Ticket, order: Order, moment: Moment, moved: Moved) -> None:
     """Back to people, with the market as it is now; denied where the policy asks nobody any more."""
     _withdraw_request(actor, ticket.request)
-    checks = risk.check_all(leg_of(order, moment.facts.instrument), moment.facts.market, moment.facts.bounds)
+    checks = check_sending(moment.facts, order)
     seen = as_seen(moment.facts, order, checks) | {"asked_again": moved.code}
     if ticket.request and ticket.request.facts.get("questions"):
         seen["questions"] = ticket.request.facts["questions"]
@@ -360,13 +361,8 @@ def _write_attempt(actor: Actor, ticket: Ticket, order: Order, hold: Hold) -> At
 
 
 def _may_pass(ticket: Ticket) -> bool:
-    try:
-        state = trading.worst_state(ticket.account, ticket.bot_id)
-        trading.require_open(state, reduce_only=ticket.reduce_only, by_person=ticket.person_id is not None)
-    except TradingHalted:
-        # A close has no approval that would expire: it is looked at, and denied when it waited too long.
-        return ticket.reduce_only
-    return True
+    """A close has no approval that would expire: it is looked at, and denied when it waited too long."""
+    return ticket.reduce_only or may_pass(ticket, trading.worst_state(ticket.account, ticket.bot_id))
 
 
 def _locked_state(ticket: Ticket) -> str:

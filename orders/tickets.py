@@ -59,6 +59,7 @@ class Proposal:
             limit_price=self.limit_price,
             stop_price=self.stop_price,
             time_in_force=self.time_in_force,
+            reference_price=facts.market.mid,
         )
 
 
@@ -105,7 +106,7 @@ def build(
         reduce_only=reduce_only,
         reason=proposal.reason,
         tag=actor.tag,
-        notional=risk.notional(leg_of(order, facts.instrument), facts.market, facts.bounds),
+        notional=risk.notional(leg_of(order, facts), facts.market, facts.bounds),
         notional_currency=facts.account.currency,
     )
     order.ticket = ticket

@@ -12,7 +12,7 @@ from brokers.models import Account
 from cerbero.access import Actor
 from cerbero.errors import NotFound
 from cerbero.tool import DESTRUCTIVE, READ, WRITE, Out, Params, tool
-from orders import halting, services
+from orders import halting, limit_report, services
 from orders.lifecycle import OrderStatus
 from orders.models import Order, Ticket, TradingState
 from orders.tickets import Proposal
@@ -77,6 +77,11 @@ class ListOrders(Params):
     limit: int = Field(default=50, ge=1, le=200)
 
 
+class GetLimits(Params):
+    account: AccountId | None = None
+    symbol: Symbol | None = None
+
+
 class HaltTrading(Params):
     """`mode` says what becomes of your orders that rest at the broker; the default keeps exits."""
 
@@ -128,6 +133,7 @@ class CheckOut(Out):
     value: str
     limit: str
     says: str
+    code: str
 
 
 class PreviewOut(Out):
@@ -155,6 +161,31 @@ class HaltedOrderOut(Out):
     action: str
     outcome: str
     fate: str
+
+
+class LimitOut(Out):
+    """One limit. `value` is what is used of it now, `left` what is left; null where each order is held alone."""
+
+    name: str
+    scope: str
+    says: str
+    limit: str
+    value: Decimal | None
+    left: Decimal | None
+
+
+class AccountLimitsOut(Out):
+    """`as_of` is when the account's money was last read; without it nothing passes."""
+
+    account: str
+    currency: str
+    symbol: str
+    as_of: datetime | None
+    limits: list[LimitOut]
+
+
+class LimitsOut(Out):
+    accounts: list[AccountLimitsOut]
 
 
 class HaltOut(Out):
@@ -220,6 +251,25 @@ def list_orders(actor: Actor, params: ListOrders) -> OrdersOut:
     if params.status:
         rows = rows.filter(status=params.status)
     return OrdersOut(orders=[_out(order, order.ticket) for order in rows[: params.limit]])
+
+
+@tool(scope="orders:read", effect=READ)
+def get_limits(actor: Actor, params: GetLimits) -> LimitsOut:
+    """Every limit of your accounts with what is used and what is left; with a symbol also its position's."""
+    found = []
+    for account in limit_report.accounts_of(actor, params.account):
+        told = limit_report.report(actor, account, params.symbol)
+        limits = [LimitOut.model_validate(row) for row in told.rows]
+        found.append(
+            AccountLimitsOut(
+                account=told.account,
+                currency=told.currency,
+                symbol=told.symbol,
+                as_of=told.as_of,
+                limits=limits,
+            )
+        )
+    return LimitsOut(accounts=found)
 
 
 @tool(scope="trading:halt", effect=DESTRUCTIVE)

@@ -86,6 +86,7 @@ def fill(desk: Any, count: int) -> Any:
             broker_instrument_id=f"{ticket.pk}"[-12:] + str(number),
             symbol="AAPL",
             quantity=Decimal("10"),
+            market_value=Decimal("1900"),
             currency="USD",
             as_of=timezone.now(),
         )

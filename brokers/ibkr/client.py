@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +15,7 @@ import httpx
 from brokers import base
 from brokers.ibkr import contracts, messages
 from brokers.ibkr.auth import IbkrCredentials, TokenExchange
-from brokers.ibkr.values import Row, moment, rows, text
+from brokers.ibkr.values import Row, moment, number, rows, text
 from brokers.ibkr.wire import Pace, Params, Wire
 from cerbero.errors import BrokerRejected, BrokerUnavailable, OutcomeUnknown, SessionExpired
 
@@ -342,6 +343,16 @@ class IbkrClient:
     def summary(self, broker_account_id: str) -> base.AccountSummary:
         path = f"/portfolio/{_account(broker_account_id)}/summary"
         return messages.account_summary(self._object("GET", path), broker_account_id)
+
+    def exchange_rate(self, source: str, target: str) -> Decimal | None:
+        """§3: one currency in another; None for a currency that the broker does not convert."""
+        params = {"source": source, "target": target}
+        try:
+            data = self._object("GET", "/iserver/exchangerate", params=params)
+        except BrokerRejected:
+            return None
+        rate = number(data.get("rate"))
+        return rate if rate and rate > 0 else None
 
     def _object(self, method: str, path: str, *, params: Params | None = None) -> dict[str, Any]:
         data = self._wire.read(method, path, params=params)

@@ -297,6 +297,7 @@ def position_record(row: Row, broker_account_id: str) -> base.PositionRecord | N
         market_price=number(first(row, "mktPrice", "marketPrice")),
         currency=text(row.get("currency")) or "",
         asset_class=ASSET_CLASSES.get(sec_type, sec_type.lower()),
+        market_value=number(first(row, "mktValue", "marketValue")),
     )
 
 
@@ -310,7 +311,15 @@ def account_summary(data: Row, broker_account_id: str) -> base.AccountSummary:
         buying_power=_amount(data, "buyingpower"),
         initial_margin=_amount(data, "initmarginreq"),
         maintenance_margin=_amount(data, "maintmarginreq"),
+        cushion=number(_entry(data, "cushion").get("value")),
+        look_ahead_excess=_amount(data, "lookaheadexcessliquidity"),
+        day_trades_left=_whole(_entry(data, "daytradesremaining").get("value")),
     )
+
+
+def _whole(value: Any) -> int | None:
+    found = number(value)
+    return int(found) if found is not None and found == int(found) else None
 
 
 def _entry(data: Row, key: str) -> dict[str, Any]:
@@ -361,6 +370,7 @@ def instrument_record(conid: str, info: Row, *, exchange: str | None, is_us: boo
         multiplier=_multiplier(info, sec_type),
         price_increment=_increment(rules or {}),
         is_us=is_us,
+        price_magnifier=_whole((rules or {}).get("priceMagnifier")),
     )
 
 

@@ -99,6 +99,12 @@ class QuoteMissing(CerberoError):
     code, status, retryable = "quote_missing", 409, True
 
 
+class FiguresMissing(CerberoError):
+    """The account's money and positions have not been read lately; wait for the next reconciliation and ask again."""
+
+    code, status, retryable = "figures_missing", 409, True
+
+
 class PositionUnknown(CerberoError):
     """The broker's position cannot be read now, so a close cannot be sized; cancels still work."""
 

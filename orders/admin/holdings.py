@@ -10,8 +10,9 @@ from django.utils.safestring import SafeString
 
 from cerbero.site import AuditedAdmin
 from orders.admin.lists import ListAdmin, account_cell, column, figure, order_link
-from orders.models import Balance, Drift, Limits, Position, TradingState
+from orders.models import Balance, CurrencyRate, Drift, Limits, LimitSet, Position, TradingState
 from orders.presentation import money, number, price
+from orders.risk.time import loss_today
 from orders.templatetags.console import age, scope, status_label
 
 
@@ -60,12 +61,12 @@ class PositionAdmin(ListAdmin):
 
 @admin.register(Balance)
 class BalanceAdmin(ListAdmin):
-    list_display = ("on_account", "net", "available", "margin", "asked_at")
+    list_display = ("on_account", "net", "available", "margin", "cushion", "lost_today", "asked_at")
     list_filter = ("account__environment",)
     search_fields = ("account__broker_account_id", "account__alias")
     ordering = ("account",)
     list_select_related = ("account",)
-    readonly_fields = fields = ("on_account", "net", "available", "margin", "asked_at")
+    readonly_fields = fields = list_display
 
     @column("Account", "account__broker_account_id")
     def on_account(self, row: Balance) -> SafeString | str:
@@ -82,6 +83,10 @@ class BalanceAdmin(ListAdmin):
     @column("Initial margin", "initial_margin")
     def margin(self, row: Balance) -> SafeString:
         return figure(money(row.initial_margin, row.account.currency))
+
+    @column("Lost today")
+    def lost_today(self, row: Balance) -> SafeString:
+        return figure(money(loss_today(row.net_liquidation, row.day_start), row.account.currency))
 
     @column("As of", "as_of")
     def asked_at(self, row: Balance) -> str:
@@ -139,6 +144,35 @@ class LimitsAdmin(AuditedAdmin):
     @column("Account", "account__broker_account_id")
     def on_account(self, row: Limits) -> SafeString | str:
         return account_cell(row.account)
+
+
+@admin.register(LimitSet)
+class LimitSetAdmin(AuditedAdmin):
+    """Narrower limits: of a broker, an account's asset class, a bot. They only tighten; an empty field says nothing."""
+
+    list_display = (
+        "applies_to",
+        "notional_max",
+        "quantity_max",
+        "daily_turnover_max",
+        "orders_per_minute_max",
+    )
+    list_select_related = ("account", "bot")
+    list_filter = ("account", "bot", "asset_class")
+
+    @column("Applies to")
+    def applies_to(self, row: LimitSet) -> str:
+        return str(row)
+
+
+@admin.register(CurrencyRate)
+class CurrencyRateAdmin(ListAdmin):
+    list_display = ("source", "target", "rate", "broker", "asked_at")
+    ordering = ("source", "target")
+
+    @column("As of", "as_of")
+    def asked_at(self, row: CurrencyRate) -> str:
+        return age(row.as_of)
 
 
 def _increment(row: Position) -> Decimal | None:

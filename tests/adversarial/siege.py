@@ -22,7 +22,7 @@ from cerbero.models import Bot, Lease, User
 from orders import loop, services, submission
 from orders.lifecycle import TicketStatus
 from orders.models import Attempt as Sending
-from orders.models import Limits, Order, Ticket, TradingState
+from orders.models import Balance, Limits, LimitSet, Order, Ticket, TradingState
 from orders.submission import Hold
 from tests.orders import world
 from tests.rig import Database
@@ -60,7 +60,11 @@ class Siege:
         )
         Account.objects.filter(pk=self.desk.account.pk).update(environment="paper", allowed_question_ids=[])
         Limits.objects.all().delete()
-        Limits.objects.create(account=self.desk.account)
+        LimitSet.objects.all().delete()
+        # What earlier attempts left resting must not be why this one is refused.
+        much = {"position_max": 10**9, "gross_exposure_max": 10**9, "daily_turnover_max": 10**9}
+        Limits.objects.create(account=self.desk.account, leverage_max=1000, **world.ROOMY, **much)
+        Balance.objects.update(as_of=timezone.now())
         Instrument.objects.update(is_allowed=True, multiplier=1, currency="USD")
         BrokerInstrument.objects.filter(instrument=self.desk.aapl).update(broker_instrument_id=world.AAPL)
         User.objects.update(is_active=True, is_superuser=False)

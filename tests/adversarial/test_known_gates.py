@@ -29,6 +29,7 @@ from cerbero.models import Decision
 from cerbero.tool import TOOLS
 from orders import halting, services, trading
 from orders.models import Attempt, Limits, Ticket
+from tests.orders.world import until
 from tests.rig import BASE_DIR, run_together
 from tests.source import sources, tree
 
@@ -38,7 +39,9 @@ ME = access.system("orders")
 def test_g01_an_approval_serves_no_other_order(siege, attempt):
     """The yes for one order, on the screen of another: whatever differs, the digest does."""
     small = siege.place(quantity=1)
-    for other in ({"quantity": 300}, {"side": "sell"}, {"order_type": "market", "limit_price": None}):
+    # Above what rests on the other side: an order that meets our own is refused before anybody is asked.
+    sale = {"side": "sell", "limit_price": siege.ask + 1}
+    for other in ({"quantity": 300}, sale, {"order_type": "market", "limit_price": None}):
         ticket = attempt.on(siege.place(**other))
         with pytest.raises(DigestMismatch):
             services.decide_ticket(
@@ -115,8 +118,10 @@ def test_g06_the_gate_keeps_nobody_from_reducing_risk(siege, attempt):
         symbol="AAPL",
         idempotency_key=f"close-{resting.pk}"[:64],
     )
+    siege.sim.config(fills="immediate")
     siege.turn()
     assert Attempt.objects.filter(ticket=close, status="answered").exists()
+    until(lambda: siege.desk.reconcile() or siege.turn() or siege.desk.order(close).status == "filled")
     attempt.expects = 3
     attempt.told("cancel.sent", outcome="accepted")
 

@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from audit.models import Entry
-from brokers.base import OrderType, Side
+from brokers.base import OrderType
 from brokers.models import Account, Instrument
 from cerbero.errors import (
     EnvironmentMismatch,
@@ -176,6 +176,6 @@ def test_an_account_without_limits_refuses(desk):
 
 
 def test_a_person_proposes_and_is_excluded_from_deciding(desk):
-    ticket = services.place_order(actor=desk.person("bob"), proposal=desk.proposal(side=Side.SELL))
+    ticket = services.place_order(actor=desk.person("bob"), proposal=desk.proposal())
     assert ticket.request.excluded_user_ids == [desk.people["bob"].pk]
     assert trading.worst_state(desk.account, None) == "active"

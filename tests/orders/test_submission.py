@@ -286,7 +286,9 @@ def test_a_question_on_the_accounts_list_is_answered_yes(floor):
 
 
 def test_a_refusal_by_the_broker_is_rejected_with_its_words(floor):
-    type(floor.account.limits).objects.update(notional_max=10**9)
+    type(floor.account.limits).objects.update(
+        notional_max=10**9, gross_exposure_max=10**9, daily_turnover_max=10**9, leverage_max=100
+    )
     ticket = floor.approved(limit_price=floor.near(), quantity=Decimal(9_999))
     floor.turn()
     order = floor.order(ticket)

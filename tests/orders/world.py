@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from cerbero import access, leases
 from cerbero.access import Actor
 from cerbero.models import Bot, User
 from orders import loop, policies, reconciliation, services, trading
-from orders.models import Limits, Order, PolicyVersion, Ticket
+from orders.models import Attempt, Balance, Limits, Order, PolicyVersion, Ticket
 from orders.submission import Hold
 from orders.tickets import Proposal
 from tests.simulator_process import SimulatorProcess
@@ -33,6 +34,15 @@ PERMISSIONS = (
     "view_ticket",
     "take_duty",
 )
+ROOMY: dict[str, Any] = {
+    "repeats_max": 10_000,
+    "orders_per_minute_max": 10_000,
+    "messages_per_minute_max": 10_000,
+    "daily_orders_max": 10_000,
+    "working_orders_per_side_max": 1_000,
+    "asset_classes": ["STK", "ETF", "FUT"],
+    "allows_short_sale": True,
+}
 AAPL, SPY = "265598", "756733"
 
 
@@ -160,6 +170,32 @@ def hear(login: Login) -> None:
     Login.objects.filter(pk=login.pk).update(feed_alive_at=timezone.now())
 
 
+def put_order(
+    desk: World, *, sent_ago: timedelta | None = None, person: User | None = None, **fields: Any
+) -> Order:
+    """An order as an earlier life of the desk left it: its rows alone, in whatever state."""
+    number = next(desk.keys)
+    status = fields.pop("status", "accepted")
+    ticket = Ticket.objects.create(
+        account=desk.account,
+        bot=None if person else desk.bot,
+        person=person,
+        idempotency_key=f"put-{number}",
+        digest="d",
+        # An attempt begins while its ticket is allowed, and only a close is allowed from the start.
+        status="allowed" if sent_ago is not None else "proposed",
+        reduce_only=True,
+        notional=fields.pop("notional", Decimal(1)),
+    )
+    terms: dict[str, Any] = {"side": "buy", "quantity": Decimal(10), "limit_price": Decimal(100)}
+    terms |= {"order_type": "limit", "time_in_force": "day"}
+    order = Order.objects.create(ticket=ticket, instrument=desk.aapl, status=status, **terms | fields)
+    if sent_ago is not None:
+        words = {"client_order_id": f"put-{number}", "digest": "d", "fence": 1}
+        Attempt.objects.create(ticket=ticket, number=1, prepared_at=timezone.now() - sent_ago, **words)
+    return order
+
+
 def build(
     login: Login | None = None, broker_account_id: str = "DU1234567", environment: str = "paper"
 ) -> World:
@@ -180,7 +216,10 @@ def build(
         broker_account_id=broker_account_id,
         defaults={"environment": environment, "listed_at": timezone.now()},
     )
-    Limits.objects.create(account=account)
+    # Tests ask for the same order many times over; those of the throttles set their own.
+    Limits.objects.create(account=account, **ROOMY)
+    rich = Decimal(1_000_000)
+    Balance.objects.create(account=account, net_liquidation=rich, day_start=rich, as_of=timezone.now())
     trading.ensure_states(account, bot)
     aapl = Instrument.objects.create(
         symbol="AAPL", name="APPLE INC", price_increment=Decimal("0.01"), multiplier=1, is_allowed=True

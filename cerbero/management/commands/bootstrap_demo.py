@@ -177,11 +177,10 @@ def _ensure_accounts(login: Login, bot: Bot, names: list[str]) -> None:
     """The accounts with their limits. Whether they are paper is the broker's word, which the session brings."""
     for name in names:
         account, made = Account.objects.get_or_create(login=login, broker_account_id=name)
-        limits, limited = Limits.objects.get_or_create(account=account)
+        _, limited = Limits.objects.get_or_create(account=account)
         ensure_states(account, bot)
         if made or limited:
-            details = {"account": name, "notional_max": limits.notional_max}
-            _record("account.added", "account", account.pk, details)
+            _record("account.added", "account", account.pk, {"account": name})
 
 
 def _ensure_watch_list(login: Login) -> None:

@@ -193,7 +193,15 @@ def wait_for_session(walk: Walk) -> str:
         return next((each for each in logins if each["is_ok"]), None)
 
     up = until(SESSION_SECONDS, "no session with a live feed", login)
+    until(SESSION_SECONDS, "the account's money was not read", lambda: _figures_read(walk))
     return f"login {up['name']} is {up['state']}, feed heard {up['feed_age_seconds']:g} s ago"
+
+
+def _figures_read(walk: Walk) -> str | None:
+    """Before the first reconciliation no order passes: there is nothing to hold it against."""
+    account = walk.running.demo["accounts"][0]
+    told = walk.call("get_limits", account=account)["accounts"]
+    return told[0]["as_of"] if told else None
 
 
 def receive_quotes(walk: Walk) -> str:

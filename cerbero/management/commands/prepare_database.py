@@ -22,8 +22,8 @@ _EVERYONE = {
     "cerbero": "view_bot view_decision view_decisionrequest",
     "keyrotation": "view_rotation",
     "notices": "view_delivery view_duty view_seen",
-    "orders": "view_allowance view_attempt view_balance view_drift view_execution view_limits view_mandate "
-    "view_order view_policyversion view_position view_ticket view_tradingstate",
+    "orders": "view_allowance view_attempt view_balance view_currencyrate view_drift view_execution view_limits "
+    "view_limitset view_mandate view_order view_policyversion view_position view_ticket view_tradingstate",
 }
 _EVIDENCE = {
     "audit": "view_checkpoint view_cursor view_link",
@@ -41,7 +41,8 @@ _ADMINISTER = {
     "cerbero": "add_accesstoken add_bot add_user change_accesstoken change_bot change_persontoken change_user",
     "keyrotation": "rotate_keys",
     "notices": "add_webhook change_webhook",
-    "orders": "activate_policy change_limits halt_trading propose_policy resume_trading revoke_mandate",
+    "orders": "activate_policy add_limitset change_limits change_limitset delete_limitset halt_trading "
+    "propose_policy resume_trading revoke_mandate",
 }
 # What each group may do. The code is the truth: anything else is taken away at the next run.
 GROUPS = {

@@ -1,0 +1,50 @@
+"""Limits: a case in, checks out. No clock, no query, no settings; what is unknown refuses (gates.md §2, §8)."""
+
+from collections.abc import Callable, Iterable
+
+from orders.risk.account import ACCOUNT_CHECKS
+from orders.risk.order import ORDER_CHECKS, check_drift
+from orders.risk.time import TIME_CHECKS
+from orders.risk.value import UNIT_CLASSES, effective_multiplier, exposure, notional
+from orders.risk.values import (
+    DRIFT_PERCENT_MAX,
+    Book,
+    Bounds,
+    Case,
+    Check,
+    Counted,
+    Leg,
+    Market,
+    position_effect,
+)
+
+__all__ = [
+    "CHECKS",
+    "DRIFT_PERCENT_MAX",
+    "UNIT_CLASSES",
+    "Book",
+    "Bounds",
+    "Case",
+    "Check",
+    "Counted",
+    "Leg",
+    "Market",
+    "check_all",
+    "check_drift",
+    "effective_multiplier",
+    "exposure",
+    "failed",
+    "notional",
+    "position_effect",
+]
+
+CHECKS: tuple[Callable[[Case], Check], ...] = (*ORDER_CHECKS, *ACCOUNT_CHECKS, *TIME_CHECKS)
+
+
+def check_all(case: Case) -> list[Check]:
+    """Every check of an order that adds risk, in the order in which people read them."""
+    return [check(case) for check in CHECKS]
+
+
+def failed(checks: Iterable[Check]) -> list[Check]:
+    return [check for check in checks if not check.ok]

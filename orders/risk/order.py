@@ -1,0 +1,144 @@
+"""The checks of one order by itself: its value, its price, its quote, and what may be ordered at all."""
+
+from collections.abc import Callable
+from decimal import Decimal
+
+from brokers.base import OrderType
+from orders.risk.value import notional
+from orders.risk.values import HUNDRED, Case, Check, money, shown
+
+
+def check_notional(case: Case) -> Check:
+    value, limit = notional(case.leg, case.market, case.bounds), case.bounds.notional_max
+    ok = value is not None and value <= limit
+    says = "" if value is not None else "cannot be computed: no price, no multiplier or no currency rate"
+    return Check("Order value", ok, money(value), shown(limit), says, "notional_max")
+
+
+def check_quantity(case: Case) -> Check:
+    ok = 0 < case.leg.quantity <= case.bounds.quantity_max
+    return Check(
+        "Quantity", ok, shown(case.leg.quantity), shown(case.bounds.quantity_max), code="quantity_max"
+    )
+
+
+def check_collar(case: Case) -> Check:
+    """How far the order's price is from the quote's mid."""
+    leg, mid = case.leg, case.market.mid
+    price = leg.limit_price or leg.stop_price
+    limit = f"{shown(case.bounds.collar_percent)} %"
+    if price is None:
+        return Check(
+            "Price collar", leg.order_type == OrderType.MARKET, "at market", limit, code="collar_percent"
+        )
+    if mid is None:
+        return Check("Price collar", False, "unknown", limit, "no reference price", "collar_percent")
+    away = abs(price - mid) / mid * HUNDRED
+    return Check(
+        "Price collar", away <= case.bounds.collar_percent, f"{away:.2f} %", limit, code="collar_percent"
+    )
+
+
+def check_period_collar(case: Case) -> Check:
+    """How far orders of this instrument have walked since the period's first one."""
+    limit, mid = case.bounds.collar_period_percent, case.market.mid
+    name, code, words = "Collar over a period", "collar_period_percent", f"{shown(limit)} %"
+    price = case.leg.limit_price or case.leg.stop_price or mid
+    since = case.book.period_price or mid
+    if price is None or since is None:
+        return Check(name, False, "unknown", words, "no reference price", code)
+    away = abs(price - since) / since * HUNDRED
+    return Check(name, away <= limit, f"{away:.2f} %", words, "", code)
+
+
+def check_quote(case: Case) -> Check:
+    market, limit = case.market, case.bounds.quote_age_max_seconds
+    fresh = market.age_seconds is not None and market.age_seconds <= limit
+    says = "" if fresh else "too old or missing"
+    if market.is_halted:
+        says = "the instrument is halted"
+    age = "none" if market.age_seconds is None else f"{market.age_seconds:.1f} s"
+    ok = fresh and not market.is_halted and market.mid is not None
+    return Check("Quote age", ok, age, f"{limit} s", says, "quote_age_max_seconds")
+
+
+def check_increment(case: Case) -> Check:
+    leg = case.leg
+    prices = [price for price in (leg.limit_price, leg.stop_price) if price is not None]
+    if not prices:
+        return Check("Price step", True, "no price", "any", code="price_increment")
+    if not leg.price_increment:
+        says = "the contract's increment is not known"
+        return Check("Price step", False, "unknown", "unknown", says, "price_increment")
+    ok = all(price % leg.price_increment == 0 for price in prices)
+    says = "" if ok else "off the contract's increment"
+    words = " / ".join(shown(price) for price in prices)
+    return Check("Price step", ok, words, shown(leg.price_increment), says, "price_increment")
+
+
+def check_allowed(case: Case) -> Check:
+    """The instrument's own switch, and every list that a narrower set gives."""
+    leg = case.leg
+    says = "" if leg.is_allowed else "not on the list"
+    if not all(leg.symbol in symbols for symbols in case.bounds.symbols):
+        says = "not on the list of this bot or account"
+    return Check("Instrument", not says, leg.symbol, "allow-list", says, "symbols")
+
+
+def check_account(case: Case) -> Check:
+    account = case.book.account
+    ok = all(account in accounts for accounts in case.bounds.accounts)
+    return Check("Account", ok, account, "allow-list", "" if ok else "not on this bot's list", "accounts")
+
+
+def check_asset_class(case: Case) -> Check:
+    return _listed("Asset class", case.leg.asset_class, case.bounds.asset_classes, "asset_classes")
+
+
+def check_order_type(case: Case) -> Check:
+    return _listed("Order type", case.leg.order_type, case.bounds.order_types, "order_types")
+
+
+def check_hours(case: Case) -> Check:
+    now, opens, closes = case.book.local_time, case.bounds.opens_at, case.bounds.closes_at
+    ok = (opens is None or now >= opens) and (closes is None or now < closes)
+    limit = "any" if opens is None and closes is None else f"{opens or ''}–{closes or ''}"
+    return Check("Hours", ok, f"{now:%H:%M}", limit, "" if ok else "outside the hours", "hours")
+
+
+def check_currency(case: Case) -> Check:
+    leg, base = case.leg, case.bounds.currency
+    ok = leg.rate is not None
+    says = "" if ok else "no stored rate converts it, or it is too old"
+    return Check("Currency", ok, leg.currency, base, says, "rate_age_max_seconds")
+
+
+def check_drift(seen: Decimal | None, now: Decimal | None, percent: Decimal) -> Check:
+    """How far the mid moved since people looked; unknown on either side refuses."""
+    limit = f"{shown(percent)} %"
+    if seen is None or now is None or seen <= 0:
+        return Check("Price drift", False, "unknown", limit, "no reference price", "drift_percent")
+    moved = abs(now - seen) / seen * HUNDRED
+    return Check("Price drift", moved <= percent, f"{moved:.2f} %", limit, code="drift_percent")
+
+
+def _listed(name: str, value: str, allowed: list[str], code: str) -> Check:
+    ok = value in (allowed or [])
+    words = ", ".join(allowed or []) or "none"
+    return Check(name, ok, value, words, "" if ok else "not on the list", code)
+
+
+ORDER_CHECKS: tuple[Callable[[Case], Check], ...] = (
+    check_notional,
+    check_collar,
+    check_period_collar,
+    check_quantity,
+    check_quote,
+    check_increment,
+    check_allowed,
+    check_account,
+    check_asset_class,
+    check_order_type,
+    check_hours,
+    check_currency,
+)
