@@ -46,7 +46,7 @@ def nobody_is_superuser(databases: Iterable[str] | None = None, **_: object) -> 
     )
     hint = "Ask who wrote it, then: UPDATE cerbero_user SET is_superuser = false."
     return (
-        [Error(f"Marked as superuser: {', '.join(marked)}.", hint=hint, id="cerbero.E005")] if marked else []
+        [Error(f"Marked as superuser: {', '.join(marked)}.", hint=hint, id="cerbero.E006")] if marked else []
     )
 
 

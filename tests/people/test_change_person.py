@@ -159,8 +159,8 @@ def test_nobody_is_made_a_superuser_and_one_that_was_is_said_loudly(bob: User) -
     assert _of_health("superusers") is None
     User.objects.filter(pk=bob.pk).update(is_superuser=True)
     (error,) = checks.nobody_is_superuser(databases=["default"])
-    assert (error.id, error.msg) == ("cerbero.E005", "Marked as superuser: bob.")
-    with pytest.raises(SystemCheckError, match="E005"):
+    assert (error.id, error.msg) == ("cerbero.E006", "Marked as superuser: bob.")
+    with pytest.raises(SystemCheckError, match="E006"):
         call_command("check", databases=["default"])
     told = _of_health("superusers")
     assert told is not None
