@@ -1,7 +1,6 @@
 """IBKR's Web API as a `Broker` (ibkr-web-api.md §2 to §6). No retries, and no write is ever sent twice."""
 
 import logging
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,6 +14,7 @@ import httpx
 from brokers import base
 from brokers.ibkr import contracts, messages
 from brokers.ibkr.auth import IbkrCredentials, TokenExchange
+from brokers.ibkr.ids import account_id, order_id, reply_id
 from brokers.ibkr.values import Row, moment, number, rows, text
 from brokers.ibkr.wire import Pace, Params, Wire
 from cerbero.errors import BrokerRejected, BrokerUnavailable, OutcomeUnknown, SessionExpired
@@ -30,9 +30,6 @@ ORDERS_WAIT_SECONDS = 0.3
 POSITIONS_PER_PAGE = 100
 POSITION_PAGES_MAX = 50
 EVERY_ORDER = "-1"
-ORDER_ID = re.compile(r"[1-9]\d*", re.ASCII)
-ACCOUNT_ID = re.compile(r"[A-Za-z0-9]{1,20}")
-REPLY_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 def utc_now() -> datetime:
@@ -178,7 +175,7 @@ class IbkrClient:
         # The what-if must not use up the client order id of the order that may follow.
         ticket.pop("cOID", None)
         self.snapshot([legs[0].broker_instrument_id])
-        path = f"/iserver/account/{_account(broker_account_id)}/orders/whatif"
+        path = f"/iserver/account/{account_id(broker_account_id)}/orders/whatif"
         data = self._wire.read("POST", path, body={"orders": [ticket]})
         if not isinstance(data, dict):
             raise BrokerUnavailable("The broker's answer cannot be read.", path=path)
@@ -196,7 +193,7 @@ class IbkrClient:
         Raises ValueError, before anything is sent, for legs that cannot be one request.
         """
         _check_group(legs)
-        path = f"/iserver/account/{_account(broker_account_id)}/orders"
+        path = f"/iserver/account/{account_id(broker_account_id)}/orders"
         body = {"orders": [messages.ticket(broker_account_id, leg) for leg in legs]}
         return self._placed(self._wire.write("POST", path, body=body, before=before), path)
 
@@ -212,7 +209,7 @@ class IbkrClient:
 
         Our own id is not part of it: the order keeps the one that it has.
         """
-        path = f"/iserver/account/{_account(broker_account_id)}/order/{_order(broker_order_id)}"
+        path = f"/iserver/account/{account_id(broker_account_id)}/order/{order_id(broker_order_id)}"
         body = messages.ticket(broker_account_id, replace(terms, client_order_id=None))
         return self._placed(self._wire.write("POST", path, body=body, before=before), path)
 
@@ -220,7 +217,7 @@ class IbkrClient:
         self, question: base.Question, *, confirmed: bool, before: Callable[[], None] | None = None
     ) -> base.Answer:
         """Answer a question. After a "no" that the broker takes, the Answer is empty: it proves no absence."""
-        path = f"/iserver/reply/{_reply(question.reply_id)}"
+        path = f"/iserver/reply/{reply_id(question.reply_id)}"
         try:
             body = {"confirmed": confirmed}
             data = self._wire.write("POST", path, body=body, is_gated=False, before=before)
@@ -242,7 +239,7 @@ class IbkrClient:
 
         Raises ValueError for anything but one order's id: "-1" would cancel everything.
         """
-        path = f"/iserver/account/{_account(broker_account_id)}/order/{_order(broker_order_id)}"
+        path = f"/iserver/account/{account_id(broker_account_id)}/order/{order_id(broker_order_id)}"
         wanted = {
             "manualIndicator": None if manual_indicator is None else str(manual_indicator).lower(),
             "extOperator": ext_operator,
@@ -252,7 +249,7 @@ class IbkrClient:
 
     def cancel_all(self, broker_account_id: str) -> None:
         """Ask for the cancel of every working order of an account; only later reports prove it (§6.7)."""
-        self._delete(f"/iserver/account/{_account(broker_account_id)}/order/{EVERY_ORDER}", None)
+        self._delete(f"/iserver/account/{account_id(broker_account_id)}/order/{EVERY_ORDER}", None)
 
     def _delete(self, path: str, params: Params | None) -> None:
         data = self._wire.write("DELETE", path, params=params)
@@ -279,7 +276,7 @@ class IbkrClient:
 
     def order(self, broker_order_id: str) -> base.OrderReport | None:
         """One order; None only where the broker says that it does not know the id (400, §6.9)."""
-        path = f"/iserver/account/order/status/{_order(broker_order_id)}"
+        path = f"/iserver/account/order/status/{order_id(broker_order_id)}"
         try:
             return messages.order_report(self._object("GET", path), read_at=self._now())
         except BrokerRejected as refusal:
@@ -326,7 +323,7 @@ class IbkrClient:
 
     def positions(self, broker_account_id: str) -> list[base.PositionRecord]:
         """Every holding, read afresh: the broker caches pages until it is told otherwise (§5)."""
-        path = f"/portfolio/{_account(broker_account_id)}/positions"
+        path = f"/portfolio/{account_id(broker_account_id)}/positions"
         self._wire.read("POST", f"{path}/invalidate")
         found: dict[str, base.PositionRecord] = {}
         for page in range(POSITION_PAGES_MAX):
@@ -341,7 +338,7 @@ class IbkrClient:
         raise BrokerUnavailable("There are more positions than can be read.", path=path)
 
     def summary(self, broker_account_id: str) -> base.AccountSummary:
-        path = f"/portfolio/{_account(broker_account_id)}/summary"
+        path = f"/portfolio/{account_id(broker_account_id)}/summary"
         return messages.account_summary(self._object("GET", path), broker_account_id)
 
     def exchange_rate(self, source: str, target: str) -> Decimal | None:
@@ -388,21 +385,3 @@ def _check_group(legs: Sequence[base.OrderTerms]) -> None:
     for child in legs[1:]:
         if child.client_order_id is not None or child.parent_client_order_id != parent_id:
             raise ValueError("A child names its parent's client order id and carries none.")
-
-
-def _account(broker_account_id: str) -> str:
-    return _checked(ACCOUNT_ID, broker_account_id)
-
-
-def _order(broker_order_id: str) -> str:
-    return _checked(ORDER_ID, broker_order_id)
-
-
-def _reply(reply_id: str) -> str:
-    return _checked(REPLY_ID, reply_id)
-
-
-def _checked(pattern: re.Pattern[str], value: str) -> str:
-    if not pattern.fullmatch(value):
-        raise ValueError("This is not an id that may stand in a path.")
-    return value

@@ -12,7 +12,7 @@ import orders.limit_table
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("brokers", "0003_notional_facts"),
+        ("brokers", "0004_notional_facts"),
         ("cerbero", "0002_guards"),
         ("orders", "0010_change_guards"),
     ]

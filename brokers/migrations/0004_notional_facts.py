@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("brokers", "0002_initial"),
+        ("brokers", "0003_held_sending"),
     ]
 
     operations = [
