@@ -8,7 +8,7 @@ KEY = $$(head -c 32 /dev/urandom | base64 | tr '+/' '-_')
 PRODUCTION = env SECRET_KEY=$$(head -c 48 /dev/urandom | base64 -w 0) ENCRYPTION_KEY=$(KEY) QUOTE_FRAME_KEY=$(KEY) \
   DATABASE_URL=postgresql://cerbero_app@postgres/cerbero REDIS_URL=redis://cerbero@redis/0 PUBLIC_URL=https://cerbero.example LOG_LEVEL=ERROR
 
-.PHONY: help up demo test adversarial faults check bench
+.PHONY: help up demo test adversarial faults check pictures bench
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
@@ -34,6 +34,9 @@ check: $(VENV)/.installed-dev  ## lint, format, types, migrations, the productio
 	$(PRODUCTION) $(PYTHON) -m mypy .
 	$(PRODUCTION) $(PYTHON) -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
 	$(PRODUCTION) $(PYTHON) -W ignore::RuntimeWarning manage.py check --deploy --fail-level WARNING
+
+pictures: $(VENV)/.installed-dev  ## docs/images anew, of the running console; needs chromium and chromedriver
+	@exec $(PYTHON) -m pytest -q -p no:cacheprovider tests/browser/pictures.py $(ARGS)
 
 bench: $(VENV)/.installed-dev  ## one measurement: make bench NAME=propose
 	@test -n "$(NAME)" || { echo "make bench NAME=…; there are:" $$(ls bench/[a-z]*.py | sed 's|bench/||; s|\.py||'); exit 1; }

@@ -50,6 +50,7 @@ class MandateCard:
     instruments: str
     state: str
     left: str
+    orders_left: int
     is_open: bool
     must_be_signed: bool
     why_not: str
@@ -66,6 +67,7 @@ def used(mandate: Mandate, person: Any) -> MandateCard:
         instruments=", ".join(symbols.values_list("symbol", flat=True)),
         state=_state(mandate),
         left=money(mandate.notional_max - mandate.used_notional, mandate.account.currency),
+        orders_left=mandate.count_max - mandate.used_count,
         is_open=is_open,
         must_be_signed=trading.must_be_signed(mandate.account),
         why_not=why,

@@ -156,7 +156,7 @@ def _summary(halt: Halt, state: TradingState | None) -> dict[str, object]:
         "halt": halt,
         "state": state,
         "orders": ", ".join(words) or "none rested",
-        "stopped": duration(stopped),
+        "stopped": f"{stopped:.3f} s",
         "proven": duration(proven) if proven is not None else MISSING,
         "status": status,
     }

@@ -75,9 +75,12 @@ function showPreview(card, { rows, notes, at }) {
   part(card, "broker_notes").replaceChildren(...notes.map(([isBad, words]) => make("p", isBad ? "note bad" : "note", words)));
 }
 
-function showPreviewAge(card) {
-  const age = part(card, "previewed");
-  if (age?.dataset.at) age.textContent = `${duration(now() - Number(age.dataset.at))} ago`;
+// Relative under an hour; beyond, the server's absolute time stands.
+function showAges(card) {
+  for (const age of card.querySelectorAll("[data-at]")) {
+    const since = now() - Number(age.dataset.at);
+    if (age.dataset.at && since < 3600000) age.textContent = `${duration(since)} ago`;
+  }
 }
 
 function takeQuote(quote) {
@@ -192,6 +195,7 @@ document.addEventListener("keydown", (event) => {
   else if (event.key === "n" && fresh && !fresh.hidden) fresh.click();
   else if (event.key === "x" && card) card.querySelector(".pick input")?.click();
   else if (event.key === "a" && card) card.querySelector(".go:not([disabled])")?.focus();
+  else if (event.key === "c" && card) card.querySelector(".terms")?.click();
   else if (event.key === "r" && card) { event.preventDefault(); openReject(card); }
 });
 
@@ -209,7 +213,7 @@ list.addEventListener("submit", (event) => {
 });
 document.getElementById("keys")?.addEventListener("click", (event) => { if (event.target.id === "keys") event.target.close(); });
 
-on("tick", () => cards.forEach((card) => { showTime(card); showMarket(card); showPreviewAge(card); }));
+on("tick", () => cards.forEach((card) => { showTime(card); showMarket(card); showAges(card); }));
 on("quotes", (quotes) => quotes.forEach(takeQuote));
 on("changed", refreshSoon);
 // Hints may be lost with Redis; the rows are not.

@@ -233,10 +233,19 @@ def build(
 
 def connect(sim: SimulatorProcess, environment: str = "paper") -> World:
     """The same desk with its session up at a simulator."""
+    login = login_at(sim, "desk-1", environment)
+    world = build(login, sim.credentials["accounts"][0], environment)
+    Subscription.objects.create(login=login, instrument=world.aapl)
+    open_session(login)
+    world.account.refresh_from_db()
+    world.sim = sim
+    return world
+
+
+def login_at(sim: SimulatorProcess, name: str, environment: str) -> Login:
+    """A login with a simulator's keys, its session not up yet."""
     keys = sim.credentials
-    login = Login.objects.create(
-        name="desk-1", environment=environment, base_url=sim.base_url, ws_url=sim.ws_url
-    )
+    login = Login.objects.create(name=name, environment=environment, base_url=sim.base_url, ws_url=sim.ws_url)
     store_credential(
         actor=access.system("test"),
         login=login,
@@ -248,14 +257,12 @@ def connect(sim: SimulatorProcess, environment: str = "paper") -> World:
         encryption_key_pem=Path(keys["encryption_key_path"]).read_bytes(),
         status="active",
     )
-    world = build(login, keys["accounts"][0], environment)
-    Subscription.objects.create(login=login, instrument=world.aapl)
-    state = until(lambda: keep_session(login, access.system("test")) == SessionState.UP)
-    assert state
+    return login
+
+
+def open_session(login: Login) -> None:
+    assert until(lambda: keep_session(login, access.system("test")) == SessionState.UP)
     login.refresh_from_db()
-    world.account.refresh_from_db()
-    world.sim = sim
-    return world
 
 
 def until(look: Callable[[], Any], seconds: float = 10) -> Any:
