@@ -28,6 +28,7 @@ PERSON_SCOPES = {
     "cancel": "cancel an order",
     "close": "close a position",
     "halt": "halt trading",
+    "rotate": "start and abort key rotations; confirming is no token's",
 }
 # What a service demands of the person, and the scope that lets a token be that person for it.
 _OPENED_BY = {
@@ -35,6 +36,7 @@ _OPENED_BY = {
     "orders.cancel_order": "cancel",
     "orders.close_position": "close",
     "orders.halt_trading": "halt",
+    "keyrotation.rotate_keys": "rotate",
 }
 DEFAULT_SCOPES = ("orders:read", "orders:write", "trading:halt")
 
@@ -86,6 +88,18 @@ class Actor:
             self.require_session()
         elif self.is_token_of_person:
             self.require(_OPENED_BY[permission])
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What one action takes: the person's permission, and the scope that lets a token do it (empty: none does)."""
+
+    permission: str
+    scope: str = ""
+
+    @property
+    def reduces_risk(self) -> bool:
+        return self.scope not in {"", "read", "rotate"}
 
 
 def system(name: str) -> Actor:

@@ -31,6 +31,7 @@ MARKS = {
     "beat:announce_decisions": 30,
     "beat:deliver_notices": 60,
     "beat:sweep_rotations": 60,
+    "beat:watch_secrets": 240,
     "process:orders": 15,
     "process:relay": 15,
     "process:sealer": 15,

@@ -99,7 +99,7 @@ class PersonToken(models.Model):
         constraints = [
             # Whatever a bug or a hand at the database writes: there is no token that decides.
             models.CheckConstraint(
-                condition=Q(scopes__contained_by=["read", "reject", "cancel", "close", "halt"]),
+                condition=Q(scopes__contained_by=["read", "reject", "cancel", "close", "halt", "rotate"]),
                 name="person_token_never_decides",
             )
         ]

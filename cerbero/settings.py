@@ -280,6 +280,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 5.0,
         "options": {"expires": 5},
     },
+    "watch_secrets": {
+        "task": "keyrotation.tasks.watch_secrets",
+        "schedule": 60.0,
+        "options": {"expires": 60},
+    },
     "reconcile_accounts": {
         "task": "orders.tasks.reconcile_accounts",
         "schedule": 5.0,

@@ -11,6 +11,7 @@ urlpatterns = [
     path("live/", console.live, name="live"),
     path("live/blotter.json", console.blotter, name="blotter"),
     path("admin/health/", admin.site.admin_view(console.health_page), name="health_page"),
+    path("admin/ibkr/", include("keyrotation.api")),
     # Before the admin's own, which ends in a catch-all.
     path("admin/", include("orders.admin.urls")),
     path("admin/", include("cerbero.people.admin.urls")),

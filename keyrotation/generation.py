@@ -1,12 +1,13 @@
 """New keys for a login, and the halves of them that may be shown."""
 
+from base64 import b64encode
 from dataclasses import dataclass, field
+from textwrap import wrap
 
-from cryptography.hazmat.primitives.asymmetric import dh, rsa
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
-    ParameterFormat,
     PrivateFormat,
 )
 
@@ -48,8 +49,23 @@ def public_half(private_pem: bytes) -> PublicHalf:
 
 def prime_pem(prime: int) -> str:
     """Diffie-Hellman parameters as the portal takes them: `dhparam.pem`, with the generator 2 (ibkr-web-api.md §1.1)."""
-    parameters = dh.DHParameterNumbers(prime, GENERATOR).parameters()
-    return parameters.parameter_bytes(Encoding.PEM, ParameterFormat.PKCS3).decode()
+    der = _der(0x30, _der_number(prime) + _der_number(GENERATOR))
+    lines = wrap(b64encode(der).decode(), 64)
+    return "\n".join(["-----BEGIN DH PARAMETERS-----", *lines, "-----END DH PARAMETERS-----", ""])
+
+
+def _der_number(number: int) -> bytes:
+    # One byte more than the bits need, so that it is never read as negative.
+    return _der(0x02, number.to_bytes(number.bit_length() // 8 + 1, "big"))
+
+
+def _der(tag: int, content: bytes) -> bytes:
+    """One value of DER: PKCS #3 parameters are a sequence of two numbers, which is all that is needed of it here."""
+    size = len(content)
+    if size < 0x80:
+        return bytes([tag, size]) + content
+    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes([tag, 0x80 | len(length)]) + length + content
 
 
 def new_pair() -> KeyPair:

@@ -72,3 +72,17 @@ class Rotation(models.Model):
 
     def __str__(self) -> str:
         return f"rotation of {self.login}: {self.status}"
+
+
+class SystemKey(models.Model):
+    """A key that lives outside the database, by a MAC that tells it from its successor, and since when it was seen."""
+
+    name = models.CharField(max_length=32)
+    fingerprint = models.CharField(max_length=32)
+    first_seen_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["name", "fingerprint"], name="system_key_once")]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.fingerprint[:8]}"

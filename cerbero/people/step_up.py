@@ -27,6 +27,8 @@ _NAMED = {
     "admin:login_switch",
     "admin:login_take_over",
     "admin:person_token_issue",
+    "admin:rotation_act",
+    "admin:rotation_start",
     "admin:token_issue",
     "admin:webhook_new",
     "admin:webhook_switch",
@@ -46,7 +48,7 @@ _DECIDING = {
     "people:decide_change",
 }
 _YES = {"activate", "confirm", "sign", "yes"}
-_ASKED_ON_OPENING = re.compile(r"admin:\w+_add|admin:token_issue|admin:webhook_new")
+_ASKED_ON_OPENING = re.compile(r"admin:\w+_add|admin:(token_issue|webhook_new|rotation_start)")
 
 
 def has_factor(person: User) -> bool:

@@ -1,6 +1,5 @@
 """Who calls, and what they may: a session with its permissions, or a person's token with its scopes besides."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
@@ -9,21 +8,9 @@ from rest_framework.authentication import BaseAuthentication, SessionAuthenticat
 from rest_framework.permissions import BasePermission
 from rest_framework.throttling import SimpleRateThrottle
 
-from cerbero.access import Actor, authenticate_person, person
+from cerbero.access import Actor, Rule, authenticate_person, person
 from cerbero.errors import CsrfFailed, PermissionMissing
 from cerbero.models import User
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What one action takes: the person's permission, and the scope that lets a token do it (empty: none does)."""
-
-    permission: str
-    scope: str = ""
-
-    @property
-    def reduces_risk(self) -> bool:
-        return self.scope not in {"", "read"}
 
 
 class ByToken(BaseAuthentication):

@@ -14,9 +14,9 @@ from rest_framework.response import Response
 
 from audit.services import record
 from brokers.models import Instrument
+from cerbero.access import Rule
 from orders import halting, services, trading
 from orders.api import filters, shapes
-from orders.api.callers import Rule
 from orders.models import Execution, Limits, Order, Position, Ticket, TradingState
 from orders.standing import Mandate, PolicyVersion
 from orders.tickets import Proposal

@@ -54,6 +54,8 @@ def path_of(request: DecisionRequest) -> str:
     """Where people decide on it."""
     if request.subject_kind == "ticket":
         return f"/admin/queue/#t-{request.subject_id}"
+    if request.subject_kind == "rotation":
+        return f"/admin/keyrotation/rotation/{request.subject_id}/change/"
     return f"/admin/cerbero/decisionrequest/{request.pk}/change/"
 
 

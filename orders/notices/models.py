@@ -29,6 +29,10 @@ class Webhook(models.Model):
     host = models.CharField(max_length=253, editable=False)
     sealed_url = models.BinaryField()
     sealed_secret = models.BinaryField()
+    # While the receiver changes over, deliveries are signed by the former secret too.
+    sealed_former = models.BinaryField(default=b"", editable=False)
+    former_until = models.DateTimeField(null=True, editable=False)
+    secret_at = models.DateTimeField(null=True, editable=False)
     events = ArrayField(models.CharField(max_length=32, choices=list(EVENTS.items())), default=all_events)
     is_active = models.BooleanField(default=True)
     # After failures in a row it is left alone until then, so that a dead one holds up nobody.

@@ -17,6 +17,7 @@ from django.conf import settings
 from django.core.mail import EmailMessage
 from django.db.models import F
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from audit.services import record
 from cerbero import outbound
@@ -66,10 +67,23 @@ def sealed_identity(webhook: Webhook, what: str) -> str:
     return identity("webhook", webhook.pk, what)
 
 
-def signature(secret: bytes, moment: int, body: bytes) -> str:
-    """`t=<seconds>,v1=<hex>`: HMAC-SHA256 by the webhook's secret over `<seconds>.<body>`."""
-    digest = hmac.new(secret, f"{moment}.".encode() + body, hashlib.sha256).hexdigest()
-    return f"t={moment},v1={digest}"
+def signature(secret: bytes, moment: int, body: bytes, former: bytes = b"") -> str:
+    """`t=<seconds>,v1=<hex>`: HMAC-SHA256 by the webhook's secret over `<seconds>.<body>`.
+
+    While a new secret replaces a former one there are two `v1`: the receiver may hold either.
+    """
+    digests = [
+        hmac.new(key, f"{moment}.".encode() + body, hashlib.sha256).hexdigest()
+        for key in (secret, former)
+        if key
+    ]
+    return ",".join([f"t={moment}", *(f"v1={digest}" for digest in digests)])
+
+
+def _former(webhook: Webhook) -> bytes:
+    if webhook.former_until is None or webhook.former_until <= timezone.now():
+        return b""
+    return decrypt(webhook.sealed_former, sealed_identity(webhook, "former"))
 
 
 def _claim(delivery: Delivery) -> bool:
@@ -100,7 +114,7 @@ def _call(delivery: Delivery, webhook: Webhook, post: Post) -> None:
         "User-Agent": "Cerbero",
         DELIVERY: str(delivery.pk),
         EVENT: delivery.event,
-        SIGNATURE: signature(secret, int(time.time()), body),
+        SIGNATURE: signature(secret, int(time.time()), body, _former(webhook)),
     }
     answer = post(url, body, headers)
     if not 200 <= answer.status < 300:

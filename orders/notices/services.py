@@ -1,6 +1,7 @@
 """Webhooks: adding, trying and switching them. Only named hosts can be added, and a secret is shown once."""
 
 import secrets
+from datetime import timedelta
 
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
@@ -8,7 +9,7 @@ from django.db.models.functions import Now
 from audit.services import record
 from cerbero import outbound
 from cerbero.access import Actor, user_of
-from cerbero.encryption import encrypt
+from cerbero.encryption import decrypt, encrypt
 from cerbero.errors import BadInput, PermissionMissing
 from orders.notices.models import EVENTS, Webhook
 from orders.notices.sending import sealed_identity
@@ -43,6 +44,26 @@ def switch_webhook(*, actor: Actor, webhook: Webhook, is_active: bool) -> None:
         changed = Webhook.objects.filter(pk=webhook.pk).exclude(is_active=is_active)
         if changed.update(is_active=is_active, failures=0, rests_until=Now()):
             _record(actor, webhook, "webhook.switched_on" if is_active else "webhook.switched_off")
+
+
+def rotate_webhook_secret(*, actor: Actor, webhook: Webhook, overlap_hours: int = 72) -> str:
+    """A new signing secret, returned this once; the former one signs too until the overlap ends.
+
+    Raises PermissionMissing, or CannotDecrypt.
+    """
+    _require(actor, "notices.change_webhook")
+    secret = secrets.token_hex(32)
+    with transaction.atomic(durable=True):
+        row = Webhook.objects.select_for_update().get(pk=webhook.pk)
+        former = decrypt(row.sealed_secret, sealed_identity(row, "secret"))
+        Webhook.objects.filter(pk=row.pk).update(
+            sealed_secret=encrypt(secret.encode(), sealed_identity(row, "secret")),
+            sealed_former=encrypt(former, sealed_identity(row, "former")),
+            former_until=Now() + timedelta(hours=overlap_hours),
+            secret_at=Now(),
+        )
+        _record(actor, row, "webhook.secret_rotated")
+    return secret
 
 
 def _require(actor: Actor, permission: str) -> None:

@@ -1,0 +1,159 @@
+"""The same rules at every door: pages, the admin API with a session and with a token, tools."""
+
+from datetime import timedelta
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from brokers.models import Credential
+from cerbero.access import issue_person_token
+from cerbero.models import User
+from keyrotation.calendar import ages, watch
+from keyrotation.generation import new_pair
+from keyrotation.models import Rotation, SystemKey
+from keyrotation.services import PROPOSER
+from orders.notices.models import Delivery
+from tests.brokers.logins import events
+
+START, CONFIRM, ABORT, HEALTH = (
+    f"/admin/ibkr/{word}"
+    for word in ("rotate-keys/start", "rotate-keys/confirm", "rotate-keys/abort", "health")
+)
+
+
+def signed_in(name: str) -> Client:
+    client = Client()
+    user = User.objects.get(username=name)
+    User.objects.filter(pk=user.pk).update(is_staff=True)
+    user.refresh_from_db()
+    from django.contrib.auth.models import Group
+
+    from cerbero.management.commands.prepare_database import ensure_groups
+
+    if not Group.objects.get(name="Administrator").permissions.exists():
+        ensure_groups()
+    client.force_login(user)
+    return client
+
+
+@pytest.fixture
+def carol(desk):
+    return signed_in("carol")
+
+
+def program(name: str, *scopes: str) -> dict:
+    user = User.objects.get(username=name)
+    User.objects.filter(pk=user.pk).update(is_staff=True)
+    return {"headers": {"authorization": f"Bearer {issue_person_token(user, scopes=scopes, days=1)}"}}
+
+
+def post(client: Client, url: str, body: dict, **extra) -> tuple[int, dict]:
+    answer = client.post(url, body, content_type="application/json", **extra)
+    return answer.status_code, answer.json()
+
+
+def test_the_stepper_says_who_must_do_what_and_gives_out_public_halves_alone(desk, carol):
+    body = {"login": desk.login.pk, "kind": "keys", "prime": "current", "reason": "yearly"}
+    page = carol.post(reverse("admin:rotation_start"), body, follow=True)
+    text = page.content.decode()
+    assert "Next: a person" in text
+    assert "PRIVATE" not in text
+    rotation = Rotation.objects.get()
+    for which in ("signature", "encryption", "dhparam"):
+        pem = carol.get(reverse("admin:rotation_public", args=[rotation.pk, which])).content.decode()
+        assert pem.startswith("-----BEGIN")
+        assert not [each for each in ("PRIVATE", "\r") if each in pem]
+    assert carol.get(f"/admin/keyrotation/rotation/{rotation.pk}/private.pem").status_code == 404
+
+
+def test_what_was_typed_wrong_is_said_beside_its_field(desk, carol):
+    rotation = desk.start().rotation
+    typed = {
+        "do": "register",
+        "consumer_key": "newkeyset",
+        "access_token": "XYZ",
+        "access_token_secret": "%%",
+    }
+    text = carol.post(reverse("admin:rotation_act", args=[rotation.pk]), typed).content.decode()
+    for said in ("capital letters", "20 digits", "not base64"):
+        assert said in text
+    assert Rotation.objects.get().status == "generated"
+
+
+def test_a_bystander_reads_and_does_nothing(desk, carol):
+    rotation = desk.start().rotation
+    bob = signed_in("bob")
+    assert (
+        "Enter"
+        not in bob.get(reverse("admin:keyrotation_rotation_change", args=[rotation.pk])).content.decode()
+    )
+    for name in ("rotation_act", "rotation_end"):
+        assert bob.post(reverse(f"admin:{name}", args=[rotation.pk]), {"do": "abort"}).status_code == 403
+    assert bob.get(reverse("admin:rotation_start")).status_code == 403
+    assert Rotation.objects.get().status == "generated"
+
+
+def test_a_token_starts_and_aborts_with_its_scope_and_never_confirms(desk, carol):
+    with_scope, without = program("carol", "rotate", "read"), program("carol", "read")
+    body = {"login": "desk", "reason": "yearly"}
+    client = Client()
+    assert post(client, START, body, **without)[1]["error"]["code"] == "scope_missing"
+    status, started = post(client, START, body, **with_scope)
+    assert (status, started["kind"], started["next"]["who"]) == (201, "token", "a person")
+    assert post(client, START, body, **with_scope)[1]["error"]["code"] == "rotation_open"
+    refused = post(client, CONFIRM, {"rotation_id": started["rotation_id"], "digest": "0" * 64}, **with_scope)
+    assert (refused[0], refused[1]["error"]["code"]) == (403, "sign_in_required")
+    assert client.get(HEALTH, **without).json()["rotations"][0]["login"] == "desk"
+    assert client.get(HEALTH).status_code == 401
+    gone = post(client, ABORT, {"rotation_id": started["rotation_id"], "reason": "wrong day"}, **with_scope)
+    assert (gone[0], gone[1]["status"]) == (200, "aborted")
+    assert events("api.").count("api.called") == 3
+
+
+def test_no_door_takes_a_step_that_is_not_next(desk, carol):
+    rotation = desk.start().rotation
+    confirm = {"rotation_id": str(rotation.pk), "digest": "0" * 64}
+    assert post(carol, CONFIRM, confirm)[1]["error"]["code"] == "not_found", "nothing was asked yet"
+    for name, do in (("rotation_act", "confirm"), ("rotation_act", "retire"), ("rotation_end", "roll_back")):
+        carol.post(
+            reverse(f"admin:{name}", args=[rotation.pk]), {"do": do, "reason": "now", "digest": "0" * 64}
+        )
+        assert Rotation.objects.get().status == "generated", do
+    desk.abort(rotation)
+    assert post(carol, ABORT, {"rotation_id": str(rotation.pk), "reason": "again"})[0] == 409
+
+
+def test_every_secret_has_an_age_and_what_comes_due_is_told_once(desk, carol, settings, mailoutbox):
+    settings.EMAIL_IS_ON = True
+    User.objects.filter(username="carol").update(email="carol@example.com")
+    watch(PROPOSER)
+    assert {each.kind for each in ages()} >= {"broker keys", "system key"}
+    assert not Delivery.objects.exists()
+    Credential.objects.update(activated_at=timezone.now() - timedelta(days=352))
+    watch(PROPOSER)
+    watch(PROPOSER)
+    assert [each.subject for each in Delivery.objects.all()] == ["The broker keys of desk is due in 13 days"]
+    proposed = Rotation.objects.get()
+    assert (proposed.status, proposed.requested_by) == ("generated", "calendar")
+    assert "Broker keys" in carol.get(reverse("admin:keyrotation_calendar")).content.decode().replace(
+        "broker", "Broker"
+    )
+    before = SystemKey.objects.count()
+    settings.SECRET_KEY = new_pair().public.fingerprint
+    watch(PROPOSER)
+    assert SystemKey.objects.count() == before + 1
+
+
+def test_a_stopped_rotation_asks_for_a_person_until_one_has_looked(desk, carol, settings):
+    settings.EMAIL_IS_ON = True
+    User.objects.filter(username="carol").update(email="carol@example.com")
+    rotation = desk.start().rotation
+    Rotation.objects.filter(pk=rotation.pk).update(stopped_at=timezone.now(), problem="the broker says no")
+    watch(PROPOSER)
+    assert "asks for a person" in Delivery.objects.get().subject
+    url = reverse("admin:keyrotation_rotation_change", args=[rotation.pk])
+    assert "Try again" in carol.get(url).content.decode()
+    carol.post(reverse("admin:rotation_end", args=[rotation.pk]), {"do": "retry"})
+    assert Rotation.objects.get().stopped_at is None
