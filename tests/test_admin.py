@@ -229,6 +229,7 @@ def test_the_state_names_what_waits_and_what_became_of_the_rest(desk: Any, brows
     state = browse("carol").get(f"{QUEUE}state.json").json()
     assert list(state["waiting"]) == [str(waits.pk)]
     assert state["waiting"][str(waits.pk)] == {
+        "broker": {"rows": [], "notes": [], "at": ""},
         "who": "One decision is enough",
         "seen": "seen by nobody yet",
         "sentence": "Buy 10 AAPL limit 190.00 day",

@@ -77,7 +77,11 @@ def complaints(browser: Any) -> list[str]:
 
 def barriers(browser: Any) -> list[str]:
     """What keeps somebody out of this page: controls without a name, lost focus, text too faint to read."""
-    return [*_nameless(browser), *_misplaced_focus(browser), *browser.execute_script(FAINT)]
+    return [*_nameless(browser), *_misplaced_focus(browser), *too_faint(browser)]
+
+
+def too_faint(browser: Any) -> list[str]:
+    return browser.execute_script(FAINT)
 
 
 def _nameless(browser: Any) -> Iterator[str]:

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.browser import pages
-from tests.browser.pages import SECONDS, barriers, complaints, find, needs_chromium, wait_until
+from tests.browser.pages import SECONDS, barriers, complaints, find, needs_chromium, too_faint, wait_until
 
 pytestmark = needs_chromium
 
@@ -124,17 +124,75 @@ PAGES = (
 )
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_every_page_can_be_named_reached_and_read(running: Any, browser: Any, theme: str) -> None:
+def test_every_page_can_be_named_reached_and_read(running: Any, browser: Any) -> None:
     sign_in(browser, running, "bob")
-    propose(running, ask_of(browser, running), f"browser-{theme}", "read me")
-    browser.execute_script("localStorage.setItem('theme', arguments[0])", theme)
+    propose(running, ask_of(browser, running), "browser-read", "read me")
     found = {}
-    for path in PAGES:
-        browser.get(running.web_url + path)
-        if problems := barriers(browser):
-            found[path] = problems
+    for theme, look in (("light", barriers), ("dark", too_faint)):
+        browser.execute_script("localStorage.setItem('theme', arguments[0])", theme)
+        for path in PAGES:
+            browser.get(running.web_url + path)
+            if problems := look(browser):
+                found[theme, path] = problems
     assert found == {}
+    assert complaints(browser) == []
+
+
+def test_the_page_lives_without_a_reload(running: Any, browser: Any) -> None:
+    """The title counts, the broker's preview arrives, a notification is shown to who asked, and keys reach all."""
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    def press(keys: str) -> None:
+        ActionChains(browser).send_keys(keys).perform()
+
+    sign_in(browser, running, "bob")
+    ask = ask_of(browser, running)
+    first = propose(running, ask, "browser-live-1", "one")["ticket_id"]
+    browser.execute_cdp_cmd(
+        "Browser.grantPermissions", {"permissions": ["notifications"], "origin": running.web_url}
+    )
+    browser.get(f"{running.web_url}/admin/queue/")
+    wait_until(browser, "the title does not count", lambda _: browser.title.startswith("("))
+    waiting = int(browser.title[1 : browser.title.index(")")])
+    preview = f"#t-{first} [data-field=preview]"
+    wait_until(browser, "no preview came", lambda _: "Commission" in find(browser, preview).text)
+
+    find(browser, ".head .me summary").click()
+    find(browser, "#notify-toggle").click()
+    wait_until(
+        browser, "not opted in", lambda _: find(browser, "#notify-toggle").text == "Stop notifying me here"
+    )
+    browser.execute_script(
+        "window.told = []; window.Notification = class extends EventTarget {"
+        " static permission = 'granted'; constructor(title, how) { super(); window.told.push([title, how.body]); } }"
+    )
+    second = propose(running, ask, "browser-live-2", "two")["ticket_id"]
+    wait_until(browser, "nothing was told", lambda _: browser.execute_script("return window.told.length"))
+    ((title, body),) = browser.execute_script("return window.told")
+    assert title == "PAPER: a decision waits"
+    assert body.startswith("Buy 10 AAPL limit")
+    assert browser.title.startswith(f"({waiting + 1})")
+    assert find(browser, "#fresh").text == "1 new: show"
+    assert not browser.find_elements("css selector", f"#t-{second}")
+
+    find(browser, ".head .me summary").click()
+    press("n")
+    find(browser, f"#t-{second}")
+    cards = [each.get_attribute("id") for each in browser.find_elements("css selector", ".ticket")]
+    assert cards[-2:] == [f"t-{first}", f"t-{second}"]
+    press("j")
+    wait_until(
+        browser, "j moves not", lambda _: find(browser, ".ticket.focus").get_attribute("id") == cards[1]
+    )
+    press("k")
+    wait_until(
+        browser, "k moves not", lambda _: find(browser, ".ticket.focus").get_attribute("id") == cards[0]
+    )
+    press("?")
+    assert "other terms" in find(browser, "#keys[open]").text
+    press("\ue00c")
+    press("c")
+    wait_until(browser, "c leads nowhere", lambda _: browser.current_url.endswith("/counter/"))
     assert complaints(browser) == []
 
 
