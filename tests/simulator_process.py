@@ -1,13 +1,15 @@
 """The IBKR simulator as a subprocess, for any test that needs a broker. Plain Python, no pytest, no Django."""
 
 import json
+import multiprocessing
+import os
 import socket
-import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,12 +17,16 @@ from urllib.parse import urlsplit
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 20.0
 
+# Simulators are forked from one process that has imported it already: the imports cost more than the start.
+_WARM = multiprocessing.get_context("forkserver")
+_WARM.set_forkserver_preload(["brokers.simulator.__main__", "pytest", "tests.simulator_process"])
+
 
 @dataclass
 class SimulatorProcess:
     """A running simulator; `stop()` or `kill()` it, then `start_simulator` again on the same directory."""
 
-    process: subprocess.Popen[bytes]
+    process: BaseProcess
     state_dir: Path
     base_url: str
     ws_url: str
@@ -65,11 +71,10 @@ class SimulatorProcess:
         self._reap()
 
     def _reap(self) -> None:
-        try:
-            self.process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
+        self.process.join(timeout=10)
+        if self.process.is_alive():
             self.process.kill()
-            self.process.wait(timeout=10)
+            self.process.join(timeout=10)
 
 
 def start_simulator(state_dir: Path | str, *args: str, port: int | None = None) -> SimulatorProcess:
@@ -79,33 +84,36 @@ def start_simulator(state_dir: Path | str, *args: str, port: int | None = None) 
     """
     directory = Path(state_dir)
     chosen = port or _previous_port(directory) or free_port()
-    command = [
-        sys.executable,
-        "-m",
-        "brokers.simulator",
-        "--port",
-        str(chosen),
-        "--state-dir",
-        str(directory),
-    ]
+    options = ["--port", str(chosen), "--state-dir", str(directory), *args]
     directory.mkdir(parents=True, exist_ok=True)
-    with (directory / "simulator.log").open("ab") as log:
-        process = subprocess.Popen([*command, *args], cwd=ROOT, stdout=log, stderr=log)
+    process = _WARM.Process(target=_run, args=(options, str(directory / "simulator.log")), daemon=True)
+    process.start()
     _wait_until_ready(process, f"http://127.0.0.1:{chosen}/_sim/health", directory)
     credentials = json.loads((directory / "credentials.json").read_text())
     return SimulatorProcess(process, directory, credentials["base_url"], credentials["ws_url"], credentials)
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], url: str, directory: Path) -> None:
+def _run(options: list[str], log: str) -> None:
+    from brokers.simulator.__main__ import main
+
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.chdir(ROOT)
+    sys.argv = ["brokers.simulator", *options]
+    sys.exit(main())
+
+
+def _wait_until_ready(process: BaseProcess, url: str, directory: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
+    while time.monotonic() < deadline and process.is_alive():
         try:
             with urllib.request.urlopen(url, timeout=1):
                 return
         except OSError:
             time.sleep(0.03)
     process.kill()
-    process.wait()
+    process.join()
     log = (directory / "simulator.log").read_text()[-2000:]
     raise RuntimeError(f"the simulator did not start:\n{log}")
 

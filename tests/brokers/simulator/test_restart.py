@@ -36,7 +36,7 @@ def running(tmp_path):
 
     yield start
     for process in started:
-        if process.process.poll() is None:
+        if process.process.is_alive():
             process.kill()
 
 
