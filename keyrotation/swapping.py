@@ -30,7 +30,7 @@ from keyrotation.models import Rotation
 from keyrotation.rows import enter, locked, move, postpone, stop
 from keyrotation.services import PERMISSION, reason_of
 from orders.lifecycle import UNSETTLED
-from orders.models import Attempt
+from orders.models import Attempt, ChangeAttempt
 from orders.trading import require_permission
 
 log = logging.getLogger(__name__)
@@ -124,7 +124,9 @@ def retire_rotation(*, actor: Actor, rotation_id: UUID) -> None:
 
 def is_quiet(login: Login) -> bool:
     """No attempt of the login is with the broker, or perhaps with it."""
-    return not Attempt.objects.filter(ticket__account__login=login, status__in=UNSETTLED).exists()
+    amends = ChangeAttempt.objects.filter(account__login=login, kind="amend", status__in=UNSETTLED)
+    attempts = Attempt.objects.filter(ticket__account__login=login, status__in=UNSETTLED)
+    return not attempts.exists() and not amends.exists()
 
 
 def _drained(login: Login) -> bool:

@@ -3,27 +3,34 @@
 No finite wait proves absence (gates.md §3, §6). What was found is settled by the reports (orders/reports.py).
 """
 
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.db.models.functions import Now
+from django.utils import timezone
 
-from brokers.base import Broker
+from brokers.base import Broker, OrderReport
 from brokers.models import Login, Report
 from cerbero.access import Actor
-from cerbero.errors import PolicyRefused, PolicyUnreadable, StateConflict
+from cerbero.errors import BrokerError, PolicyRefused, PolicyUnreadable, StateConflict
 from cerbero.lifecycle import transition
 from cerbero.models import DecisionRequest
+from orders import amend_sending, amended, canceling
 from orders.facts import as_seen, check_sending, gather_for
 from orders.lifecycle import ATTEMPT, ORDER, TICKET, AttemptStatus, OrderStatus, TicketStatus
-from orders.models import Attempt
+from orders.models import Attempt, Inquiry
+from orders.notices.alerting import alert
+from orders.presentation import sentence
 from orders.tickets import ask_people, deny
 
 # Longer than the broker's worst delay between taking an order and listing it.
 GRACE = timedelta(seconds=60)
 ABSENT_TIMES = 3
+# The day's list holds working and recent orders.
+LOOKED_IN = "working and recent orders, executions"
 
 
 def settle_absent(
@@ -34,14 +41,17 @@ def settle_absent(
     An attempt whose order was reported is no absence: the report settles it, or we do where it was applied
     before the attempt came into doubt.
     """
-    doubted = Attempt.objects.filter(
-        ticket__account__login=login, status=AttemptStatus.IN_DOUBT, sent_at__lt=asked_at
-    )
-    for attempt in doubted.select_related("ticket__account__login", "ticket__request"):
+    doubted = list(_doubted(login).filter(sent_at__lt=asked_at))
+    is_live = bool(doubted) and _is_live(broker)
+    for attempt in doubted:
         reports = Report.objects.filter(login=login, record__client_order_id=attempt.client_order_id)
         if reports.exists():
+            _keep(attempt, asked_at, Inquiry.Result.FOUND, is_live)
             if not reports.waiting().exists():
                 _was_found(actor, attempt)
+            continue
+        _keep(attempt, asked_at, Inquiry.Result.ABSENT if is_live else Inquiry.Result.FAILED, is_live)
+        if not is_live:
             continue
         Attempt.objects.filter(pk=attempt.pk).update(absent_count=F("absent_count") + 1, absent_at=asked_at)
         if (
@@ -49,7 +59,30 @@ def settle_absent(
             and attempt.sent_at
             and asked_at - attempt.sent_at >= grace
         ):
-            _never_arrived(actor, attempt)
+            never_arrived(actor, attempt)
+
+
+@contextmanager
+def failures_kept(login: Login) -> Iterator[None]:
+    """An asking that the broker did not answer is kept with what is in doubt, and concludes nothing."""
+    asked_at = timezone.now()
+    try:
+        yield
+    except BrokerError as problem:
+        for attempt in _doubted(login):
+            _keep(attempt, asked_at, Inquiry.Result.FAILED, is_live=False, text=problem.code)
+        raise
+
+
+def settle_changes(
+    actor: Actor, login: Login, broker: Broker, listed: Sequence[OrderReport], grace: timedelta = GRACE
+) -> None:
+    """Ask for the order of each amendment in doubt: it works on the new terms, or on the old ones."""
+    working = {row.broker_order_id for row in listed if row.state in amended.AT_WORK}
+    canceling.settle_foreign(actor, login, working)
+    for change in amended.in_doubt(login):
+        if amended.ask_about(actor, change, broker, grace, ABSENT_TIMES) == amended.OVER:
+            amend_sending.over(actor, change)
 
 
 def _was_found(actor: Actor, attempt: Attempt) -> None:
@@ -65,7 +98,27 @@ def _was_found(actor: Actor, attempt: Attempt) -> None:
         )
 
 
-def _never_arrived(actor: Actor, attempt: Attempt) -> None:
+def _doubted(login: Login) -> QuerySet[Attempt]:
+    rows = Attempt.objects.filter(ticket__account__login=login, status=AttemptStatus.IN_DOUBT)
+    return rows.select_related("ticket__account__login", "ticket__request")
+
+
+def _is_live(broker: Broker) -> bool:
+    """Whether the session still stands after the answers: one that ended meanwhile may have listed nothing."""
+    try:
+        return broker.session_status().is_up
+    except BrokerError:
+        return False
+
+
+def _keep(attempt: Attempt, asked_at: datetime, result: str, is_live: bool, text: str = "") -> None:
+    inquiry = Inquiry(attempt=attempt, asked_at=asked_at, looked_in=LOOKED_IN, result=result)
+    inquiry.had_session, inquiry.text = is_live, text or ("" if is_live else "no live session")
+    inquiry.save(force_insert=True)
+
+
+def never_arrived(actor: Actor, attempt: Attempt, **by_hand: str) -> None:
+    """It is not at the broker, as often as it was asked or as a person says: back to people after our no, else denied."""
     ticket = attempt.ticket
     with transaction.atomic(durable=True):
         transition(
@@ -74,13 +127,20 @@ def _never_arrived(actor: Actor, attempt: Attempt) -> None:
             moves=ATTEMPT,
             actor=actor,
             event="attempt.settled",
-            outcome=attempt.outcome | {"found": False, "asked": attempt.absent_count + 1},
+            details=by_hand,
+            outcome=attempt.outcome | {"found": False, "asked": attempt.absent_count + 1, **by_hand},
             settled_at=Now(),
         )
         if attempt.outcome.get("refused") and not ticket.orders.exclude(cancel_requested_at=None).exists():
             _back_to_people(actor, attempt)
         else:
             deny(actor, ticket, "never_arrived", {"client_order_id": attempt.client_order_id})
+        alert(
+            f"settled:{attempt.pk}",
+            f"Never arrived: {sentence(ticket.first_order)} on {ticket.account}",
+            f"The broker does not know {attempt.client_order_id}. {by_hand.get('reason', '')}",
+            path="/admin/doubts/",
+        )
 
 
 def _back_to_people(actor: Actor, attempt: Attempt) -> None:

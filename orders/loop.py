@@ -25,9 +25,21 @@ from cerbero import access, leases
 from cerbero.access import Actor
 from cerbero.errors import BrokerError, CerberoError, LeaseLost, ProcessDied, SessionExpired
 from cerbero.lifecycle import transition
-from orders import canceling, environment, halting, mandates, reports, resuming, services, submission
-from orders.lifecycle import ORDER, AttemptStatus, OrderStatus
-from orders.models import TICKET_ROWS, Attempt, Order, Ticket
+from orders import (
+    amend_sending,
+    amending,
+    canceling,
+    environment,
+    halting,
+    hand_settling,
+    mandates,
+    reports,
+    resuming,
+    services,
+    submission,
+)
+from orders.lifecycle import ORDER, AttemptStatus, OrderStatus, TicketStatus
+from orders.models import TICKET_ROWS, Amendment, Attempt, ChangeAttempt, Order, Ticket
 from orders.submission import Hold
 
 log = logging.getLogger(__name__)
@@ -71,6 +83,8 @@ def turn(actor: Actor, holder: str, holds: dict[str, Hold]) -> None:
     services.expire_overdue(actor=actor)
     mandates.return_unfilled(actor=actor)
     resuming.expire_overdue(actor=actor)
+    amending.expire_overdue(actor=actor)
+    hand_settling.expire_overdue(actor=actor)
     halting.stay_armed(actor=actor)
     environment.halt_mismatched(actor)
     for login in Login.objects.filter(is_enabled=True):
@@ -102,21 +116,34 @@ def _serve(actor: Actor, login: Login, hold: Hold) -> None:
     for attempt in _attempts(login).filter(status=AttemptStatus.SENT):
         # We place for this login, and we are not placing: whoever sent this is gone.
         submission.doubt(actor, attempt, ProcessDied())
+    for change in _amends(login).filter(status=AttemptStatus.SENT):
+        amend_sending.doubt(actor, change, ProcessDied())
     canceling.doubt_abandoned(actor, login)
     for order in Order.objects.to_cancel().filter(ticket__account__login=login):
         _guarded(actor, login, partial(_cancel_again, actor, login, order))
     if login.state != SessionState.UP or is_held(login):
         return
+    for change in _amends(login).filter(status=AttemptStatus.PREPARED):
+        amend_sending.give_up_prepared(actor, change)
     prepared = list(_attempts(login).filter(status=AttemptStatus.PREPARED))
     sendable = list(Ticket.objects.sendable().filter(account__login=login).select_related(*TICKET_ROWS))
-    if not prepared and not sendable:
+    amendments = list(
+        Amendment.objects.filter(status=TicketStatus.ALLOWED, order__ticket__account__login=login)
+    )
+    if not prepared and not sendable and not amendments:
         return
     with broker_for(login) as broker:
-        _place(actor, login, hold, broker, prepared, sendable)
+        _place(actor, login, hold, broker, prepared, sendable, amendments)
 
 
 def _place(
-    actor: Actor, login: Login, hold: Hold, broker: Broker, prepared: list[Attempt], sendable: list[Ticket]
+    actor: Actor,
+    login: Login,
+    hold: Hold,
+    broker: Broker,
+    prepared: list[Attempt],
+    sendable: list[Ticket],
+    amendments: list[Amendment],
 ) -> None:
     works: list[Callable[[], None]] = [
         *(
@@ -126,6 +153,10 @@ def _place(
         *(
             partial(submission.submit, actor=actor, ticket=each, broker=broker, hold=hold)
             for each in sendable
+        ),
+        *(
+            partial(amend_sending.submit_amendment, actor=actor, amendment=each, broker=broker, hold=hold)
+            for each in amendments
         ),
     ]
     for work in works:
@@ -164,3 +195,7 @@ def _cancel_again(actor: Actor, login: Login, order: Order) -> None:
 def _attempts(login: Login):
     rows = [f"ticket__{name}" for name in TICKET_ROWS]
     return Attempt.objects.filter(Q(ticket__account__login=login)).select_related(*rows)
+
+
+def _amends(login: Login):
+    return ChangeAttempt.objects.filter(kind=ChangeAttempt.Kind.AMEND, account__login=login)

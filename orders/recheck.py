@@ -23,7 +23,7 @@ from orders.canonical import ticket_digest
 from orders.closing import closable, position_now
 from orders.facts import Facts, check_sending, contract, gather_for, market_of
 from orders.lifecycle import OrderStatus, TicketStatus
-from orders.models import Allowance, Order, Ticket
+from orders.models import Allowance, Amendment, Order, Ticket
 from orders.tickets import require_live
 from orders.trading import must_be_signed
 
@@ -143,6 +143,41 @@ def may_pass(ticket: Ticket, state: str) -> bool:
     except TradingHalted:
         return False
     return True
+
+
+def may_amend(amendment: Amendment, state: str) -> bool:
+    """A halt stops every amendment; what only tightens passes while trading is reducing."""
+    try:
+        trading.require_open(state, reduce_only=amendment.tightens, by_person=False)
+    except TradingHalted:
+        return False
+    return True
+
+
+def look_at_amendment(amendment: Amendment, changed: Order, moment: Moment | None, state: str) -> None:
+    """What a new order on these terms is held against; what only tightens needs neither market nor approval."""
+    ticket = changed.ticket
+    account, request = ticket.account, amendment.request
+    _look_at_proposer(ticket)
+    if amendment.person is not None and not amendment.person.is_active:
+        raise Denied("person_disabled")
+    if not account.login.is_enabled:
+        raise Waits("login_disabled")
+    if environment.is_mismatched(account):
+        raise Waits(environment.CODE)
+    if not may_amend(amendment, state):
+        raise Waits("trading_halted")
+    if amendment.tightens and request is None:
+        return
+    if request is None or moment is None or request.expires_at <= leases.database_now():
+        raise Denied("approval_expired")
+    try:
+        require_live(account)
+    except LiveTradingDenied as denied:
+        raise Denied(denied.code, **denied.details) from None
+    _look_at_signatures(account, request)
+    _look_at_market(changed, moment, request)
+    _look_at_policy(ticket, changed, moment.facts, request)
 
 
 def _look_at_proposer(ticket: Ticket) -> None:

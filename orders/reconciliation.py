@@ -20,7 +20,7 @@ from orders.doubts import GRACE
 from orders.figures import CODES, store_figures
 from orders.lifecycle import WORKING, AttemptStatus
 from orders.limits import reread
-from orders.models import Attempt, Order, Position
+from orders.models import Attempt, ChangeAttempt, Order, Position
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +35,9 @@ def reconcile(*, actor: Actor, login: Login, broker: Broker, grace: timedelta = 
     """
     asked_at = timezone.now()
     failpoints.reach("reconcile.before_asking")
-    listed = broker.open_orders()
-    executions = broker.executions()
+    with doubts.failures_kept(login):
+        listed = broker.open_orders()
+        executions = broker.executions()
     failpoints.reach("reconcile.listed")
     record_reports(login, Report.Source.POLL, [(row, None) for row in listed], as_of=asked_at)
     record_reports(login, Report.Source.POLL, [(row, None) for row in executions], as_of=asked_at)
@@ -46,6 +47,7 @@ def reconcile(*, actor: Actor, login: Login, broker: Broker, grace: timedelta = 
         store_figures(actor, account, broker, asked_at)
         breaches.watch_day(reread(account))
     doubts.settle_absent(actor, login, broker, asked_at, grace)
+    doubts.settle_changes(actor, login, broker, listed, grace)
     return listed
 
 
@@ -105,6 +107,6 @@ def store_positions(account: Account, rows: list[PositionRecord], as_of: datetim
 def is_conversing(login: Login) -> bool:
     """Whether an order is being placed now: any other call about orders would void the broker's question (§6.4)."""
     recent = Now() - CONVERSATION_MAX
-    return Attempt.objects.filter(
-        ticket__account__login=login, status=AttemptStatus.SENT, sent_at__gt=recent
-    ).exists()
+    sending = {"status": AttemptStatus.SENT, "sent_at__gt": recent}
+    amends = ChangeAttempt.objects.filter(account__login=login, kind=ChangeAttempt.Kind.AMEND, **sending)
+    return Attempt.objects.filter(ticket__account__login=login, **sending).exists() or amends.exists()

@@ -19,7 +19,7 @@ from cerbero import decisions, failpoints
 from cerbero.access import Actor
 from cerbero.lifecycle import transition
 from cerbero.models import DecisionStatus
-from orders import canceling, drift
+from orders import amended, canceling, drift
 from orders.lifecycle import ATTEMPT, ENDED, ORDER, TICKET, WORKING, AttemptStatus, OrderStatus, TicketStatus
 from orders.models import Attempt, Drift, Execution, Order, Ticket
 
@@ -92,18 +92,20 @@ def _apply_order(actor: Actor, report: Report, fact: OrderReport) -> bool:
     filled = max(order.filled_quantity, fact.filled_quantity or Decimal(0))
     if fact.state == BrokerOrderState.FILLED:
         filled = max(filled, fact.filled_quantity or order.quantity)
-    drift.compare_terms(actor, order, fact)
+    if not amended.hear(actor, order, fact, report.as_of):
+        drift.compare_terms(actor, order, fact)
     _move(actor, order, _wanted(order, fact, filled), filled, report, fact)
     return True
 
 
 def _wanted(order: Order, fact: OrderReport, filled: Decimal) -> str | None:
     """The state that this report proves; None where it proves no change."""
+    total = amended.most(order)
     if fact.state is None:
-        return OrderStatus.PARTIALLY_FILLED if order.filled_quantity < filled < order.quantity else None
+        return OrderStatus.PARTIALLY_FILLED if order.filled_quantity < filled < total else None
     state = STATES[fact.state]
     if state == OrderStatus.ACCEPTED and filled > 0:
-        return OrderStatus.PARTIALLY_FILLED if filled < order.quantity else OrderStatus.FILLED
+        return OrderStatus.PARTIALLY_FILLED if filled < total else OrderStatus.FILLED
     return state
 
 
@@ -200,7 +202,7 @@ def _after_execution(actor: Actor, report: Report, execution: Execution, order: 
     if total <= order.filled_quantity and order.status == OrderStatus.FILLED:
         return
     filled = max(total, order.filled_quantity)
-    wanted = OrderStatus.FILLED if filled >= order.quantity else OrderStatus.PARTIALLY_FILLED
+    wanted = OrderStatus.FILLED if filled >= amended.most(order) else OrderStatus.PARTIALLY_FILLED
     if order.status in {OrderStatus.PENDING_CANCEL, *ENDED} and wanted == OrderStatus.PARTIALLY_FILLED:
         Order.objects.filter(pk=order.pk).update(filled_quantity=filled, filled_at=Now())
         return

@@ -90,9 +90,9 @@ def resume(*, actor: Actor, attempt: Attempt, broker: Broker, hold: Hold) -> Non
     order = ticket.orders.select_related("instrument").get(number=1)
     moment = read_moment(ticket, order, broker)
     with transaction.atomic(durable=True):
-        _bound_locks()
+        bound_locks()
         leases.check(hold.name, hold.fence)
-        state = _locked_state(ticket)
+        state = locked_state(ticket)
         attempt.ticket = ticket = _locked(ticket)
         order = ticket.orders.select_related("instrument").get(number=1)
         try:
@@ -111,9 +111,9 @@ def resume(*, actor: Actor, attempt: Attempt, broker: Broker, hold: Hold) -> Non
 def prepare(actor: Actor, ticket: Ticket, order: Order, moment: Moment, hold: Hold) -> Attempt | None:
     """One transaction: lock the trading states, look at everything again, consume, write the attempt."""
     with transaction.atomic(durable=True):
-        _bound_locks()
+        bound_locks()
         leases.check(hold.name, hold.fence)
-        state = _locked_state(ticket)
+        state = locked_state(ticket)
         fresh = _locked(ticket)
         if fresh.status != TicketStatus.ALLOWED:
             return None
@@ -170,15 +170,15 @@ def arm(actor: Actor, attempt: Attempt, hold: Hold, broker: Broker | None = None
     ticket = attempt.ticket
     canceled = Order.objects.filter(ticket=ticket, cancel_requested_at__isnull=False)
     rows = Attempt.objects.filter(
-        _leased(hold),
+        leased(hold),
         ~Exists(canceled),
         pk=attempt.pk,
         status=AttemptStatus.PREPARED,
         fence=hold.fence,
     )
     with transaction.atomic(durable=True):
-        _bound_locks()
-        is_free = may_pass(ticket, _locked_state(ticket)) and may_leave(ticket.account.login_id, broker)
+        bound_locks()
+        is_free = may_pass(ticket, locked_state(ticket)) and may_leave(ticket.account.login_id, broker)
         if not is_free or rows.update(status=AttemptStatus.SENT, sent_at=Now()) != 1:
             return False
         details = {"client_order_id": attempt.client_order_id, "fence": hold.fence}
@@ -189,7 +189,7 @@ def arm(actor: Actor, attempt: Attempt, hold: Hold, broker: Broker | None = None
 
 def require_ours(attempt: Attempt, hold: Hold) -> None:
     """Right before the bytes leave, after any wait for the budget. Raises LeaseLost when they are not ours to send."""
-    ours = Attempt.objects.filter(_leased(hold), pk=attempt.pk, status=AttemptStatus.SENT, fence=hold.fence)
+    ours = Attempt.objects.filter(leased(hold), pk=attempt.pk, status=AttemptStatus.SENT, fence=hold.fence)
     if not ours.exists():
         raise LeaseLost(lease=hold.name)
 
@@ -365,15 +365,17 @@ def _may_pass(ticket: Ticket) -> bool:
     return ticket.reduce_only or may_pass(ticket, trading.worst_state(ticket.account, ticket.bot_id))
 
 
-def _locked_state(ticket: Ticket) -> str:
+def locked_state(ticket: Ticket) -> str:
+    """The strictest trading state that applies, locked until the caller's transaction ends."""
     return trading.worst_state(ticket.account, ticket.bot_id, lock=True)
 
 
-def _leased(hold: Hold) -> Exists:
+def leased(hold: Hold) -> Exists:
+    """That the lease is ours at this very moment, as a condition of a query."""
     return Exists(Lease.objects.filter(name=hold.name, fence=hold.fence, expires_at__gt=ClockTime()))
 
 
-def _bound_locks() -> None:
+def bound_locks() -> None:
     """Nobody holds the trading states for long: a stuck submission is ended by the database itself."""
     with connection.cursor() as cursor:
         cursor.execute(

@@ -12,7 +12,7 @@ from brokers.models import Account
 from cerbero.access import Actor
 from cerbero.errors import NotFound
 from cerbero.tool import DESTRUCTIVE, READ, WRITE, Out, Params, tool
-from orders import halting, limit_report, services
+from orders import amending, halting, limit_report, services
 from orders.lifecycle import OrderStatus
 from orders.models import Order, Ticket, TradingState
 from orders.tickets import Proposal
@@ -61,6 +61,17 @@ class PlaceOrder(OrderParams):
 
 class OrderId(Params):
     order_id: UUID
+
+
+class AmendOrder(Params):
+    """New terms of a working order; what is not named stays. Say whether `quantity` counts what is filled."""
+
+    order_id: UUID
+    quantity: Amount | None = None
+    quantity_is: Literal["total", "remaining"] | None = None
+    limit_price: Amount | None = None
+    stop_price: Amount | None = None
+    reason: Words = ""
 
 
 class ClosePosition(Params):
@@ -121,6 +132,23 @@ class OrderOut(Out):
     expires_at: datetime | None
     cancel_requested_at: datetime | None
     created_at: datetime
+
+
+class AmendmentOut(Out):
+    """What was asked of an order: `quantity` is the total, `remaining` what of it was not filled at that moment."""
+
+    amendment_id: UUID
+    order_id: UUID
+    status: str
+    tightens: bool
+    quantity: Decimal
+    remaining: Decimal
+    filled_quantity: Decimal
+    limit_price: Decimal | None
+    stop_price: Decimal | None
+    refusal_code: str
+    refusal: dict[str, Any]
+    expires_at: datetime | None
 
 
 class OrdersOut(Out):
@@ -219,6 +247,16 @@ def preview_order(actor: Actor, params: OrderParams) -> PreviewOut:
     checks, preview = services.preview_order(actor=actor, proposal=proposal)
     shown = {name: getattr(preview, name) for name in PreviewOut.model_fields if hasattr(preview, name)}
     return PreviewOut(**shown | {"checks": [CheckOut.model_validate(check) for check in checks]})
+
+
+@tool(scope="orders:write", effect=WRITE)
+def amend_order(actor: Actor, params: AmendOrder) -> AmendmentOut:
+    """Change a working order: less, or a less aggressive price, passes at once; anything else a person decides."""
+    row = amending.amend_order(actor=actor, **dict(params))
+    shown = {name: getattr(row, name) for name in AmendmentOut.model_fields if hasattr(row, name)}
+    shown |= {"amendment_id": row.pk, "remaining": row.quantity - row.filled_quantity}
+    shown["expires_at"] = row.request.expires_at if row.request else None
+    return AmendmentOut(**shown)
 
 
 @tool(scope="orders:write", effect=DESTRUCTIVE)

@@ -69,6 +69,12 @@ class MandateRefused(CerberoError):
     code, status = "mandate_refused", 422
 
 
+class OrderMoved(CerberoError):
+    """The broker's terms of this order are not those that Cerbero knows; wait for its next report and ask anew."""
+
+    code, status, retryable = "order_moved", 409, True
+
+
 class TradingHalted(CerberoError):
     """Trading is halted here; only cancels pass, and people's closes."""
 

@@ -16,6 +16,7 @@ from django.utils.safestring import SafeString
 from brokers.models import Account
 from cerbero.site import ReadOnlyAdmin
 from orders.admin.stopping import can_cancel
+from orders.amending import AMENDABLE
 from orders.models import (
     Attempt,
     Execution,
@@ -174,6 +175,9 @@ class OrderAdmin(ListAdmin):
         context = {
             "order": order,
             "can_cancel": bool(order and can_cancel(order) and request.user.has_perm("orders.cancel_order")),
+            "can_amend": bool(order and order.status in AMENDABLE)
+            and request.user.has_perm("orders.propose_ticket"),
+            "changes": order.changes.order_by("prepared_at") if order else (),
             "executions": order.executions.order_by("executed_at") if order else (),
             "attempts": order.ticket.attempts.order_by("number") if order else (),
         }

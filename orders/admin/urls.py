@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.urls import path
 
-from orders.admin import closing, duty, proposing, queue, settling, stopping
+from orders.admin import closing, duty, proposing, queue, settling, stopping, unsettled
 
 app_name = "console"
 _signed_in = admin.site.admin_view
@@ -39,6 +39,21 @@ urlpatterns = [
     ),
     path("cancel-all/", _signed_in(closing.choose_account), name="choose_account"),
     path("cancel-all/<uuid:account_id>/", _signed_in(closing.cancel_all), name="cancel_all"),
+    path("doubts/", _signed_in(unsettled.show_doubts), name="doubts"),
+    path("doubts/<uuid:attempt_id>/settle/", _signed_in(unsettled.settle), name="settle"),
+    path("doubts/decide/<uuid:request_id>/", _signed_in(unsettled.decide_settling), name="decide_settling"),
+    path("amendments/", _signed_in(unsettled.show_amendments), name="amendments"),
+    path(
+        "amendments/<uuid:amendment_id>/challenge/",
+        _signed_in(unsettled.challenge_amendment),
+        name="challenge_amendment",
+    ),
+    path(
+        "amendments/<uuid:amendment_id>/decide/",
+        _signed_in(unsettled.decide_amendment),
+        name="decide_amendment",
+    ),
+    path("orders/order/<uuid:order_id>/amend/", _signed_in(unsettled.amend), name="amend"),
     path("duty/", _signed_in(duty.show_duty), name="duty"),
     path("halt/", _signed_in(stopping.halt), name="halt"),
     path("halts/", _signed_in(stopping.show_halts), name="halts"),

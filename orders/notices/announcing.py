@@ -56,6 +56,10 @@ def path_of(request: DecisionRequest) -> str:
         return f"/admin/queue/#t-{request.subject_id}"
     if request.subject_kind == "rotation":
         return f"/admin/keyrotation/rotation/{request.subject_id}/change/"
+    if request.subject_kind == "amendment":
+        return f"/admin/amendments/#a-{request.subject_id}"
+    if request.subject_kind == "settle":
+        return f"/admin/doubts/#r-{request.pk}"
     return f"/admin/cerbero/decisionrequest/{request.pk}/change/"
 
 

@@ -19,7 +19,7 @@ from cerbero.models import Bot
 from cerbero.people import announcing
 from orders import market, presentation, queue
 from orders.lifecycle import AttemptStatus
-from orders.models import Attempt, Drift, TradingState
+from orders.models import Attempt, ChangeAttempt, Drift, TradingState
 
 register = template.Library()
 register.filter("clock", presentation.clock)
@@ -30,7 +30,7 @@ _NAVIGATION = (
     ("Blotter", "admin:orders_order_changelist", "", "orders.view_order", "b"),
     ("Positions", "admin:orders_position_changelist", "", "orders.view_position", "p"),
     ("Watch-list", "live", "", "orders.view_order", "w"),
-    ("In doubt", "admin:orders_attempt_changelist", "?status__exact=in_doubt", "orders.view_attempt", "d"),
+    ("In doubt", "console:doubts", "", "orders.view_attempt", "d"),
     ("Drift", "admin:orders_drift_changelist", "", "orders.view_drift", "f"),
     ("Policy", "console:policies", "", "orders.view_policyversion", "l"),
     ("Audit", "admin:audit_entry_changelist", "", "audit.view_entry", "t"),
@@ -141,7 +141,7 @@ def header(context: template.Context) -> dict[str, Any]:
 def _links(request: HttpRequest) -> list[Link]:
     counts = {
         "Approvals": lambda: queue.waiting_tickets().count(),
-        "In doubt": lambda: Attempt.objects.filter(status=AttemptStatus.IN_DOUBT).count(),
+        "In doubt": _count_doubts,
         "Drift": lambda: Drift.objects.count(),
     }
     links = []
@@ -152,9 +152,14 @@ def _links(request: HttpRequest) -> list[Link]:
             url = reverse(name)
         except NoReverseMatch:
             continue
-        is_current = request.path.startswith(url) and (not query or "in_doubt" in request.GET.urlencode())
+        is_current = request.path.startswith(url)
         links.append(Link(label, url + query, key, counts[label]() if label in counts else 0, is_current))
     return links
+
+
+def _count_doubts() -> int:
+    rows = (Attempt.objects, ChangeAttempt.objects)
+    return sum(each.filter(status=AttemptStatus.IN_DOUBT).count() for each in rows)
 
 
 def _login(login: Login) -> dict[str, Any]:
