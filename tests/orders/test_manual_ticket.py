@@ -201,7 +201,8 @@ def test_a_mandate_is_proposed_signed_used_up_and_revoked_on_its_pages(desk, bro
     assert "Signed." in _post(carol, f"{path}/decide/", digest=mandate.digest, do="sign")
     desk.place()
     text = _page(carol, "/admin/mandates/")
-    assert "1,900 of 20,000 USD, left 18,100.00 USD" in text
+    assert "1,900 of 20,000 USD used" in text
+    assert "<b>18,100.00 USD</b> left" in text
     assert 'max="20000' in text
     assert "Revoked." in _post(carol, f"{path}/revoke/")
     mandate.refresh_from_db()
