@@ -60,8 +60,28 @@ def test_a_webhook_is_added_with_its_secret_shown_once_and_switched_off(desk: An
         assert shown.status_code == 200
         assert secret[1] not in shown.content.decode()
         assert "T0zzz9" not in shown.content.decode()
+    assert not row.is_active
+    decide, shown = f"{path}{row.pk}/decide/", {"digest": row.request.digest, "do": "confirm"}
+    assert "cannot decide" in carol.get(decide).content.decode()
+    assert b"self_approval" in carol.post(decide, shown, follow=True).content
+    desk.people["alice"].groups.set(Group.objects.filter(name="Administrator"))
+    alice = sign_in(desk, "alice")
+    assert "hooks.slack.com to be told of: decision.waiting" in alice.get(decide).content.decode()
+    assert b"digest_mismatch" in alice.post(decide, shown | {"digest": "0" * 64}, follow=True).content
+    row.refresh_from_db()
+    assert not row.is_active
+    alice.post(decide, shown)
+    row.refresh_from_db()
+    assert row.is_active
     carol.post(f"{path}{row.pk}/switch/", {"to": "off"})
     row.refresh_from_db()
     assert not row.is_active
     assert Entry.objects.filter(event="webhook.switched_off").count() == 1
+    carol.post(f"{path}{row.pk}/switch/", {"to": "on"})
+    row.refresh_from_db()
+    assert (row.is_active, row.waits) == (False, True)
+    no = {"digest": row.request.digest, "do": "refuse", "reason": "whose channel is it?"}
+    alice.post(decide, no)
+    row.refresh_from_db()
+    assert (row.is_active, row.waits, row.request.status) == (False, False, "rejected")
     assert sign_in(desk, "bob").post(f"{path}{row.pk}/switch/", {"to": "on"}).status_code == 403

@@ -12,8 +12,10 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from cerbero import decisions
 from cerbero.access import person
 from cerbero.errors import CerberoError
+from cerbero.people.passkeys import answered
 from cerbero.site import ReadOnlyAdmin
 from orders.notices import services
 from orders.notices.models import EVENTS, Delivery, Duty, Seen, Webhook
@@ -36,7 +38,7 @@ class WebhookForm(forms.Form):
 
 @admin.register(Webhook)
 class WebhookPage(ReadOnlyAdmin):
-    """Webhooks by name and host; the secret is shown once, when one is added."""
+    """Webhooks by name and host; the secret is shown once, when one is added. A second person switches one on."""
 
     list_display = ("name", "host", "is_active", "failures", "created_at", "switch")
     list_filter = ("is_active",)
@@ -49,6 +51,8 @@ class WebhookPage(ReadOnlyAdmin):
 
     @admin.display(description="")
     def switch(self, row: Webhook) -> SafeString:
+        if row.waits:
+            return format_html('<a href="{}">Decide…</a>', reverse("admin:webhook_decide", args=[row.pk]))
         url = reverse("admin:webhook_switch", args=[row.pk])
         return format_html('<a href="{}">{}…</a>', url, "Switch off" if row.is_active else "Switch on")
 
@@ -57,6 +61,7 @@ class WebhookPage(ReadOnlyAdmin):
         own = [
             path("new/", protect(self.new), name="webhook_new"),
             path("<uuid:webhook_id>/switch/", protect(self.switched), name="webhook_switch"),
+            path("<uuid:webhook_id>/decide/", protect(self.decide), name="webhook_decide"),
         ]
         return own + super().get_urls()
 
@@ -84,7 +89,33 @@ class WebhookPage(ReadOnlyAdmin):
             return self._page(request, "switch.html", context)
         is_active = request.POST.get("to") == "on"
         services.switch_webhook(actor=_actor(request), webhook=webhook, is_active=is_active)
-        messages.success(request, f"{webhook} is {'on' if is_active else 'off'}.")
+        told = "waits for a second Administrator" if is_active else "is off"
+        messages.success(request, f"{webhook} {told}.")
+        return HttpResponseRedirect(reverse("admin:notices_webhook_changelist"))
+
+    def decide(self, request: HttpRequest, webhook_id: Any) -> HttpResponse:
+        """What would be told to whom; the POST is the second Administrator's word."""
+        if not request.user.has_perm("notices.change_webhook"):
+            raise PermissionDenied
+        webhook = get_object_or_404(Webhook.objects.exclude(request=None), pk=webhook_id)
+        if request.method != "POST":
+            why_not = why_not_of(webhook, request) if webhook.waits else "Nothing waits here any more."
+            context = {"title": f"Switch {webhook} on?", "webhook": webhook, "why_not": why_not}
+            return self._page(request, "decide.html", context)
+        is_yes = request.POST.get("do") == "confirm"
+        try:
+            services.decide_webhook(
+                actor=_actor(request),
+                webhook_id=webhook.pk,
+                digest=request.POST.get("digest", ""),
+                is_yes=is_yes,
+                reason="" if is_yes else request.POST.get("reason", ""),
+                assertion=answered(request.POST.get("assertion", "")) if is_yes else None,
+            )
+        except CerberoError as refusal:
+            messages.error(request, f"{refusal.message} ({refusal.code})")
+        else:
+            messages.success(request, f"{webhook} {'is on' if is_yes else 'was refused'}.")
         return HttpResponseRedirect(reverse("admin:notices_webhook_changelist"))
 
     def _page(self, request: HttpRequest, name: str, words: dict[str, Any]) -> HttpResponse:
@@ -122,6 +153,11 @@ class SeenPage(ReadOnlyAdmin):
     search_fields = ("request__summary", "person__username")
     list_select_related = ("request", "person")
     ordering = ("-seen_at",)
+
+
+def why_not_of(webhook: Webhook, request: HttpRequest) -> str:
+    """Why this person cannot decide on it, as a sentence; empty when they can."""
+    return decisions.why_not(webhook.request, request.user) if webhook.request else ""  # type: ignore[arg-type]
 
 
 def _actor(request: HttpRequest) -> Any:

@@ -39,9 +39,17 @@ class Webhook(models.Model):
     failures = models.PositiveSmallIntegerField(default=0)
     rests_until = models.DateTimeField(db_default=Now())
     created_at = models.DateTimeField(db_default=Now(), editable=False)
+    # What a second Administrator was asked before it was switched on.
+    request = models.OneToOneField(DecisionRequest, models.PROTECT, null=True, related_name="webhook")
 
     def __str__(self) -> str:
         return f"{self.name} ({self.host})"
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for a second Administrator."""
+        asked = self.request_id
+        return asked is not None and DecisionRequest.objects.open().filter(pk=asked).exists()
 
 
 class DeliveryQuerySet(models.QuerySet["Delivery"]):

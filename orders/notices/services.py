@@ -1,22 +1,33 @@
-"""Webhooks: adding, trying and switching them. Only named hosts can be added, and a secret is shown once."""
+"""Webhooks: one Administrator adds or switches one on, a second confirms, anybody of them switches it off.
 
+Only named hosts can be added, and a secret is shown once.
+"""
+
+import hashlib
+import json
 import secrets
 from datetime import timedelta
+from typing import Any
+from uuid import UUID
 
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
 from audit.services import record
-from cerbero import outbound
+from cerbero import decisions, outbound
 from cerbero.access import Actor, user_of
 from cerbero.encryption import decrypt, encrypt
-from cerbero.errors import BadInput, PermissionMissing
+from cerbero.errors import BadInput, NotFound, PermissionMissing
+from cerbero.models import DecisionRequest, DecisionStatus
+from cerbero.people import signing
+from cerbero.people.announcing import announce
+from cerbero.people.changes import ADMINISTRATOR, WAITS_SECONDS
 from orders.notices.models import EVENTS, Webhook
 from orders.notices.sending import sealed_identity
 
 
 def add_webhook(*, actor: Actor, name: str, url: str, events: list[str]) -> tuple[Webhook, str]:
-    """Store a webhook and return it with its signing secret, once.
+    """Store a webhook, switched off until a second Administrator confirms it, and return its secret, once.
 
     Raises PermissionMissing, BadInput, or OutboundHostRefused for a host that is not on the allow-list.
     """
@@ -25,11 +36,14 @@ def add_webhook(*, actor: Actor, name: str, url: str, events: list[str]) -> tupl
         raise BadInput("There is no such event.", events=", ".join(sorted(unknown)))
     target = outbound.target(url)
     secret = secrets.token_hex(32)
-    webhook = Webhook(name=name.strip()[:64], host=str(target.hostname), events=sorted(events))
+    webhook = Webhook(
+        name=name.strip()[:64], host=str(target.hostname), events=sorted(events), is_active=False
+    )
     webhook.sealed_url = encrypt(url.encode(), sealed_identity(webhook, "url"))
     webhook.sealed_secret = encrypt(secret.encode(), sealed_identity(webhook, "secret"))
     try:
         with transaction.atomic(durable=True):
+            webhook.request = _ask(actor, webhook)
             webhook.save(force_insert=True)
             _record(actor, webhook, "webhook.added")
     except IntegrityError:
@@ -38,12 +52,81 @@ def add_webhook(*, actor: Actor, name: str, url: str, events: list[str]) -> tupl
 
 
 def switch_webhook(*, actor: Actor, webhook: Webhook, is_active: bool) -> None:
-    """Switch it on, with its failures forgotten, or off; what waits for it is kept. Raises PermissionMissing."""
+    """Switch it off at once, or ask a second Administrator to switch it on; what waits for it is kept.
+
+    Raises PermissionMissing.
+    """
     _require(actor, "notices.change_webhook")
     with transaction.atomic(durable=True):
-        changed = Webhook.objects.filter(pk=webhook.pk).exclude(is_active=is_active)
-        if changed.update(is_active=is_active, failures=0, rests_until=Now()):
-            _record(actor, webhook, "webhook.switched_on" if is_active else "webhook.switched_off")
+        row = Webhook.objects.select_for_update(of=("self",)).select_related("request").get(pk=webhook.pk)
+        if not is_active:
+            if row.request is not None:
+                decisions.withdraw(row.request, actor=actor)
+            if Webhook.objects.filter(pk=row.pk, is_active=True).update(is_active=False):
+                _record(actor, row, "webhook.switched_off")
+        elif not (row.is_active or row.waits):
+            row.request = _ask(actor, row)
+            row.save(update_fields=["request"])
+            _record(actor, row, "webhook.asked_for")
+
+
+def decide_webhook(
+    *,
+    actor: Actor,
+    webhook_id: UUID,
+    digest: str,
+    is_yes: bool,
+    reason: str = "",
+    assertion: dict[str, Any] | None = None,
+) -> Webhook:
+    """A second Administrator's yes, which switches it on with its failures forgotten, or no.
+
+    Raises PermissionMissing, NotFound, or what `signing.decide` raises.
+    """
+    _require(actor, "notices.change_webhook")
+    with transaction.atomic(durable=True):
+        rows = Webhook.objects.select_for_update(of=("self",)).exclude(request=None)
+        row = rows.filter(pk=webhook_id).first()
+        if row is None or row.request_id is None:
+            raise NotFound(webhook_id=str(webhook_id))
+        request = signing.decide(
+            actor=actor,
+            request_id=row.request_id,
+            digest=digest,
+            is_yes=is_yes,
+            reason=reason,
+            assertion=assertion,
+        )
+        if request.status == DecisionStatus.APPROVED:
+            decisions.consume(request, actor=actor, digest=_digest(row))
+            row.is_active = True
+            Webhook.objects.filter(pk=row.pk).update(is_active=True, failures=0, rests_until=Now())
+            _record(actor, row, "webhook.switched_on")
+            announce(f"{actor.name} confirmed the webhook {row}: it is told of what waits.")
+    return row
+
+
+def _ask(actor: Actor, webhook: Webhook) -> DecisionRequest:
+    announce(f"{actor.name} proposes the webhook {webhook}. A second Administrator decides.")
+    return decisions.ask(
+        actor=actor,
+        subject_kind="webhook",
+        subject_id=webhook.pk,
+        summary=f"The webhook {webhook}",
+        digest=_digest(webhook),
+        facts={"name": webhook.name, "host": webhook.host, "events": webhook.events},
+        quorum=1,
+        group=ADMINISTRATOR,
+        seconds=WAITS_SECONDS,
+        excluded_user_ids=[actor.id] if actor.id else [],
+    )
+
+
+def _digest(webhook: Webhook) -> str:
+    """SHA-256 in hex over what it is told and where; its secret may be replaced meanwhile."""
+    address = hashlib.sha256(bytes(webhook.sealed_url)).hexdigest()
+    body = [str(webhook.pk), webhook.name, webhook.host, webhook.events, address]
+    return hashlib.sha256(json.dumps(body).encode()).hexdigest()
 
 
 def rotate_webhook_secret(*, actor: Actor, webhook: Webhook, overlap_hours: int = 72) -> str:
