@@ -175,6 +175,10 @@ ACTS = {
     "approve": ("approvals", "POST", "/api/approvals/ID/approve"),
     "signature": ("approvals", "POST", "/api/approvals/ID/signature"),
     "reject": ("approvals", "POST", "/api/approvals/ID/reject"),
+    "counter": ("approvals", "POST", "/api/approvals/ID/counter"),
+    "sign": ("mandates", "POST", "/api/mandates/ID/sign"),
+    "decline": ("mandates", "POST", "/api/mandates/ID/decline"),
+    "revoke": ("mandates", "POST", "/api/mandates/ID/revoke"),
     "propose": ("orders", "POST", "/api/orders"),
     "cancel": ("orders", "POST", "/api/orders/NOBODY/cancel"),
     "close": ("positions", "POST", "/api/positions/close"),
@@ -183,10 +187,13 @@ ACTS = {
 }
 REDUCES = {"reject", "cancel", "close", "halt"}
 MAY = {
-    "Operator": {"propose", "cancel", "close", "halt"},
-    "Approver": {"approve", "signature", "reject", "propose", "cancel", "close", "halt"},
+    "Operator": {"propose", "cancel", "close", "halt", "revoke"},
+    "Approver": {
+        *("approve", "signature", "reject", "counter", "sign", "decline", "revoke"),
+        *("propose", "cancel", "close", "halt"),
+    },
     "Auditor": set(),
-    "Administrator": {"halt", "resume"},
+    "Administrator": {"halt", "resume", "revoke"},
     "no group": set(),
 }
 READERS = ("Operator", "Approver", "Auditor", "Administrator", "Approver+all", "Auditor+read")
@@ -315,6 +322,61 @@ def test_a_person_approves_what_the_digest_names_and_nothing_else(desk: Any) -> 
     called = Entry.objects.filter(event="api.called", subject_id="approvals.approve").order_by("id")
     assert [entry.details["outcome"] for entry in called] == ["digest_mismatch", "ok", "already_decided"]
     assert {entry.request_id for entry in called} == {"api-1"}
+
+
+def test_a_person_counters_and_another_decides_on_the_new_terms(desk: Any) -> None:
+    ticket, bob, carol = desk.place(), Program(desk.people["bob"]), Program(desk.people["carol"])
+    said = {"digest": ticket.request.digest, "reason": "smaller first"}
+    address = f"/api/approvals/{ticket.pk}/counter"
+    worse = bob.post(address, said | {"quantity": "11"})
+    assert (worse.status_code, code(worse)) == (422, "bad_input")
+    stale = bob.post(address, said | {"quantity": "4", "digest": "0" * 64})
+    assert (stale.status_code, code(stale)) == (409, "digest_mismatch")
+    made = bob.post(address, said | {"quantity": "6", "limit_price": "189.50"})
+    assert made.status_code == 201, made.content
+    told = made.json()
+    assert (told["orders"][0]["quantity"], told["orders"][0]["limit_price"]) == ("6", "189.5")
+    ticket.refresh_from_db()
+    assert (ticket.status, ticket.refusal_code) == ("denied", "countered")
+    yes = {"digest": told["digest"], "is_confirmed": True}
+    assert code(bob.post(f"/api/approvals/{told['id']}/approve", yes)) == "self_approval"
+    assert carol.post(f"/api/approvals/{told['id']}/approve", yes).json()["status"] == "approved"
+    again = carol.post(address, said | {"quantity": "5"})
+    assert (again.status_code, code(again)) == (409, "already_decided")
+
+
+def test_a_person_signs_declines_and_revokes_a_mandate(fresh_database: Any) -> None:
+    from orders import mandates
+    from tests.orders import world
+    from tests.orders.test_mandates import _terms
+
+    desk = world.build()
+    ensure_groups()
+    first, second = (
+        mandates.propose_mandate(actor=desk.person("bob"), terms=_terms(desk, count_max=count))
+        for count in (1, 2)
+    )
+    bob, carol = Program(desk.people["bob"]), Program(desk.people["carol"])
+    shown, other = {"digest": first.digest}, {"digest": second.digest}
+    assert code(bob.post(f"/api/mandates/{first.pk}/sign", shown)) == "self_approval"
+    assert code(carol.post(f"/api/mandates/{first.pk}/sign", other)) == "digest_mismatch"
+    signed = carol.post(f"/api/mandates/{first.pk}/sign", shown)
+    assert (signed.status_code, signed.json()["status"]) == (200, "active")
+    missing = carol.post(f"/api/mandates/{second.pk}/decline", other)
+    assert (missing.status_code, code(missing)) == (422, "bad_input")
+    no = carol.post(f"/api/mandates/{second.pk}/decline", other | {"reason": "one is enough"})
+    assert no.json()["status"] == "declined"
+    over = carol.post(f"/api/mandates/{first.pk}/revoke", {"reason": "done for today"})
+    assert (over.status_code, over.json()["status"], over.json()["revoked_by"]) == (200, "revoked", "carol")
+    called = Entry.objects.filter(event="api.called", subject_id="mandates.sign")
+    assert list(called.values_list("details__outcome", flat=True)) == [
+        "self_approval",
+        "digest_mismatch",
+        "ok",
+    ]
+    token = issue_person_token(desk.people["carol"], scopes=ALL, days=1)
+    refused = Program(token=token).post(f"/api/mandates/{first.pk}/sign", shown)
+    assert code(refused) == "sign_in_required"
 
 
 def test_the_bots_owner_is_refused_here_too(desk: Any) -> None:

@@ -1,6 +1,7 @@
 """What every signed-in request passes: is the session still wanted, and is it still the same person?"""
 
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib import messages
@@ -51,6 +52,13 @@ def ask_once_a_shift(get_response: GetResponse) -> GetResponse:
             return JsonResponse(body, status=refusal.status)
         if request.method == "POST":
             messages.warning(request, "Nothing was changed: say that it is you, then do it again.")
-        return redirect(f"{reverse('people:step_up')}?{urlencode({'next': request.path})}")
+        return redirect(f"{reverse('people:step_up')}?{urlencode({'next': _page_of(request)})}")
 
     return middleware
+
+
+def _page_of(request: HttpRequest) -> str:
+    """Where to lead back to: of what was posted, the page that it was posted from, if that is one of ours."""
+    told = urlsplit(request.headers.get("Referer", ""))
+    is_ours = told.netloc == request.get_host() and told.path.startswith("/admin/")
+    return told.path if request.method == "POST" and is_ours else request.path

@@ -1,7 +1,7 @@
-"""Showing once a shift that it is still the same person, before anything that gives power or undoes a limit.
+"""Showing once a shift that it is still the same person, before whatever changes something.
 
-Never asked for what lessens risk (reject, cancel, halt, close), nor for a decision, which on a live account is
-signed by itself.
+Asked by default. Never asked for what lessens risk (reject, cancel, halt, close), nor for a decision, which on a
+live account is signed by itself.
 """
 
 import re
@@ -16,39 +16,61 @@ from cerbero.people.models import CodeApp
 
 SESSION_FLAG = "stepped_up_at"
 
-# Posting to these asks; of a form that only ever adds, opening it does, too, so that nothing typed is lost.
-# One's own password is asked for by its own form.
-_ADMIN_FORMS = re.compile(
-    r"admin:(?!password_change)\w+_(add|change|changelist)|admin:auth_user_password_change"
+# What is posted below /admin/ and /api/ asks, whatever it is and whoever adds it later, but for these.
+EXEMPT = frozenset(
+    {
+        # Signing in and out, one's own password (its form asks for the old one), and the asking itself.
+        "admin:login",
+        "admin:logout",
+        "admin:password_change",
+        "people:codes",
+        "people:step_up",
+        "people:step_up_challenge",
+        # What lessens risk or takes away.
+        "admin:person_token_revoke",
+        "admin:token_revoke",
+        "console:cancel",
+        "console:cancel_all",
+        "console:choose_account",
+        "console:close",
+        "console:halt",
+        "console:reduce",
+        "console:reject",
+        "console:revoke_mandate",
+        "mandates-decline",
+        "mandates-revoke",
+        "orders-cancel",
+        "people:end_others",
+        "people:end_session",
+        "people:leave_profile",
+        "people:revoke_passkey",
+        "positions-close",
+        "approvals-reject",
+        "trading-states-halt",
+        # A decision on a ticket: on a live account it is signed by itself, which is more than a code a shift.
+        "approvals-approve",
+        "approvals-signature",
+        "console:approve",
+        "console:challenge",
+        "console:queue_selected",
+        # That it stood on a screen.
+        "console:queue_seen",
+    }
 )
-_NAMED = {
-    "admin:account_live",
-    "admin:account_questions",
-    "admin:login_switch",
-    "admin:login_take_over",
-    "admin:person_token_issue",
-    "admin:rotation_act",
-    "admin:rotation_start",
-    "admin:token_issue",
-    "admin:webhook_new",
-    "admin:webhook_switch",
-    "console:new_mandate",
-    "console:new_policy",
-    "console:resume",
-    "people:begin_passkey",
-    "people:add_passkey",
-    "people:propose_reset",
-    "trading-states-resume",
+# Views that take a yes or a no: a no, said in exactly these words, never asks.
+_NO = {
+    "admin:account_live": ("do", "disable"),
+    "admin:webhook_decide": ("do", "refuse"),
+    "admin:webhook_switch": ("to", "off"),
+    "console:decide_mandate": ("do", "decline"),
+    "console:decide_policy": ("do", "refuse"),
+    "console:decide_resume": ("answer", "no"),
+    "people:decide_change": ("do", "refuse"),
 }
-# A no never asks.
-_DECIDING = {
-    "console:decide_mandate",
-    "console:decide_policy",
-    "console:decide_resume",
-    "people:decide_change",
-}
-_YES = {"activate", "confirm", "sign", "yes"}
+# Of a form that only ever adds, opening it asks, too, so that nothing typed is lost.
 _ASKED_ON_OPENING = re.compile(r"admin:\w+_add|admin:(token_issue|webhook_new|rotation_start)")
+
+
 
 
 def has_factor(person: User) -> bool:
@@ -77,8 +99,9 @@ def is_asked(request: HttpRequest) -> bool:
         return False
     if request.method == "GET":
         return _ASKED_ON_OPENING.fullmatch(name) is not None
-    if request.method != "POST" or request.POST.get("do") == "disable":
+    if request.method in {"HEAD", "OPTIONS"}:
         return False
-    if name in _DECIDING:
-        return {request.POST.get("do"), request.POST.get("answer")} & _YES != set()
-    return name in _NAMED or _ADMIN_FORMS.fullmatch(name) is not None
+    field, no = _NO.get(name, ("", ""))
+    if field and request.method == "POST" and request.POST.get(field) == no:
+        return False
+    return name not in EXEMPT

@@ -211,10 +211,13 @@ class Shown(Body):
     digest = serializers.RegexField(_DIGEST, help_text="of the approval as it was read")
 
 
-class Approve(Shown):
+class Sign(Shown):
     assertion = serializers.DictField(
         required=False, help_text="a passkey's answer to `signature`; a live account needs one"
     )
+
+
+class Approve(Sign):
     is_confirmed = serializers.BooleanField(
         default=False, help_text="decided all the same where the market is closed or its data delayed"
     )
@@ -228,6 +231,19 @@ class Approve(Shown):
 
 class Reject(Shown):
     reason = serializers.CharField(max_length=500, help_text="the bot reads it")
+
+
+class Revoke(Body):
+    reason = serializers.CharField(max_length=500)
+
+
+class Counter(Reject):
+    quantity = Amount(
+        max_digits=20, decimal_places=8, required=False, help_text="as it was, if left out; never larger"
+    )
+    limit_price = Amount(
+        max_digits=20, decimal_places=8, required=False, help_text="as it was, if left out; never worse"
+    )
 
 
 class Propose(Body):

@@ -14,9 +14,16 @@ from rest_framework.response import Response
 
 from audit.services import record
 from brokers.models import Instrument
+<<<<<<< HEAD
 from cerbero.access import Rule
 from orders import halting, services, trading
 from orders.api import filters, shapes
+=======
+from orders import halting, mandates, services, trading
+from orders.api import filters, shapes
+from orders.api.callers import Rule
+from orders.countering import counter_ticket
+>>>>>>> d939758 (Ask once a shift before whatever is posted, not only what was named; counter and sign mandates on /api/ by session; hold live mandates to their passkeys by tests)
 from orders.models import Execution, Limits, Order, Position, Ticket, TradingState
 from orders.standing import Mandate, PolicyVersion
 from orders.tickets import Proposal
@@ -86,6 +93,7 @@ class Approvals(Reads):
         "approve": Rule("orders.decide_ticket"),
         "signature": Rule("orders.decide_ticket"),
         "reject": Rule("orders.decide_ticket", "reject"),
+        "counter": Rule("orders.decide_ticket"),
     }
 
     @extend_schema(request=shapes.Approve, responses=shapes.ApprovalRow)
@@ -107,6 +115,13 @@ class Approvals(Reads):
         """Say no, with a reason that the bot reads."""
         self.act(request, shapes.Reject, services.decide_ticket, ticket_id=pk, is_yes=False)
         return self.shown(pk)
+
+    @extend_schema(request=shapes.Counter, responses={201: shapes.ApprovalRow})
+    @action(detail=True, methods=["post"])
+    def counter(self, request: Any, pk: UUID) -> Response:
+        """Say no with other terms, smaller or at a better price; another person decides on those. By session only."""
+        made = self.act(request, shapes.Counter, counter_ticket, ticket_id=pk)
+        return self.shown(made.pk, 201)
 
 
 @listed(filters.OrderFilters)
@@ -235,7 +250,7 @@ _COVERED = Instrument.objects.annotate(
 
 @listed(filters.MandateFilters)
 class Mandates(Reads):
-    """Every mandate and how far it has burned down; people sign and revoke them in the console."""
+    """Every mandate and how far it has burned down. Only a signed-in person signs, declines and revokes."""
 
     queryset = Mandate.objects.select_related("account", "bot", "proposed_by", "revoked_by").annotate(
         symbols=ArraySubquery(_COVERED.order_by("symbol").values("symbol"))
@@ -245,7 +260,38 @@ class Mandates(Reads):
     rules: ClassVar = {
         "list": Rule("orders.view_mandate", "read"),
         "retrieve": Rule("orders.view_mandate", "read"),
+        "sign": Rule("orders.decide_ticket"),
+        "signature": Rule("orders.decide_ticket"),
+        "decline": Rule("orders.decide_ticket"),
+        "revoke": Rule("orders.revoke_mandate"),
     }
+
+    @extend_schema(request=shapes.Sign, responses=shapes.MandateRow)
+    @action(detail=True, methods=["post"])
+    def sign(self, request: Any, pk: UUID) -> Response:
+        """Sign exactly the terms that the digest names. By session only."""
+        self.act(request, shapes.Sign, mandates.decide_mandate, mandate_id=pk, is_yes=True)
+        return self.shown(pk)
+
+    @extend_schema(request=shapes.Shown, responses=OpenApiTypes.OBJECT)
+    @action(detail=True, methods=["post"])
+    def signature(self, request: Any, pk: UUID) -> Response:
+        """What a passkey is to sign for a mandate on a live account: the options of `navigator.credentials.get`."""
+        return Response(self.act(request, shapes.Shown, mandates.ask_signature, mandate_id=pk))
+
+    @extend_schema(request=shapes.Reject, responses=shapes.MandateRow)
+    @action(detail=True, methods=["post"])
+    def decline(self, request: Any, pk: UUID) -> Response:
+        """Refuse to sign, with a reason; one no ends the proposal. By session only."""
+        self.act(request, shapes.Reject, mandates.decide_mandate, mandate_id=pk, is_yes=False)
+        return self.shown(pk)
+
+    @extend_schema(request=shapes.Revoke, responses=shapes.MandateRow)
+    @action(detail=True, methods=["post"])
+    def revoke(self, request: Any, pk: UUID) -> Response:
+        """End a mandate at once. By session only."""
+        self.act(request, shapes.Revoke, mandates.revoke_mandate, mandate_id=pk)
+        return self.shown(pk)
 
 
 def _propose(*, actor: Any, **fields: Any) -> Ticket:

@@ -2,13 +2,15 @@
 
 import re
 import time
+from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pyotp
 import pytest
 from django.contrib.auth.models import Group
 from django.test import Client
-from django.urls import reverse
+from django.urls import URLResolver, get_resolver, reverse
 
 from audit.models import Entry
 from cerbero import access
@@ -115,9 +117,60 @@ def test_what_gives_power_asks_and_what_lessens_risk_never_does() -> None:
     ):
         assert not asked(name, *keys), name
     assert not asked("admin:account_live", some, do="disable")
+    # A no to one view is nothing to another, and what says neither is a yes.
+    for do in ("disable", "refuse", "decline"):
+        assert asked("admin:cerbero_user_change", some, do=do)
+        assert asked("admin:token_issue", do=do, answer="no")
+    assert asked("console:decide_mandate", some)
+    assert asked("console:decide_resume", some, answer="maybe")
     assert not asked("people:decide_change", some, do="refuse")
     assert asked("people:decide_change", some, do="confirm")
     assert not asked("admin:cerbero_user_changelist", method="GET")
+
+
+def test_whatever_is_posted_anywhere_asks_unless_it_lessens_risk(client: Client, erin: User) -> None:
+    """Every address below /admin/ and /api/, also those that nobody has written yet."""
+    erin.groups.set(Group.objects.exclude(name="Auditor"))
+    found = dict(addresses())
+    assert len(found) > 100
+    assert set(found) >= step_up.EXEMPT
+    # Last those that ask nothing: some of them sign out.
+    for name, address in sorted(found.items(), key=lambda each: each[0] in step_up.EXEMPT):
+        if name in step_up.EXEMPT:
+            other = Client()
+            other.force_login(erin)
+            assert "step-up" not in other.post(address).headers.get("Location", ""), name
+            continue
+        for method in ("post", "put", "patch", "delete"):
+            answer = getattr(client, method)(address, HTTP_REFERER="http://testserver/admin/duty/")
+            if address.startswith("/api/"):
+                assert (answer.status_code, answer.json()["error"]["code"]) == (403, "permission_missing"), (
+                    name
+                )
+            else:
+                back = "%2Fadmin%2Fduty%2F" if method == "post" else quote(address, safe="")
+                assert answer.headers.get("Location") == f"/admin/me/step-up/?next={back}", (name, method)
+
+
+def addresses() -> Iterator[tuple[str, str]]:
+    """The name and one address of each of our views below /admin/ and /api/."""
+    arguments = {"uuid": "0190a1b2-0000-7000-8000-000000000000", "int": "1", "path": "1", "str": "x"}
+    for names, pattern in walk(get_resolver().url_patterns, "", "/"):
+        if not pattern.startswith(("/admin/", "/api/")):
+            continue
+        yield names, re.sub(r"<(?:(\w+):)?\w+>", lambda found: arguments[found[1] or "str"], pattern)
+
+
+def walk(patterns: Any, space: str, prefix: str) -> Iterator[tuple[str, str]]:
+    for each in patterns:
+        # Of a regular expression its first alternative; Django's own admin has two of them.
+        plain = re.sub(r"\(\?P<\w+>(\w*)[^)]*\)", r"\1", str(each.pattern))
+        route = prefix + plain.strip("^$")
+        if isinstance(each, URLResolver):
+            inner = f"{space}{each.namespace}:" if each.namespace else space
+            yield from walk(each.url_patterns, inner, route)
+        elif each.name:
+            yield space + each.name, route
 
 
 def test_a_code_is_taken_once_and_only_in_its_time(erin: User) -> None:

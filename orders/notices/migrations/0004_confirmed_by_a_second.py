@@ -11,7 +11,7 @@ def switch_off(apps: Any, schema_editor: Any) -> None:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("notices", "0002_alerts"), ("cerbero", "0005_person_tokens")]
+    dependencies = [("notices", "0003_webhook_former_secret"), ("cerbero", "0005_person_tokens")]
 
     operations = [
         migrations.AddField(
