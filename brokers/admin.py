@@ -30,6 +30,7 @@ from brokers.models import (
 from brokers.sessions import take_over_session
 from cerbero.access import Actor, person
 from cerbero.errors import CerberoError
+from cerbero.people.passkeys import answered
 from cerbero.site import AuditedAdmin, ReadOnlyAdmin
 from orders.templatetags.console import environment_cell
 
@@ -251,7 +252,9 @@ class AccountPage(ReadOnlyAdmin):
         wanted = request.POST.get("do")
         if wanted == "enable" and form.is_valid():
             return services.enable_live, {"checklist": form.cleaned_data["checklist"]}
-        return {"confirm": services.confirm_live, "disable": services.disable_live}.get(wanted or ""), {}
+        if wanted == "confirm":
+            return services.confirm_live, {"assertion": answered(request.POST.get("assertion", ""))}
+        return (services.disable_live if wanted == "disable" else None), {}
 
     def _page(self, request: HttpRequest, name: str, account: Account, **words: Any) -> HttpResponse:
         context = {**self.admin_site.each_context(request), "opts": self.opts, "account": account, **words}

@@ -1,7 +1,10 @@
 """What the floors above ask of the brokers: a broker to talk to, and what stands between an account and money."""
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
@@ -16,13 +19,16 @@ from brokers.ibkr.client import IbkrClient
 from brokers.ibkr.limits import gaps_at
 from brokers.ibkr.oauth import IbkrCredentials
 from brokers.models import Account, Instrument, LiveClearance, Login, Subscription
+from cerbero import decisions
 from cerbero.access import Actor
 from cerbero.encryption import decrypt, encrypt, identity
 from cerbero.errors import BadInput, LoginDisabled, NotFound, PermissionMissing, StateConflict
-from cerbero.models import Environment, User
+from cerbero.models import DecisionRequest, Environment, User
+from cerbero.people import profile, signing
 
 ADMINISTRATOR = "Administrator"
 QUESTION_IDS_MAX = 50
+CLEARANCE_SECONDS = 86_400
 # What of `live_missing` says that this deployment sends nothing live at all.
 DEPLOYMENT = frozenset({"live_trading_setting", "no_fail_point", "servers_of_its_own", "broker_says_live"})
 
@@ -106,27 +112,70 @@ def enable_live(*, actor: Actor, account: Account, checklist: Iterable[str] = ()
         clearance, _ = LiveClearance.objects.update_or_create(
             account=account,
             defaults={"enabled_by": user, "enabled_at": Now(), "confirmed_by": None, "confirmed_at": None}
+            | {"request": _ask_operator(actor, account, user, items)}
             | items,
         )
         _record(actor, "live.enabled", account, {"checklist": sorted(held)})
     return clearance
 
 
-def confirm_live(*, actor: Actor, account: Account) -> LiveClearance:
-    """A second Administrator confirms a complete checklist. Raises PermissionMissing, NotFound or StateConflict."""
+def confirm_live(*, actor: Actor, account: Account, assertion: dict[str, Any] | None = None) -> LiveClearance:
+    """A second Administrator confirms a complete checklist; a sole operator signs their own, after the delay.
+
+    Raises PermissionMissing, NotFound, StateConflict, or what `signing.decide` raises.
+    """
     user = _administrator(actor)
     with transaction.atomic():
         clearance = LiveClearance.objects.select_for_update().filter(account=account).first()
         if clearance is None:
             raise NotFound(account=str(account))
         missing = [name for name in clearance.missing() if name != "confirmed_by"]
-        if missing or clearance.enabled_by_id == user.pk:
+        is_own = clearance.enabled_by_id == user.pk
+        if missing or (is_own and clearance.request is None):
             words = "Another Administrator must confirm, and every item of the checklist must hold."
             raise StateConflict(words, missing=missing)
+        if is_own and clearance.request is not None:
+            _sign_own(actor, clearance, clearance.request, assertion)
         clearance.confirmed_by, clearance.confirmed_at = user, Now()
         clearance.save(update_fields=["confirmed_by", "confirmed_at"])
         _record(actor, "live.confirmed", account, {"enabled_by": str(clearance.enabled_by_id)})
     return clearance
+
+
+def _ask_operator(
+    actor: Actor, account: Account, user: User, items: dict[str, bool]
+) -> DecisionRequest | None:
+    """Under the sole operator's profile, what they sign after the delay; None where a second person confirms."""
+    if not profile.is_operator(user):
+        return None
+    return decisions.ask(
+        actor=actor,
+        subject_kind="live_clearance",
+        subject_id=account.pk,
+        summary=f"Live orders of {account}",
+        digest=_digest(account, items),
+        facts={"account": account.broker_account_id, "checklist": items},
+        quorum=1,
+        group=ADMINISTRATOR,
+        seconds=CLEARANCE_SECONDS,
+        excluded_user_ids=[user.pk],
+    )
+
+
+def _sign_own(
+    actor: Actor, clearance: LiveClearance, asked: DecisionRequest, assertion: dict[str, Any] | None
+) -> None:
+    items = {name: bool(getattr(clearance, name)) for name in LiveClearance.CHECKLIST}
+    digest = _digest(clearance.account, items)
+    request = signing.decide(
+        actor=actor, request_id=asked.pk, digest=digest, is_yes=True, assertion=assertion
+    )
+    decisions.consume(request, actor=actor, digest=digest)
+
+
+def _digest(account: Account, items: dict[str, bool]) -> str:
+    body = {"account": str(account.pk), "checklist": items}
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def disable_live(*, actor: Actor, account: Account) -> None:

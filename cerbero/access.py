@@ -108,7 +108,7 @@ def system(name: str) -> Actor:
 
 
 # Whoever has a shell on the server and runs a command there.
-SERVER = system("server")
+SERVER, BOOTSTRAP = system("server"), system("bootstrap")
 
 
 def person(user: User, *, request_id: str = "", door: str = "admin") -> Actor:

@@ -23,6 +23,7 @@ from cerbero.errors import (
 )
 from cerbero.lifecycle import transition
 from cerbero.models import Decision, DecisionRequest, DecisionStatus, User
+from cerbero.people import profile
 
 MOVES: dict[str, frozenset[str]] = {
     DecisionStatus.PENDING: frozenset(
@@ -47,18 +48,23 @@ def ask(
     seconds: int,
     excluded_user_ids: Iterable[UUID],
 ) -> DecisionRequest:
-    """Put a question to people; it expires after `seconds` by the database's clock."""
+    """Put a question to people; it expires after `seconds` by the database's clock.
+
+    Under the sole operator's profile (people/profile.py) one yes is enough, theirs, signed and after a delay, which
+    is added to the time.
+    """
+    asked = profile.question(subject_kind, facts, quorum, seconds, excluded_user_ids)
     request = DecisionRequest(
         subject_kind=subject_kind,
         subject_id=subject_id,
         summary=summary[:200],
         digest=digest,
-        facts=facts,
-        quorum=quorum,
+        facts=asked.facts,
+        quorum=asked.quorum,
         group=group,
-        excluded_user_ids=list(excluded_user_ids),
+        excluded_user_ids=list(asked.excluded),
         requested_by=actor.name,
-        expires_at=Now() + timedelta(seconds=seconds),
+        expires_at=Now() + timedelta(seconds=asked.seconds),
     )
     request.proof = proofs.of_request(request)
     request.save(force_insert=True)
@@ -74,17 +80,22 @@ def decide(
     is_yes: bool,
     reason: str = "",
     conditions: dict[str, str] | None = None,
+    by_passkey: bool = False,
 ) -> DecisionRequest:
     """Take one person's yes or no, bound to the digest that was on the screen; a yes may carry conditions.
 
-    Raises PermissionMissing, SelfApproval, AlreadyDecided, DigestMismatch, NotProven or ReasonRequired; then
-    nothing was written. The row lock makes concurrent decisions queue; the second finds it decided.
+    `by_passkey` says that the caller verifies a signature in the same transaction (people/signing.py). Raises
+    PermissionMissing, SelfApproval, AlreadyDecided, DigestMismatch, NotProven, SignatureMissing, DelayRunning or
+    ReasonRequired; then nothing was written. The row lock makes concurrent decisions queue; the second finds it decided.
     """
     if is_yes:
         actor.require_session()
     person = _decider(actor)
     request = DecisionRequest.objects.select_for_update().get(pk=request_id)
     _hold_against(request, person, digest)
+    if is_yes:
+        profile.require_counts(request, person)
+        profile.require_signed(request, by_passkey=by_passkey)
     if not is_yes and not reason.strip():
         raise ReasonRequired
     decision = Decision(
@@ -156,7 +167,7 @@ def why_not(request: DecisionRequest, person: User) -> str:
         return f"Only members of {request.group} decide on this."
     if request.decisions.filter(person=person).exists():
         return "You have decided; another person must, too."
-    return ""
+    return profile.why_not(request, person)
 
 
 def _decider(actor: Actor) -> User:

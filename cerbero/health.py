@@ -18,6 +18,7 @@ from django.views.decorators.http import require_safe
 from brokers.models import Account, Login, SessionState
 from cerbero import plain
 from cerbero.models import Lease, User
+from cerbero.people import profile
 from orders.models import Halt
 
 PROBE_SECONDS = 2.0
@@ -102,7 +103,11 @@ def _probe_postgres() -> Record:
             # For this transaction alone: the connection goes back to the pool.
             cursor.execute("SELECT set_config('statement_timeout', %s, true), now()", ["2000"])
             now = cursor.fetchone()[1]
-            return {"marks": _marks(now), "logins": _logins(now), "others": [*_halts(now), *_superusers()]}
+            return {
+                "marks": _marks(now),
+                "logins": _logins(now),
+                "others": [*_halts(now), *_superusers(), *_profile()],
+            }
     finally:
         connection.close()
 
@@ -142,6 +147,16 @@ def _halts(now: datetime) -> list[Record]:
         return []
     detail = "orders may still work at the broker: see the halt's page, or call the trade desk"
     return [{"name": "halt", "is_ok": False, "age_seconds": _seconds(now, since.halted_at), "detail": detail}]
+
+
+def _profile() -> list[Record]:
+    """That one person decides for two is no fault, and never a secret. Names nobody."""
+    row = profile.sole()
+    words = "one person decides, by passkey, after {} s for an order and {} s for any other change"
+    if row is None:
+        return []
+    detail = words.format(row.order_delay_seconds, row.change_delay_seconds)
+    return [{"name": "sole_operator", "is_ok": True, "detail": detail}]
 
 
 def _superusers() -> list[Record]:

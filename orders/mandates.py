@@ -22,7 +22,7 @@ from cerbero.access import Actor, user_of
 from cerbero.errors import AlreadyDecided, MandateRefused, NotFound, NotProven
 from cerbero.lifecycle import transition
 from cerbero.models import Bot, DecisionRequest, DecisionStatus
-from cerbero.people import signing
+from cerbero.people import profile, signing
 from orders import policies, policy, trading
 from orders.canonical import digest_of, plain
 from orders.lifecycle import MANDATE, AttemptStatus, TicketStatus
@@ -114,11 +114,15 @@ def decide_mandate(
         mandate = _locked(mandate_id)
         if mandate.request_id is None:
             raise NotFound(mandate_id=str(mandate_id))
-        request = decisions.decide(
-            actor=actor, request_id=mandate.request_id, digest=digest, is_yes=is_yes, reason=reason
+        request = signing.decide(
+            actor=actor,
+            request_id=mandate.request_id,
+            digest=digest,
+            is_yes=is_yes,
+            reason=reason,
+            assertion=assertion,
+            is_live=trading.must_be_signed(mandate.account),
         )
-        if is_yes and trading.must_be_signed(mandate.account):
-            signing.sign(actor=actor, request=request, assertion=assertion)
         if request.status == DecisionStatus.REJECTED:
             _move(mandate, Mandate.Status.DECLINED, actor, "mandate.declined", ended_at=Now())
         elif request.status == DecisionStatus.APPROVED:
@@ -129,12 +133,14 @@ def decide_mandate(
 
 def ask_signature(*, actor: Actor, mandate_id: UUID, digest: str) -> dict[str, Any]:
     """What a passkey is to sign for a yes to this mandate. Raises as cerbero.people.signing.ask does."""
+    actor.require_session()
     trading.require_permission(actor, "orders.decide_ticket")
     mandate = Mandate.objects.filter(pk=mandate_id).exclude(request=None).first()
     if mandate is None or mandate.request_id is None:
         raise NotFound(mandate_id=str(mandate_id))
+    is_live = trading.must_be_signed(mandate.account)
     with transaction.atomic(durable=True):
-        return signing.ask(actor=actor, request_id=mandate.request_id, digest=digest)
+        return signing.ask(actor=actor, request_id=mandate.request_id, digest=digest, is_live=is_live)
 
 
 def revoke_mandate(*, actor: Actor, mandate_id: UUID, reason: str) -> Mandate:
@@ -183,7 +189,7 @@ def claim(ticket: Ticket, order: Order, case: policy.Case) -> Mandate | None:
         )
     )
     for mandate in covering:
-        if not within_hours(mandate, case.at):
+        if not (within_hours(mandate, case.at) and _still_counts(mandate)):
             continue
         left = Mandate.objects.usable().filter(
             pk=mandate.pk, used_notional__lte=F("notional_max") - case.notional
@@ -205,7 +211,12 @@ def prove(mandate: Mandate) -> None:
 def still_serves(mandate: Mandate, at: datetime) -> bool:
     """At the sending: neither revoked nor expired since, and within its hours. Its budget is taken already."""
     fresh = Mandate.objects.filter(pk=mandate.pk, status=Mandate.Status.ACTIVE, expires_at__gt=Now())
-    return fresh.exists() and within_hours(mandate, at)
+    return fresh.exists() and within_hours(mandate, at) and _still_counts(mandate)
+
+
+def _still_counts(mandate: Mandate) -> bool:
+    """What a sole operator signed serves as long as they are the sole operator."""
+    return mandate.request is not None and profile.still_serves(mandate.request)
 
 
 def within_hours(mandate: Mandate, at: datetime) -> bool:

@@ -25,6 +25,7 @@ from cerbero.errors import (
 )
 from cerbero.lifecycle import transition
 from cerbero.models import DecisionRequest, DecisionStatus
+from cerbero.people import signing
 from orders import policy, risk, trading
 from orders.canonical import digest_of
 from orders.facts import Facts, leg_of
@@ -109,9 +110,18 @@ def propose_policy(*, actor: Actor, rules: Any, reason: str) -> PolicyVersion:
 
 
 def decide_policy(
-    *, actor: Actor, version_id: UUID, digest: str, is_yes: bool, reason: str = ""
+    *,
+    actor: Actor,
+    version_id: UUID,
+    digest: str,
+    is_yes: bool,
+    reason: str = "",
+    assertion: dict[str, Any] | None = None,
 ) -> PolicyVersion:
-    """Activate a proposed version, or refuse it: never by whoever proposed it. The old one is retired."""
+    """Activate a proposed version, or refuse it: never by whoever proposed it. The old one is retired.
+
+    A sole operator, who may, signs it: `assertion` answers `signing.ask`.
+    """
     trading.require_permission(actor, "orders.activate_policy")
     with transaction.atomic(durable=True):
         version = PolicyVersion.objects.select_for_update(of=("self",)).filter(pk=version_id).first()
@@ -119,8 +129,13 @@ def decide_policy(
             raise NotFound(version_id=str(version_id))
         if version.status != PolicyVersion.Status.PROPOSED:
             raise AlreadyDecided(status=version.status)
-        request = decisions.decide(
-            actor=actor, request_id=version.request_id, digest=digest, is_yes=is_yes, reason=reason
+        request = signing.decide(
+            actor=actor,
+            request_id=version.request_id,
+            digest=digest,
+            is_yes=is_yes,
+            reason=reason,
+            assertion=assertion,
         )
         if request.status == DecisionStatus.REJECTED:
             _move(version, PolicyVersion.Status.RETIRED, actor, "policy.refused", retired_at=Now())

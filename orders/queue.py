@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from cerbero.decisions import why_not
 from cerbero.models import Decision, DecisionRequest, User
+from cerbero.people.profile import is_sole, not_before
 from orders.lifecycle import OrderStatus, TicketStatus
 from orders.market import Market, market_of
 from orders.models import Order, Ticket, TicketQuerySet
@@ -92,7 +93,12 @@ class Card:
 
     @property
     def must_be_signed(self) -> bool:
-        return must_be_signed(self.ticket.account)
+        return must_be_signed(self.ticket.account) or is_sole(asked(self.ticket))
+
+    @property
+    def not_before(self) -> datetime | None:
+        """From when on a sole operator's yes counts."""
+        return not_before(asked(self.ticket))
 
     @property
     def seen(self) -> str:

@@ -17,7 +17,7 @@ from cerbero.errors import (
     TradingHalted,
 )
 from cerbero.models import DecisionRequest
-from cerbero.people import signing
+from cerbero.people import profile, signing
 from orders import environment, judging, mandates, policies, policy, risk, trading
 from orders.canonical import ticket_digest
 from orders.closing import closable, position_now
@@ -288,7 +288,7 @@ def _is_met(needs: policy.Requirement, granted: DecisionRequest | Allowance, cas
     if needs.outcome == policy.ALLOW:
         return True
     if isinstance(granted, DecisionRequest):
-        asked_enough = granted.quorum >= needs.quorum and granted.group == needs.group
+        asked_enough = profile.meets(granted, needs.quorum) and granted.group == needs.group
         return needs.outcome == policy.PEOPLE and asked_enough
     if needs.outcome != policy.MANDATE or granted.mandate is None:
         return False

@@ -12,6 +12,7 @@ from cerbero import decisions, plain
 from cerbero.access import Actor, user_of
 from cerbero.errors import DigestMismatch, NotFound, StateConflict
 from cerbero.models import DecisionRequest, DecisionStatus
+from cerbero.people import signing
 from orders import trading
 from orders.models import TradingState
 
@@ -55,11 +56,17 @@ def request_resume(*, actor: Actor, scope: str, scope_id: str = "", reason: str)
 
 
 def decide_resume(
-    *, actor: Actor, request_id: UUID, digest: str, is_yes: bool, reason: str = ""
+    *,
+    actor: Actor,
+    request_id: UUID,
+    digest: str,
+    is_yes: bool,
+    reason: str = "",
+    assertion: dict[str, Any] | None = None,
 ) -> DecisionRequest:
-    """The second person's word; a yes resumes in the same transaction.
+    """The second person's word, or a sole operator's signed one; a yes resumes in the same transaction.
 
-    Raises what `decisions.decide` raises, and DigestMismatch when the scope was halted anew since.
+    Raises what `signing.decide` raises, and DigestMismatch when the scope was halted anew since.
     """
     trading.require_permission(actor, "orders.resume_trading")
     with transaction.atomic(durable=True):
@@ -70,8 +77,13 @@ def decide_resume(
         row = trading.locked(scope, scope_id)
         if is_yes and _digest(row) != asked.digest:
             raise DigestMismatch
-        request = decisions.decide(
-            actor=actor, request_id=request_id, digest=digest, is_yes=is_yes, reason=reason
+        request = signing.decide(
+            actor=actor,
+            request_id=request_id,
+            digest=digest,
+            is_yes=is_yes,
+            reason=reason,
+            assertion=assertion,
         )
         if request.status == DecisionStatus.APPROVED:
             decisions.consume(request, actor=actor, digest=request.digest)

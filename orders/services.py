@@ -133,7 +133,8 @@ def ask_signature(*, actor: Actor, ticket_id: UUID, digest: str) -> dict[str, An
     if ticket is None or ticket.request_id is None:
         raise NotFound(ticket_id=str(ticket_id))
     with transaction.atomic(durable=True):
-        return signing.ask(actor=actor, request_id=ticket.request_id, digest=digest)
+        is_live = trading.must_be_signed(ticket.account)
+        return signing.ask(actor=actor, request_id=ticket.request_id, digest=digest, is_live=is_live)
 
 
 def decide_ticket(
@@ -305,18 +306,18 @@ def _decide(
     ticket = Ticket.objects.select_for_update(of=("self",)).filter(pk=ticket_id).exclude(request=None).first()
     if ticket is None or ticket.request_id is None:
         raise NotFound(ticket_id=str(ticket_id))
-    request = decisions.decide(
+    request = signing.decide(
         actor=actor,
         request_id=ticket.request_id,
         digest=digest,
         is_yes=is_yes,
         reason=reason,
         conditions=conditions,
+        assertion=assertion,
+        is_live=trading.must_be_signed(ticket.account),
     )
     if is_yes:
         require_known(ticket, is_confirmed=is_confirmed)
-    if is_yes and trading.must_be_signed(ticket.account):
-        signing.sign(actor=actor, request=request, assertion=assertion)
     if request.status == DecisionStatus.REJECTED:
         deny(actor, ticket, "rejected_by_person", {"reason": reason.strip()[:500]})
     elif request.status == DecisionStatus.APPROVED:

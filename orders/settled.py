@@ -9,6 +9,7 @@ from django.utils import timezone
 from brokers.models import Instrument
 from cerbero.decisions import why_not
 from cerbero.models import User
+from cerbero.people.profile import is_sole
 from orders import policy, trading
 from orders.models import Mandate
 from orders.presentation import money
@@ -69,7 +70,7 @@ def used(mandate: Mandate, person: Any) -> MandateCard:
         left=money(mandate.notional_max - mandate.used_notional, mandate.account.currency),
         orders_left=mandate.count_max - mandate.used_count,
         is_open=is_open,
-        must_be_signed=trading.must_be_signed(mandate.account),
+        must_be_signed=trading.must_be_signed(mandate.account) or (asked is not None and is_sole(asked)),
         why_not=why,
         signed=f"{yeses} of {asked.quorum if asked else 0} signatures",
     )

@@ -37,10 +37,6 @@ class PolicyVersion(models.Model):
             models.UniqueConstraint(
                 fields=["status"], condition=Q(status="active"), name="policy_one_active_version"
             ),
-            models.CheckConstraint(
-                condition=Q(proposed_by=None) | Q(activated_by=None) | ~Q(proposed_by=F("activated_by")),
-                name="policy_activated_by_another",
-            ),
         ]
         permissions = [
             ("propose_policy", "Can propose a version of the policy"),

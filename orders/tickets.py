@@ -24,6 +24,7 @@ from cerbero.access import Actor
 from cerbero.errors import CerberoError, IdempotencyConflict, LiveTradingDenied, PermissionMissing
 from cerbero.lifecycle import transition
 from cerbero.models import Bot, DecisionRequest
+from cerbero.people import profile
 from orders import judging, risk
 from orders.canonical import TERMS, decision_digest, ticket_digest
 from orders.facts import Facts, leg_of
@@ -234,9 +235,9 @@ def require_live(account: Account, *, is_persons_close: bool = False) -> None:
 def _excluded(ticket: Ticket) -> list[UUID]:
     """Whoever asked, and the owner of the bot that asked, as of the proposal (gates.md §1)."""
     if ticket.request is not None:
-        return list(ticket.request.excluded_user_ids)
+        return list(profile.excluded_by(ticket.request))
     if ticket.counter_of is not None and ticket.counter_of.request is not None and ticket.person_id:
-        return [*ticket.counter_of.request.excluded_user_ids, ticket.person_id]
+        return [*profile.excluded_by(ticket.counter_of.request), ticket.person_id]
     if ticket.bot is not None:
         return [ticket.bot.owner_id]
     if ticket.person_id is None:

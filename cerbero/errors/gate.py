@@ -88,9 +88,15 @@ class LiveTradingDenied(CerberoError):
 
 
 class SignatureMissing(CerberoError):
-    """A yes on a live account must be signed with a passkey; the queue page asks for it."""
+    """A yes on a live account, and each of a sole operator, must be signed with a passkey; the page asks for it."""
 
     code, status = "signature_missing", 403
+
+
+class DelayRunning(CerberoError):
+    """The sole operator's delay is not over; the details say from when on a yes counts. A no counts at once."""
+
+    code, status, retryable = "delay_running", 409, True
 
 
 class LiveBarred(CerberoError):

@@ -20,8 +20,8 @@ from cerbero import access, decisions
 from cerbero.access import Actor, user_of
 from cerbero.encryption import decrypt, encrypt, identity
 from cerbero.errors import BadInput, DigestMismatch, NotFound, PermissionMissing, StateConflict
-from cerbero.models import Bot, DecisionStatus, User
-from cerbero.people import codes, passkeys, sessions
+from cerbero.models import Bot, DecisionRequest, DecisionStatus, User
+from cerbero.people import codes, passkeys, profile, sessions, signing
 from cerbero.people.announcing import announce
 from cerbero.people.models import LiveBar, Passkey, PersonChange
 
@@ -58,21 +58,37 @@ def propose(*, actor: Actor, kind: str, person: User, terms: dict[str, Any], sum
     )
     change.save(force_insert=True)
     _record(actor, "person_change.proposed", change)
-    announce(f"{change.proposer} proposes: {summary}. A second Administrator decides.")
+    decides = (
+        "The sole operator decides after the delay" if profile.sole() else "A second Administrator decides"
+    )
+    announce(f"{change.proposer} proposes: {summary}. {decides}.")
     return change
 
 
-def decide(*, actor: Actor, change_id: UUID, digest: str, is_yes: bool, reason: str = "") -> PersonChange:
+def decide(
+    *,
+    actor: Actor,
+    change_id: UUID,
+    digest: str,
+    is_yes: bool,
+    reason: str = "",
+    assertion: dict[str, Any] | None = None,
+) -> PersonChange:
     """An Administrator's yes or no; at the yes the change is made, told, and bars the person for a day.
 
-    Raises NotFound, and all that cerbero.decisions raises; then nothing was changed.
+    Raises NotFound, and all that `signing.decide` raises; then nothing was changed.
     """
     with transaction.atomic(durable=True):
         change = PersonChange.objects.select_for_update().filter(pk=change_id).first()
         if change is None:
             raise NotFound(change_id=str(change_id))
-        request = decisions.decide(
-            actor=actor, request_id=change.request_id, digest=digest, is_yes=is_yes, reason=reason
+        request = signing.decide(
+            actor=actor,
+            request_id=change.request_id,
+            digest=digest,
+            is_yes=is_yes,
+            reason=reason,
+            assertion=assertion,
         )
         if request.status == DecisionStatus.APPROVED:
             change.request = request
@@ -141,26 +157,69 @@ def propose_reset(*, actor: Actor, person: User) -> PersonChange:
         return propose(actor=actor, kind=Kind.CODES, person=person, terms={}, summary=summary)
 
 
+def confirm_first_passkey(*, operator: User) -> Passkey:
+    """The server's word in place of a signature, for a sole operator who has no passkey to sign with.
+
+    Raises StateConflict for anybody else, and unless exactly one passkey waits.
+    """
+    if not profile.is_operator(operator) or operator.passkeys.usable().exists():
+        raise StateConflict("Only a sole operator without a passkey that counts is confirmed by the server.")
+    with transaction.atomic(durable=True):
+        waiting = PersonChange.objects.select_for_update(of=("self",)).filter(
+            kind=Kind.PASSKEY, person=operator, request__in=DecisionRequest.objects.open()
+        )
+        if len(found := list(waiting.select_related("request"))) != 1:
+            raise StateConflict("Register exactly one passkey first, on the page Your sign-in.")
+        decisions.withdraw(found[0].request, actor=access.SERVER)
+        key = _confirm_passkey(found[0], None)
+        _finish(access.SERVER, found[0], "the server's command")
+    return key
+
+
+def set_password_of_operator(*, operator: User, password: str) -> None:
+    """The server's word for a sole operator who cannot sign in, and whom nobody else could let in."""
+    if not profile.is_operator(operator):
+        raise StateConflict("Where two people decide, an Administrator confirms a new password.")
+    with transaction.atomic(durable=True):
+        User.objects.filter(pk=operator.pk).update(password=make_password(password))
+        sessions.shut_out(actor=access.SERVER, person=operator)
+        bar(operator, Kind.PASSWORD.label)
+        details = {"kind": Kind.PASSWORD, "person": str(operator)}
+        record(
+            "person_change.applied",
+            actor=access.SERVER,
+            subject_kind="user",
+            subject_id=operator.pk,
+            details=details,
+        )
+        announce(f"Done: a new password for {operator}, by the server's command.")
+
+
 def _apply(actor: Actor, change: PersonChange) -> None:
     decisions.consume(change.request, actor=actor, digest=digest_of(change))
     decider = user_of(actor)
     if decider is None:
         raise PermissionMissing
     _ACTS[change.kind](change, decider)
+    _finish(actor, change, str(decider))
+
+
+def _finish(actor: Actor, change: PersonChange, confirmed_by: str) -> None:
     change.applied_at = _database_now()
     change.save(update_fields=["applied_at"])
     bar(change.person, change.get_kind_display())
     _record(actor, "person_change.applied", change)
-    announce(f"Done: {change}, proposed by {change.proposer}, confirmed by {decider}.")
+    announce(f"Done: {change}, proposed by {change.proposer}, confirmed by {confirmed_by}.")
 
 
-def _confirm_passkey(change: PersonChange, decider: User) -> None:
+def _confirm_passkey(change: PersonChange, decider: User | None) -> Passkey:
     key = Passkey.objects.select_for_update().get(pk=change.terms["passkey"], person=change.person)
     if hashlib.sha256(key.public_key).hexdigest() != change.terms["public_key"]:
         raise DigestMismatch
     key.approved_by, key.usable_from = decider, _database_now()
     key.seal = passkeys.seal_of(key)
     key.save(update_fields=["approved_by", "usable_from", "seal"])
+    return key
 
 
 def _grant(change: PersonChange, decider: User) -> None:
@@ -192,7 +251,7 @@ def _password_of(person: User) -> str:
     return identity("person_change", person.pk, "password")
 
 
-_ACTS: dict[str, Callable[[PersonChange, User], None]] = {
+_ACTS: dict[str, Callable[[PersonChange, User], object]] = {
     Kind.PASSKEY: _confirm_passkey,
     Kind.GRANT: _grant,
     Kind.PASSWORD: _set_password,

@@ -104,6 +104,41 @@ class PersonChange(models.Model):
         return str(self.proposed_by or "the server's command")
 
 
+class Profile(models.Model):
+    """Who makes a decision whole from this row on (people/profile.py). Rows are only added; the newest counts."""
+
+    class Kind(models.TextChoices):
+        FOUR_EYES = "four_eyes", "two people"
+        SOLE_OPERATOR = "sole_operator", "sole operator"
+
+    number = models.PositiveIntegerField(primary_key=True)
+    kind = models.CharField(max_length=16, choices=Kind)
+    operator = models.ForeignKey(User, models.PROTECT, null=True, related_name="+")
+    order_delay_seconds = models.PositiveIntegerField(default=0)
+    change_delay_seconds = models.PositiveIntegerField(default=0)
+    made_by = models.CharField(max_length=150)
+    made_at = models.DateTimeField(db_default=Now(), editable=False)
+    # cerbero/proofs.py: whoever writes a row past this program changes nothing by it.
+    proof = models.CharField(max_length=64, editable=False)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(kind="four_eyes", operator=None)
+                | Q(kind="sole_operator", operator__isnull=False),
+                name="profile_names_its_operator",
+            )
+        ]
+
+    def __str__(self) -> str:
+        if self.operator is None:
+            return "two people decide"
+        return (
+            f"{self.operator} decides alone, by passkey, {self.order_delay_seconds} s after an order "
+            f"and {self.change_delay_seconds} s after any other change was asked"
+        )
+
+
 class LiveBar(models.Model):
     """Until when a person's yes does not count on live accounts, and why."""
 

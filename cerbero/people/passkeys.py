@@ -28,7 +28,7 @@ from webauthn.helpers.structs import (
 from audit.services import record
 from cerbero.access import Actor, user_of
 from cerbero.encryption import identity
-from cerbero.errors import PasskeyRefused, PermissionMissing, StateConflict
+from cerbero.errors import NotFound, PasskeyRefused, PermissionMissing, StateConflict
 from cerbero.models import User
 from cerbero.people.models import Passkey
 
@@ -163,8 +163,13 @@ def challenge_in(assertion: dict[str, Any]) -> bytes:
 
 
 def revoke(*, actor: Actor, passkey_id: UUID) -> Passkey:
-    """End a key at once: one's own, or anybody's as an Administrator. Raises PermissionMissing or StateConflict."""
-    user, key = user_of(actor), Passkey.objects.get(pk=passkey_id)
+    """End a key at once: one's own, or anybody's as an Administrator.
+
+    Raises NotFound, PermissionMissing or StateConflict.
+    """
+    user, key = user_of(actor), Passkey.objects.select_related("person").filter(pk=passkey_id).first()
+    if key is None:
+        raise NotFound(passkey_id=str(passkey_id))
     if user is None or not (key.person_id == user.pk or user.has_perm("cerbero.change_user")):
         raise PermissionMissing
     if Passkey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=Now()) != 1:

@@ -13,7 +13,7 @@ from django.http import HttpRequest
 
 from audit.services import record
 from cerbero import tokens
-from cerbero.access import Actor, user_of
+from cerbero.access import SERVER, Actor, user_of
 from cerbero.errors import PermissionMissing
 from cerbero.models import User
 from cerbero.people.models import PersonSession
@@ -68,10 +68,11 @@ def of_person(person: User) -> list[PersonSession]:
 def end(*, actor: Actor, person: User, keep: str = "", only: UUID | None = None) -> int:
     """End all of a person's sessions but `keep`, or `only` that one; returns how many.
 
-    One's own, or anybody's as an Administrator. Raises PermissionMissing.
+    One's own, or anybody's as an Administrator or by the server's command. Raises PermissionMissing.
     """
     user = user_of(actor)
-    if user is None or not (user.pk == person.pk or user.has_perm("cerbero.change_user")):
+    may = user is not None and (user.pk == person.pk or user.has_perm("cerbero.change_user"))
+    if not may and actor != SERVER:
         raise PermissionMissing
     with transaction.atomic():
         rows = PersonSession.objects.filter(person=person, ended_at=None).exclude(session_key=keep)

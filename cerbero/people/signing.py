@@ -27,7 +27,7 @@ from cerbero.errors import (
     SignatureMissing,
 )
 from cerbero.models import Decision, DecisionRequest, User
-from cerbero.people import passkeys
+from cerbero.people import passkeys, profile
 from cerbero.people.models import DecisionChallenge, LiveBar, Passkey, Signature
 
 CHALLENGE_SECONDS = 120
@@ -41,10 +41,41 @@ def challenge_of(request: DecisionRequest, person_id: UUID, nonce: bytes) -> byt
     return hashlib.sha256(fixed + facts.encode()).digest()
 
 
-def ask(*, actor: Actor, request_id: UUID, digest: str) -> dict[str, Any]:
+def decide(
+    *,
+    actor: Actor,
+    request_id: UUID,
+    digest: str,
+    is_yes: bool,
+    reason: str = "",
+    conditions: dict[str, str] | None = None,
+    assertion: dict[str, Any] | None = None,
+    is_live: bool = False,
+) -> DecisionRequest:
+    """One person's yes or no. A yes is signed where money is live, and wherever one person stands for two.
+
+    In the caller's transaction; raises what cerbero.decisions.decide and `sign` raise.
+    """
+    asked = DecisionRequest.objects.filter(pk=request_id).first()
+    is_signed = is_yes and (is_live or (asked is not None and profile.is_sole(asked)))
+    request = decisions.decide(
+        actor=actor,
+        request_id=request_id,
+        digest=digest,
+        is_yes=is_yes,
+        reason=reason,
+        conditions=conditions,
+        by_passkey=is_signed,
+    )
+    if is_signed:
+        sign(actor=actor, request=request, assertion=assertion, is_live=is_live)
+    return request
+
+
+def ask(*, actor: Actor, request_id: UUID, digest: str, is_live: bool = True) -> dict[str, Any]:
     """Options for `navigator.credentials.get`, their challenge bound to what stands on the screen.
 
-    Raises PermissionMissing, AlreadyDecided, DigestMismatch, LiveBarred or PasskeyRefused.
+    Raises PermissionMissing, AlreadyDecided, DigestMismatch, DelayRunning, LiveBarred or PasskeyRefused.
     """
     person = _person(actor)
     request = DecisionRequest.objects.open().filter(pk=request_id).first()
@@ -54,7 +85,9 @@ def ask(*, actor: Actor, request_id: UUID, digest: str) -> dict[str, Any]:
         raise DigestMismatch
     if why := decisions.why_not(request, person):
         raise PermissionMissing(why)
-    require_unbarred(person)
+    profile.require_counts(request, person)
+    if is_live:
+        require_unbarred(person)
     nonce = secrets.token_bytes(NONCE_BYTES)
     options = passkeys.assertion_options(person, challenge_of(request, person.pk, nonce))
     DecisionChallenge.objects.create(
@@ -63,7 +96,9 @@ def ask(*, actor: Actor, request_id: UUID, digest: str) -> dict[str, Any]:
     return options
 
 
-def sign(*, actor: Actor, request: DecisionRequest, assertion: dict[str, Any] | None) -> Signature:
+def sign(
+    *, actor: Actor, request: DecisionRequest, assertion: dict[str, Any] | None, is_live: bool = True
+) -> Signature:
     """Keep the signature of the yes that `actor` gave in this transaction; its challenge is used up.
 
     Raises SignatureMissing without an assertion, LiveBarred, or PasskeyRefused; the caller rolls back then.
@@ -71,7 +106,8 @@ def sign(*, actor: Actor, request: DecisionRequest, assertion: dict[str, Any] | 
     person = _person(actor)
     if not assertion:
         raise SignatureMissing
-    require_unbarred(person)
+    if is_live:
+        require_unbarred(person)
     decision = Decision.objects.get(request=request, person=person, is_yes=True)
     nonce = _claim(DecisionRequest.objects.get(pk=request.pk), person, assertion)
     key = passkeys.use(person, assertion, challenge_of(request, person.pk, nonce))

@@ -71,8 +71,6 @@ _NO = {
 _ASKED_ON_OPENING = re.compile(r"admin:\w+_add|admin:(token_issue|webhook_new|rotation_start)")
 
 
-
-
 def has_factor(person: User) -> bool:
     """Whether the person could step up at all."""
     has_app = CodeApp.objects.filter(person=person).exclude(confirmed_at=None).exists()

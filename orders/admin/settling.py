@@ -197,6 +197,7 @@ def decide_policy(request: HttpRequest, number: int) -> HttpResponse:
         digest=request.POST.get("digest", ""),
         is_yes=is_yes,
         reason=request.POST.get("reason", ""),
+        assertion=answered(request.POST.get("assertion", "")) if is_yes else None,
     )
     return redirect("console:policy", number)
 

@@ -8,6 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from cerbero.people.passkeys import answered
 from orders import halting, resuming, services, trading
 from orders.admin.acting import attempt, demand, page
 from orders.lifecycle import WORKING, OrderStatus
@@ -108,7 +109,8 @@ def reduce(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def decide_resume(request: HttpRequest, request_id: UUID) -> HttpResponse:
-    """The second person's yes or no to a resume."""
+    """The second person's yes or no to a resume, or a sole operator's signed one."""
+    is_yes = request.POST.get("answer") == "yes"
     demand(request, "orders.resume_trading")
     attempt(
         request,
@@ -116,8 +118,9 @@ def decide_resume(request: HttpRequest, request_id: UUID) -> HttpResponse:
         resuming.decide_resume,
         request_id=request_id,
         digest=request.POST.get("digest", ""),
-        is_yes=request.POST.get("answer") == "yes",
+        is_yes=is_yes,
         reason=request.POST.get("reason", ""),
+        assertion=answered(request.POST.get("assertion", "")) if is_yes else None,
     )
     return redirect("console:resume")
 

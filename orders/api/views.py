@@ -14,16 +14,10 @@ from rest_framework.response import Response
 
 from audit.services import record
 from brokers.models import Instrument
-<<<<<<< HEAD
 from cerbero.access import Rule
-from orders import halting, services, trading
-from orders.api import filters, shapes
-=======
 from orders import halting, mandates, services, trading
 from orders.api import filters, shapes
-from orders.api.callers import Rule
 from orders.countering import counter_ticket
->>>>>>> d939758 (Ask once a shift before whatever is posted, not only what was named; counter and sign mandates on /api/ by session; hold live mandates to their passkeys by tests)
 from orders.models import Execution, Limits, Order, Position, Ticket, TradingState
 from orders.standing import Mandate, PolicyVersion
 from orders.tickets import Proposal

@@ -16,7 +16,7 @@ from django.utils.safestring import SafeString
 
 from brokers.models import Account, Login, SessionState
 from cerbero.models import Bot
-from cerbero.people import announcing
+from cerbero.people import announcing, profile
 from orders import market, presentation, queue
 from orders.lifecycle import AttemptStatus
 from orders.models import Attempt, ChangeAttempt, Drift, TradingState
@@ -134,6 +134,7 @@ def header(context: template.Context) -> dict[str, Any]:
         "logins": logins,
         "halts": list(TradingState.objects.exclude(state=TradingState.State.ACTIVE)[:4]),
         "announcements": announcing.current(),
+        "sole": profile.sole(),
         "now": timezone.now(),
     }
 

@@ -48,14 +48,16 @@ function say(form, words) {
 document.addEventListener("submit", async (event) => {
   const form = event.target;
   const act = form.dataset.challenge ? sign : form.dataset.register ? register : null;
-  if (!act || form.elements.assertion.value) return;
+  const button = event.submitter;
+  // A no needs no signature.
+  if (!act || form.elements.assertion.value || button?.hasAttribute("data-unsigned")) return;
   event.preventDefault();
   event.stopImmediatePropagation();
   if (form.dataset.asking === "yes") return;
   form.dataset.asking = "yes";
   try {
     form.elements.assertion.value = JSON.stringify(await act(form));
-    form.requestSubmit();
+    form.requestSubmit(button);
   } catch (problem) {
     say(form, problem.name === "NotAllowedError" ? "The passkey was not used, or not in time. Nothing was sent." : problem.message);
   } finally {

@@ -21,6 +21,8 @@ urlpatterns = [
     path("me/codes/", _signed_in(stepping_up.set_up), name="codes"),
     path("me/codes/qr.svg", _signed_in(stepping_up.show_qr), name="qr"),
     path("people/reset-codes/", _signed_in(stepping_up.propose_reset), name="propose_reset"),
+    path("people/challenge/<uuid:request_id>/", _signed_in(deciding.challenge), name="challenge"),
+    path("people/profile/leave/", _signed_in(deciding.leave_profile), name="leave_profile"),
     path("people/changes/", _signed_in(deciding.show_changes), name="changes"),
     path("people/changes/<uuid:change_id>/", _signed_in(deciding.decide_change), name="decide_change"),
 ]

@@ -1,4 +1,7 @@
-"""`manage.py changepassword bob`: a new password, which counts once an Administrator has confirmed it."""
+"""`manage.py changepassword bob`: a new password, which counts once an Administrator has confirmed it.
+
+A sole operator's counts at once: nobody else could confirm it.
+"""
 
 import secrets
 from typing import Any
@@ -9,6 +12,7 @@ from django.db import transaction
 from cerbero.access import SERVER
 from cerbero.models import User
 from cerbero.people import changes
+from cerbero.people.profile import is_operator
 
 
 class Command(BaseCommand):
@@ -26,7 +30,12 @@ class Command(BaseCommand):
         if person is None:
             raise CommandError("There is nobody of that name.")
         password = secrets.token_urlsafe(15)
-        with transaction.atomic(durable=True):
-            changes.propose_password(actor=SERVER, person=person, password=password)
+        counts = "It counts once an Administrator confirms it: Changes of people."
+        if is_operator(person):
+            changes.set_password_of_operator(operator=person, password=password)
+            counts = "It counts now; everybody is told, and live approvals are barred for 24 hours."
+        else:
+            with transaction.atomic(durable=True):
+                changes.propose_password(actor=SERVER, person=person, password=password)
         self.stdout.write(f"{username:<20}{password}")
-        self.stdout.write("Shown this once. It counts once an Administrator confirms it: Changes of people.")
+        self.stdout.write(f"Shown this once. {counts}")
