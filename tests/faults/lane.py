@@ -55,7 +55,9 @@ class Lane:
         sim.config(freeze=True, fills="never", fill_delay=[0.01, 0.05], per_side_limit=100_000)
         desk = world.connect(sim)
         desk.activate([{"name": "one", "then": {"do": "people", "quorum": 1}}])
-        Limits.objects.update(notional_max=10**9, quantity_max=10**6)
+        much = 10**9
+        Limits.objects.update(notional_max=much, quantity_max=10**6, position_max=much, gross_exposure_max=much)
+        Limits.objects.update(daily_turnover_max=much, leverage_max=1000)
         lane = cls(nest, desk, sim, folder)
         lane.ask = desk.near()
         return lane
