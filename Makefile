@@ -8,10 +8,10 @@ KEY = $$(head -c 32 /dev/urandom | base64 | tr '+/' '-_')
 PRODUCTION = env SECRET_KEY=$$(head -c 48 /dev/urandom | base64 -w 0) ENCRYPTION_KEY=$(KEY) QUOTE_FRAME_KEY=$(KEY) \
   DATABASE_URL=postgresql://cerbero_app@postgres/cerbero REDIS_URL=redis://cerbero@redis/0 PUBLIC_URL=https://cerbero.example LOG_LEVEL=ERROR
 
-.PHONY: help up demo test adversarial faults check pictures bench
+.PHONY: help up demo test adversarial faults rotation-faults check pictures bench
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 22
 
 up: $(VENV)/.installed  ## run everything on this machine until Ctrl-C; data under var/
 	@exec $(PYTHON) manage.py up $(ARGS)
@@ -27,6 +27,9 @@ adversarial: $(VENV)/.installed-dev  ## every attempt to pass the gate, in a tab
 
 faults: $(VENV)/.installed-dev  ## crashes × broker faults with a judge; RUNS=1000 SEED=7 for random runs, CASE='…' for some
 	@$(PYTHON) -m tests.faults $(if $(RUNS),--runs $(RUNS)) $(if $(SEED),--seed $(SEED)) $(if $(CASE),--case '$(CASE)') $(ARGS)
+
+rotation-faults: $(VENV)/.installed-dev  ## every step of a key rotation killed, with orders flowing; CASE='…' for some
+	@$(PYTHON) -m tests.keyrotation.faults $(if $(CASE),--case '$(CASE)') $(ARGS)
 
 check: $(VENV)/.installed-dev  ## lint, format, types, migrations, the production shape
 	$(PYTHON) -m ruff check .

@@ -7,6 +7,7 @@ looks like one. It has no proof, and what has none opens nothing.
 import json
 from typing import Any
 
+from django.conf import settings
 from django.utils.crypto import constant_time_compare, salted_hmac
 
 from cerbero.models import Decision, DecisionRequest
@@ -19,23 +20,15 @@ def of_request(request: DecisionRequest) -> str:
 
 def of_decision(decision: Decision, request: DecisionRequest | None = None) -> str:
     """Over the person, the answer, and the question as it stood then, its expiry included."""
-    request = request or decision.request
-    said = {
-        "person": str(decision.person_id),
-        "is_yes": decision.is_yes,
-        "digest_shown": decision.digest_shown,
-        "conditions": decision.conditions,
-        "expires_at": request.expires_at.timestamp(),
-    }
-    return _mac("decision", _asked(request) | said)
+    return _mac("decision", _said(decision, request or decision.request))
 
 
 def holds_request(request: DecisionRequest) -> bool:
-    return constant_time_compare(request.proof, of_request(request))
+    return _holds("decisionrequest", _asked(request), request.proof)
 
 
 def holds_decision(decision: Decision, request: DecisionRequest) -> bool:
-    return constant_time_compare(decision.proof, of_decision(decision, request))
+    return _holds("decision", _said(decision, request), decision.proof)
 
 
 def of_body(kind: str, body: dict[str, Any]) -> str:
@@ -44,7 +37,18 @@ def of_body(kind: str, body: dict[str, Any]) -> str:
 
 
 def holds_body(kind: str, body: dict[str, Any], proof: str) -> bool:
-    return constant_time_compare(proof, _mac(kind, body))
+    return _holds(kind, body, proof)
+
+
+def _said(decision: Decision, request: DecisionRequest) -> dict[str, Any]:
+    said = {
+        "person": str(decision.person_id),
+        "is_yes": decision.is_yes,
+        "digest_shown": decision.digest_shown,
+        "conditions": decision.conditions,
+        "expires_at": request.expires_at.timestamp(),
+    }
+    return _asked(request) | said
 
 
 def _asked(request: DecisionRequest) -> dict[str, Any]:
@@ -60,6 +64,12 @@ def _asked(request: DecisionRequest) -> dict[str, Any]:
     }
 
 
-def _mac(kind: str, body: dict[str, Any]) -> str:
+def _holds(kind: str, body: dict[str, Any], proof: str) -> bool:
+    """Made under the secret key, or under one that it has replaced and that still stands behind it."""
+    keys = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
+    return any([constant_time_compare(proof, _mac(kind, body, key)) for key in keys])
+
+
+def _mac(kind: str, body: dict[str, Any], key: str | None = None) -> str:
     words = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return salted_hmac(f"cerbero.proofs.{kind}", words, algorithm="sha256").hexdigest()
+    return salted_hmac(f"cerbero.proofs.{kind}", words, secret=key, algorithm="sha256").hexdigest()

@@ -42,7 +42,7 @@ def secret(name: str, default: str | None = None) -> str:
     """A secret from `NAME`, from the file named by `NAME_FILE`, or from `var/secrets/name`."""
     if os.environ.get(name):
         return os.environ[name]
-    path = Path(os.environ.get(f"{name}_FILE") or VAR_DIR / "secrets" / name.lower())
+    path = secret_path(name)
     try:
         return path.read_text().strip()
     except OSError:
@@ -52,6 +52,16 @@ def secret(name: str, default: str | None = None) -> str:
             f"{name} is missing: set {name} or {name}_FILE, or run `make up`, which makes {path.name}. "
             "If data exists already, bring back the old key: a new one cannot read it."
         ) from None
+
+
+def secret_path(name: str) -> Path:
+    """The file of a secret that does not stand in the environment itself."""
+    return Path(os.environ.get(f"{name}_FILE") or VAR_DIR / "secrets" / name.lower())
+
+
+def stamp(path: Path | None) -> int:
+    """When a file was last written; 0 for none."""
+    return path.stat().st_mtime_ns if path is not None and path.exists() else 0
 
 
 def database(url: str) -> dict:
@@ -98,7 +108,10 @@ def mail(url: str) -> tuple[SplitResult, str]:
 
 VAR_DIR = Path(os.environ.get("VAR_DIR", BASE_DIR / "var")).resolve()
 
-SECRET_KEY = secret("SECRET_KEY")
+# The first signs; the ones after it are taken for as long as they stand there (docs/key-rotation.md).
+SECRET_KEY, *SECRET_KEY_FALLBACKS = secret("SECRET_KEY").split() or [""]
+ENCRYPTION_KEY_PATH = None if os.environ.get("ENCRYPTION_KEY") else secret_path("ENCRYPTION_KEY")
+ENCRYPTION_KEY_STAMP = stamp(ENCRYPTION_KEY_PATH)
 ENCRYPTION_KEY = secret("ENCRYPTION_KEY")
 QUOTE_FRAME_KEY = secret("QUOTE_FRAME_KEY")
 # Only the sealer's process needs the signing half; everybody may know the public one.

@@ -30,7 +30,7 @@ def begin(*, actor: Actor) -> str:
     with transaction.atomic():
         if CodeApp.objects.filter(person=person).exclude(confirmed_at=None).exists():
             raise StateConflict("You have a code app; two Administrators can reset it.")
-        sealed = encrypt(secret.encode(), _bound_to(person))
+        sealed = encrypt(secret.encode(), bound_to(person))
         CodeApp.objects.update_or_create(person=person, defaults={"secret": sealed, "last_step": 0})
     return secret
 
@@ -93,10 +93,10 @@ def _take_code(row: CodeApp, code: str) -> bool:
 
 
 def _secret(row: CodeApp) -> str:
-    return decrypt(row.secret, _bound_to(row.person)).decode()
+    return decrypt(row.secret, bound_to(row.person)).decode()
 
 
-def _bound_to(person: User) -> str:
+def bound_to(person: User) -> str:
     return identity("code_app", person.pk)
 
 

@@ -19,7 +19,7 @@ def test_what_was_encrypted_comes_back_and_never_looks_the_same_twice(settings) 
 
 def test_a_ciphertext_of_another_row_another_key_or_with_a_changed_byte_is_refused(settings) -> None:
     blob = encryption.encrypt(b"secret", "row 1")
-    broken = [blob[:-1] + bytes([blob[-1] ^ 1]), b"\x02" + blob[1:], blob[:9], b""]
+    broken = [blob[:-1] + bytes([blob[-1] ^ 1]), b"\x03" + blob[1:], blob[:9], b""]
     for wrong in broken:
         with pytest.raises(CannotDecrypt):
             encryption.decrypt(wrong, "row 1")

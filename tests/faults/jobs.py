@@ -50,3 +50,25 @@ def halt(person: str, mode: str) -> None:
 
     actor = access.person(User.objects.get(username=person))
     halting.halt_trading(actor=actor, mode=mode, reason="the harness", wait_seconds=1)
+
+
+def sweeper() -> None:
+    """What beat asks of the worker for rotations, without a queue between."""
+    from cerbero import access
+    from keyrotation.sweep import sweep
+
+    while True:
+        with contextlib.suppress(Error, RedisError):
+            sweep(access.system("rotation"))
+        connections.close_all()
+        time.sleep(ROUND_SECONDS)
+
+
+def rotate(step: str, person: str, **details: str | bool) -> None:
+    """A person's step of a rotation, as the web process serves it."""
+    from cerbero import access
+    from cerbero.models import User
+    from keyrotation import services
+
+    actor = access.person(User.objects.get(username=person))
+    getattr(services, step)(actor=actor, **details)

@@ -20,6 +20,7 @@ GRACE_SECONDS = 1.5
 READ_SECONDS = 0.4
 LEASE_SECONDS = 1.2
 ROUND_SECONDS = 0.3
+ROTATION_SECONDS = 6.0
 
 
 @dataclass
@@ -165,6 +166,7 @@ def shorten() -> None:
 
     from brokers import pacing, relay, sessions
     from brokers.ibkr import client, wire
+    from keyrotation import proving, swapping, sweep
     from orders import doubts, halting, loop, reconciliation, tasks
 
     wire.TIMEOUT = httpx.Timeout(connect=0.3, read=READ_SECONDS, write=READ_SECONDS, pool=0.3)
@@ -175,6 +177,10 @@ def shorten() -> None:
     sessions.LEASE_SECONDS = tasks.LEASE_SECONDS = LEASE_SECONDS
     loop.POLL_SECONDS, loop.LEASE_SECONDS = 0.4, LEASE_SECONDS
     relay.LOOK_SECONDS, relay.LEASE_SECONDS, relay.BACKOFF_SECONDS_MAX = 0.2, LEASE_SECONDS, 0.5
+    sweep.LEASE_SECONDS = swapping.TURN_SECONDS = ROTATION_SECONDS
+    swapping.HOLD_SECONDS, swapping.PROOF_SECONDS, swapping.BREATHER_SECONDS = ROTATION_SECONDS, 4.0, 0.5
+    sweep.UNEXPECTED_SECONDS = swapping.RETRY_SECONDS = proving.FIRST_WAIT_SECONDS = 0.5
+    proving.WAIT_SECONDS_MAX = 0.5
     halting.LIST_SECONDS, halting.ROUND_SECONDS = 0.2, 0.05
     reconciliation.CONVERSATION_MAX = timedelta(seconds=LEASE_SECONDS)
     grace = timedelta(seconds=GRACE_SECONDS)
