@@ -30,7 +30,8 @@ class Limit:
     is_counted: bool = False
 
 
-def _common(lists: Iterable[list[str]]) -> list[str]:
+def common(lists: Iterable[list[str]]) -> list[str]:
+    """What every list has: of several lists the strictest."""
     first, *others = lists
     return [word for word in first if all(word in other for other in others)]
 
@@ -94,8 +95,8 @@ LIMITS: tuple[Limit, ...] = (
     Limit("allows_reducing", Kind.FLAG, True, "orders that reduce a position", all),
     Limit("allows_flipping", Kind.FLAG, False, "orders that turn long into short or back", all),
     Limit("allows_short_sale", Kind.FLAG, False, "sales of what is not held, written options too", all),
-    Limit("asset_classes", Kind.WORDS, default_asset_classes, "asset classes that may be ordered", _common),
-    Limit("order_types", Kind.WORDS, default_order_types, "order types that may be used", _common),
+    Limit("asset_classes", Kind.WORDS, default_asset_classes, "asset classes that may be ordered", common),
+    Limit("order_types", Kind.WORDS, default_order_types, "order types that may be used", common),
     Limit("opens_at", Kind.TIME, None, "time of day from which orders pass, in the account's zone", max),
     Limit("closes_at", Kind.TIME, None, "time of day until which orders pass, in the account's zone", min),
 )

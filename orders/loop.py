@@ -32,6 +32,7 @@ from orders import (
     environment,
     halting,
     hand_settling,
+    limit_changes,
     mandates,
     reports,
     resuming,
@@ -85,6 +86,7 @@ def turn(actor: Actor, holder: str, holds: dict[str, Hold]) -> None:
     resuming.expire_overdue(actor=actor)
     amending.expire_overdue(actor=actor)
     hand_settling.expire_overdue(actor=actor)
+    limit_changes.expire_overdue(actor=actor)
     halting.stay_armed(actor=actor)
     environment.halt_mismatched(actor)
     for login in Login.objects.filter(is_enabled=True):

@@ -62,6 +62,7 @@ _NO = {
     "admin:account_live": ("do", "disable"),
     "admin:webhook_decide": ("do", "refuse"),
     "admin:webhook_switch": ("to", "off"),
+    "console:decide_limits": ("do", "refuse"),
     "console:decide_mandate": ("do", "decline"),
     "console:decide_policy": ("do", "refuse"),
     "console:decide_resume": ("answer", "no"),

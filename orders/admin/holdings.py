@@ -1,16 +1,14 @@
-"""What accounts hold, where the broker and we differ, trading states and limits."""
+"""What accounts hold, where the broker and we differ, trading states and rates."""
 
 from decimal import Decimal
 
 from django.contrib import admin
-from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from cerbero.site import AuditedAdmin
 from orders.admin.lists import ListAdmin, account_cell, column, figure, order_link
-from orders.models import Balance, CurrencyRate, Drift, Limits, LimitSet, Position, TradingState
+from orders.models import Balance, CurrencyRate, Drift, Position, TradingState
 from orders.presentation import money, number, price
 from orders.risk.time import loss_today
 from orders.templatetags.console import age, scope, status_label
@@ -125,44 +123,6 @@ class TradingStateAdmin(ListAdmin):
     @column("State", "state")
     def label(self, row: TradingState) -> SafeString:
         return status_label(row.state)
-
-
-@admin.register(Limits)
-class LimitsAdmin(AuditedAdmin):
-    """The one thing here that people set: an account's limits. They come and go with the account."""
-
-    list_display = ("on_account", "notional_max", "quantity_max", "collar_percent", "drift_percent")
-    list_select_related = ("account",)
-    readonly_fields = ("account",)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Limits | None = None) -> bool:
-        return False
-
-    @column("Account", "account__broker_account_id")
-    def on_account(self, row: Limits) -> SafeString | str:
-        return account_cell(row.account)
-
-
-@admin.register(LimitSet)
-class LimitSetAdmin(AuditedAdmin):
-    """Narrower limits: of a broker, an account's asset class, a bot. They only tighten; an empty field says nothing."""
-
-    list_display = (
-        "applies_to",
-        "notional_max",
-        "quantity_max",
-        "daily_turnover_max",
-        "orders_per_minute_max",
-    )
-    list_select_related = ("account", "bot")
-    list_filter = ("account", "bot", "asset_class")
-
-    @column("Applies to")
-    def applies_to(self, row: LimitSet) -> str:
-        return str(row)
 
 
 @admin.register(CurrencyRate)

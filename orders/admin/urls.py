@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.urls import path
 
-from orders.admin import closing, duty, proposing, queue, settling, stopping, unsettled
+from orders.admin import closing, duty, limiting, proposing, queue, settling, stopping, unsettled
 
 app_name = "console"
 _signed_in = admin.site.admin_view
@@ -23,6 +23,8 @@ urlpatterns = [
     path("policy/simulate/", _signed_in(settling.simulate), name="simulate"),
     path("policy/<int:number>/", _signed_in(settling.show_policy), name="policy"),
     path("policy/<int:number>/decide/", _signed_in(settling.decide_policy), name="decide_policy"),
+    path("limits/changes/", _signed_in(limiting.show_changes), name="limit_changes"),
+    path("limits/changes/<uuid:request_id>/", _signed_in(limiting.decide_change), name="decide_limits"),
     path("mandates/", _signed_in(settling.show_mandates), name="mandates"),
     path("mandates/new/", _signed_in(settling.new_mandate), name="new_mandate"),
     path(

@@ -56,7 +56,9 @@ class Lane:
         desk = world.connect(sim)
         desk.activate([{"name": "one", "then": {"do": "people", "quorum": 1}}])
         much = 10**9
-        Limits.objects.update(notional_max=much, quantity_max=10**6, position_max=much, gross_exposure_max=much)
+        Limits.objects.update(
+            notional_max=much, quantity_max=10**6, position_max=much, gross_exposure_max=much
+        )
         Limits.objects.update(daily_turnover_max=much, leverage_max=1000)
         lane = cls(nest, desk, sim, folder)
         lane.ask = desk.near()

@@ -154,7 +154,13 @@ def test_whatever_is_posted_anywhere_asks_unless_it_lessens_risk(client: Client,
 
 def addresses() -> Iterator[tuple[str, str]]:
     """The name and one address of each of our views below /admin/ and /api/."""
-    arguments = {"uuid": "0190a1b2-0000-7000-8000-000000000000", "int": "1", "path": "1", "str": "x", "slug": "x"}
+    arguments = {
+        "uuid": "0190a1b2-0000-7000-8000-000000000000",
+        "int": "1",
+        "path": "1",
+        "str": "x",
+        "slug": "x",
+    }
     for names, pattern in walk(get_resolver().url_patterns, "", "/"):
         if not pattern.startswith(("/admin/", "/api/")):
             continue

@@ -41,7 +41,7 @@ _ADMINISTER = {
     "cerbero": "add_accesstoken add_bot add_user change_accesstoken change_bot change_persontoken change_user",
     "keyrotation": "rotate_keys",
     "notices": "add_webhook change_webhook",
-    "orders": "activate_policy add_limitset change_limits change_limitset delete_limitset halt_trading "
+    "orders": "activate_policy add_limitset change_limits change_limitset halt_trading "
     "propose_policy resume_trading revoke_mandate",
 }
 # What each group may do. The code is the truth: anything else is taken away at the next run.
