@@ -145,6 +145,7 @@ class OrderReport:
     stop_price: Decimal | None = None
     parent_order_id: str | None = None
     text: str = ""
+    time_in_force: str | None = None
 
 
 @dataclass(frozen=True)
@@ -185,6 +186,16 @@ class PositionRecord:
     currency: str
     asset_class: str
     market_value: Decimal | None = None
+
+
+@dataclass(frozen=True)
+class CashRecord:
+    """What an account has in one currency. `dividends` and `interest` are accrued and not yet paid."""
+
+    currency: str
+    balance: Decimal
+    dividends: Decimal | None = None
+    interest: Decimal | None = None
 
 
 @dataclass(frozen=True)
@@ -315,10 +326,14 @@ class Broker(Protocol):
         """Ask, in one request, for the cancel of everything that works in an account."""
         ...
 
-    def open_orders(self) -> list[OrderReport]: ...
+    def open_orders(self, broker_account_id: str | None = None) -> list[OrderReport]:
+        """Today's orders, done ones too, of one account or of every account of the login."""
+        ...
+
     def order(self, broker_order_id: str) -> OrderReport | None: ...
-    def executions(self, days: int = 1) -> list[ExecutionReport]: ...
+    def executions(self, days: int = 1, broker_account_id: str | None = None) -> list[ExecutionReport]: ...
     def positions(self, broker_account_id: str) -> list[PositionRecord]: ...
+    def cash(self, broker_account_id: str) -> list[CashRecord]: ...
     def summary(self, broker_account_id: str) -> AccountSummary: ...
     def exchange_rate(self, source: str, target: str) -> Decimal | None:
         """What one unit of `source` is worth in `target`; None where the broker does not say."""

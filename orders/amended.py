@@ -15,7 +15,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from brokers.base import Broker, BrokerOrderState, OrderReport, Side
-from brokers.models import Login, Report
+from brokers.models import Account, Report
 from brokers.reports import record_reports
 from cerbero.access import Actor
 from cerbero.errors import BrokerError
@@ -181,8 +181,8 @@ def ask_about(actor: Actor, row: ChangeAttempt, broker: Broker, grace: timedelta
     return result
 
 
-def in_doubt(login: Login) -> Any:
-    rows = ChangeAttempt.objects.filter(account__login=login, status=AttemptStatus.IN_DOUBT, kind="amend")
+def in_doubt(account: Account) -> Any:
+    rows = ChangeAttempt.objects.filter(account=account, status=AttemptStatus.IN_DOUBT, kind="amend")
     return rows.select_related("order__ticket__account__login", "account__login", "amendment__request")
 
 

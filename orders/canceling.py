@@ -92,9 +92,9 @@ def settle_ended(actor: Actor, order: Order) -> None:
             _settle(actor, row, order=order.status)
 
 
-def settle_foreign(actor: Actor, login: Login, working: set[str]) -> None:
+def settle_foreign(actor: Actor, account: Account, working: set[str]) -> None:
     """Cancels in doubt of orders that were not placed here, by a full list of what still works."""
-    rows = unsettled_cancels().filter(account__login=login, order=None, status=AttemptStatus.IN_DOUBT)
+    rows = unsettled_cancels().filter(account=account, order=None, status=AttemptStatus.IN_DOUBT)
     for row in rows:
         if row.broker_order_id not in working and not (row.broker_order_id == EVERY_ORDER and working):
             with transaction.atomic(durable=True):

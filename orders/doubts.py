@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from brokers.base import Broker, OrderReport
-from brokers.models import Login, Report
+from brokers.models import Account, Report
 from cerbero.access import Actor
 from cerbero.errors import BrokerError, PolicyRefused, PolicyUnreadable, StateConflict
 from cerbero.lifecycle import transition
@@ -34,17 +34,17 @@ LOOKED_IN = "working and recent orders, executions"
 
 
 def settle_absent(
-    actor: Actor, login: Login, broker: Broker, asked_at: datetime, grace: timedelta = GRACE
+    actor: Actor, account: Account, broker: Broker, asked_at: datetime, grace: timedelta = GRACE
 ) -> None:
-    """Count one absence for each attempt in doubt since before we asked; conclude after enough of them.
+    """Count one absence for each attempt of an account in doubt since before we asked; conclude after enough.
 
     An attempt whose order was reported is no absence: the report settles it, or we do where it was applied
     before the attempt came into doubt.
     """
-    doubted = list(_doubted(login).filter(sent_at__lt=asked_at))
+    doubted = list(_doubted(account).filter(sent_at__lt=asked_at))
     is_live = bool(doubted) and _is_live(broker)
     for attempt in doubted:
-        reports = Report.objects.filter(login=login, record__client_order_id=attempt.client_order_id)
+        reports = Report.objects.filter(login=account.login, record__client_order_id=attempt.client_order_id)
         if reports.exists():
             _keep(attempt, asked_at, Inquiry.Result.FOUND, is_live)
             if not reports.waiting().exists():
@@ -63,24 +63,24 @@ def settle_absent(
 
 
 @contextmanager
-def failures_kept(login: Login) -> Iterator[None]:
+def failures_kept(account: Account) -> Iterator[None]:
     """An asking that the broker did not answer is kept with what is in doubt, and concludes nothing."""
     asked_at = timezone.now()
     try:
         yield
     except BrokerError as problem:
-        for attempt in _doubted(login):
+        for attempt in _doubted(account):
             _keep(attempt, asked_at, Inquiry.Result.FAILED, is_live=False, text=problem.code)
         raise
 
 
 def settle_changes(
-    actor: Actor, login: Login, broker: Broker, listed: Sequence[OrderReport], grace: timedelta = GRACE
+    actor: Actor, account: Account, broker: Broker, listed: Sequence[OrderReport], grace: timedelta = GRACE
 ) -> None:
     """Ask for the order of each amendment in doubt: it works on the new terms, or on the old ones."""
     working = {row.broker_order_id for row in listed if row.state in amended.AT_WORK}
-    canceling.settle_foreign(actor, login, working)
-    for change in amended.in_doubt(login):
+    canceling.settle_foreign(actor, account, working)
+    for change in amended.in_doubt(account):
         if amended.ask_about(actor, change, broker, grace, ABSENT_TIMES) == amended.OVER:
             amend_sending.over(actor, change)
 
@@ -98,8 +98,8 @@ def _was_found(actor: Actor, attempt: Attempt) -> None:
         )
 
 
-def _doubted(login: Login) -> QuerySet[Attempt]:
-    rows = Attempt.objects.filter(ticket__account__login=login, status=AttemptStatus.IN_DOUBT)
+def _doubted(account: Account) -> QuerySet[Attempt]:
+    rows = Attempt.objects.filter(ticket__account=account, status=AttemptStatus.IN_DOUBT)
     return rows.select_related("ticket__account__login", "ticket__request")
 
 

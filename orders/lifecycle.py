@@ -111,3 +111,6 @@ MANDATE: Moves = {
     "declined": frozenset(),
     "revoked": frozenset(),
 }
+
+# A difference is settled once; one that comes back is another case.
+DRIFT: Moves = {"open": frozenset({"adopted", "ignored", "resolved"})}

@@ -41,6 +41,12 @@ class Limits(models.Model):
     """An account's limits. Every one has a value: nothing is unlimited by accident."""
 
     account = models.OneToOneField(Account, models.CASCADE, primary_key=True, related_name="limits")
+    cash_tolerance = models.DecimalField(
+        **MONEY,
+        default=1,
+        db_default=1,
+        help_text="cash beyond our book that opens no drift case, per currency",
+    )
 
     class Meta:
         verbose_name_plural = "limits"

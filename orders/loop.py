@@ -26,9 +26,11 @@ from cerbero.access import Actor
 from cerbero.errors import BrokerError, CerberoError, LeaseLost, ProcessDied, SessionExpired
 from cerbero.lifecycle import transition
 from orders import (
+    adopting,
     amend_sending,
     amending,
     canceling,
+    drift,
     environment,
     halting,
     hand_settling,
@@ -87,8 +89,10 @@ def turn(actor: Actor, holder: str, holds: dict[str, Hold]) -> None:
     amending.expire_overdue(actor=actor)
     hand_settling.expire_overdue(actor=actor)
     limit_changes.expire_overdue(actor=actor)
+    adopting.expire_overdue(actor=actor)
     halting.stay_armed(actor=actor)
     environment.halt_mismatched(actor)
+    drift.restrain(actor)
     for login in Login.objects.filter(is_enabled=True):
         try:
             _serve(actor, login, _hold(login, holder, holds))

@@ -16,6 +16,9 @@ from orders.attempt_models import Amendment as Amendment
 from orders.attempt_models import Attempt as Attempt
 from orders.attempt_models import ChangeAttempt as ChangeAttempt
 from orders.attempt_models import Inquiry as Inquiry
+from orders.drift_models import Book as Book
+from orders.drift_models import DayReport as DayReport
+from orders.drift_models import Drift as Drift
 from orders.halt_models import Halt as Halt
 from orders.halt_models import HaltedOrder as HaltedOrder
 from orders.halt_models import HaltMode as HaltMode
@@ -53,6 +56,8 @@ class TradingState(models.Model):
     changed_by = models.CharField(max_length=150, blank=True)
     reason = models.CharField(max_length=300, blank=True)
     changed_at = models.DateTimeField(db_default=Now(), editable=False)
+    # Resumed by two people even where no money is live: after a restore.
+    needs_two = models.BooleanField(default=False, db_default=False, editable=False)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["scope", "scope_id"], name="trading_state_once")]
@@ -192,6 +197,8 @@ class Order(models.Model):
     filled_at = models.DateTimeField(null=True)
     cancel_requested_at = models.DateTimeField(null=True)
     reported_at = models.DateTimeField(null=True)
+    # When a person last said that a resting GTC order shall go on.
+    reaffirmed_at = models.DateTimeField(null=True)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     objects = OrderQuerySet.as_manager()
@@ -296,28 +303,3 @@ class Balance(models.Model):
 
     def __str__(self) -> str:
         return f"balance of {self.account}"
-
-
-class Drift(models.Model):
-    """A difference between the broker and us that a person must see."""
-
-    class Kind(models.TextChoices):
-        UNKNOWN_ORDER = "unknown_order"
-        UNKNOWN_EXECUTION = "unknown_execution"
-        TERMS_DIFFER = "terms_differ"
-        IMPOSSIBLE_REPORT = "impossible_report"
-
-    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    account = models.ForeignKey(Account, models.PROTECT, null=True, related_name="drifts")
-    order = models.ForeignKey(Order, models.PROTECT, null=True, related_name="drifts")
-    kind = models.CharField(max_length=24, choices=Kind)
-    subject = models.CharField(max_length=64)
-    evidence = models.JSONField(default=dict)
-    seen_at = models.DateTimeField(db_default=Now(), editable=False)
-
-    class Meta:
-        verbose_name_plural = "drift"
-        constraints = [models.UniqueConstraint(fields=["kind", "subject"], name="drift_once_a_subject")]
-
-    def __str__(self) -> str:
-        return f"{self.get_kind_display()} {self.subject}"

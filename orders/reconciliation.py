@@ -4,9 +4,11 @@ Broker truth wins for facts; nothing is invented. What is in doubt is settled by
 """
 
 import logging
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from django.db import transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -15,55 +17,102 @@ from brokers.models import Account, BrokerInstrument, Login, Report
 from brokers.reports import record_reports
 from cerbero import failpoints
 from cerbero.access import Actor
-from orders import breaches, doubts
+from orders import books, breaches, doubts, drift
+from orders.books import Said
 from orders.doubts import GRACE
 from orders.figures import CODES, store_figures
 from orders.lifecycle import WORKING, AttemptStatus
 from orders.limits import reread
-from orders.models import Attempt, ChangeAttempt, Order, Position
+from orders.models import Attempt, Book, ChangeAttempt, Drift, Order, Position
 
 log = logging.getLogger(__name__)
 
 # Whoever sent longer ago is gone, and its question with it.
 CONVERSATION_MAX = timedelta(seconds=15)
+# How old the broker's word may get while nothing is open.
+IDLE = timedelta(seconds=120)
 
 
-def reconcile(*, actor: Actor, login: Login, broker: Broker, grace: timedelta = GRACE) -> list[OrderReport]:
-    """One round for one login; returns the broker's full list of orders.
+def reconcile(
+    *,
+    actor: Actor,
+    login: Login,
+    broker: Broker,
+    grace: timedelta = GRACE,
+    keep: Callable[[], None] = lambda: None,
+) -> list[OrderReport]:
+    """One round over every account of a login; returns the broker's full list of orders.
 
-    Raises BrokerError when the broker cannot be read; then nothing is concluded.
+    `keep` is called after each account: many of them take longer than a lease lasts. Raises BrokerError when
+    the broker cannot be read; then nothing is concluded.
     """
-    asked_at = timezone.now()
-    failpoints.reach("reconcile.before_asking")
-    with doubts.failures_kept(login):
-        listed = broker.open_orders()
-        executions = broker.executions()
-    failpoints.reach("reconcile.listed")
-    record_reports(login, Report.Source.POLL, [(row, None) for row in listed], as_of=asked_at)
-    record_reports(login, Report.Source.POLL, [(row, None) for row in executions], as_of=asked_at)
-    _ask_for_the_missing(login, broker, listed)
-    for account in login.accounts.exclude(listed_at=None):
-        store_positions(account, broker.positions(account.broker_account_id), asked_at)
-        store_figures(actor, account, broker, asked_at)
-        breaches.watch_day(reread(account))
-    doubts.settle_absent(actor, login, broker, asked_at, grace)
-    doubts.settle_changes(actor, login, broker, listed, grace)
+    listed: list[OrderReport] = []
+    for account in login.accounts.exclude(listed_at=None).order_by("broker_account_id"):
+        listed += reconcile_account(actor=actor, account=account, broker=broker, grace=grace)
+        keep()
     return listed
 
 
-def _ask_for_the_missing(login: Login, broker: Broker, listed: list[OrderReport]) -> None:
-    """A working order that the day's list lacks is asked for by its id (gates.md §8, overnight)."""
-    seen = {row.broker_order_id for row in listed}
-    working = Order.objects.filter(ticket__account__login=login, status__in=WORKING).exclude(
-        broker_order_id=""
-    )
-    for broker_order_id in working.exclude(broker_order_id__in=seen).values_list(
-        "broker_order_id", flat=True
-    ):
+def reconcile_account(
+    *, actor: Actor, account: Account, broker: Broker, grace: timedelta = GRACE, days: int = 1
+) -> list[OrderReport]:
+    """Orders, executions of the last `days`, holdings and money of one account, against ours.
+
+    Returns the broker's list of its orders. Raises BrokerError; then nothing is concluded.
+    """
+    login, asked_at = account.login, timezone.now()
+    failpoints.reach("reconcile.before_asking")
+    with doubts.failures_kept(account):
+        listed = broker.open_orders(account.broker_account_id)
+        executions = broker.executions(days, account.broker_account_id)
+    failpoints.reach("reconcile.listed")
+    record_reports(login, Report.Source.POLL, [(row, None) for row in listed], as_of=asked_at)
+    record_reports(login, Report.Source.POLL, [(row, None) for row in executions], as_of=asked_at)
+    _ask_for_the_missing(actor, account, broker, listed)
+    said = Said(broker.positions(account.broker_account_id), broker.cash(account.broker_account_id), asked_at)
+    store_positions(account, said.positions, asked_at)
+    store_figures(actor, account, broker, asked_at)
+    breaches.watch_day(reread(account))
+    books.compare(actor, account, said)
+    doubts.settle_absent(actor, account, broker, asked_at, grace)
+    doubts.settle_changes(actor, account, broker, listed, grace)
+    Book.objects.filter(account=account).update(asked_at=asked_at, session_at=login.state_changed_at)
+    return listed
+
+
+def _ask_for_the_missing(actor: Actor, account: Account, broker: Broker, listed: list[OrderReport]) -> None:
+    """A working order that the day's list lacks is asked for by its id (gates.md §8, overnight).
+
+    At once in each session and where something is new; else every few minutes, since GTC orders rest for weeks.
+    """
+    seen, now = {row.broker_order_id for row in listed}, timezone.now()
+    working = Order.objects.filter(ticket__account=account, status__in=WORKING).exclude(broker_order_id="")
+    missing = working.exclude(broker_order_id__in=seen).select_related("ticket__account")
+    book = Book.objects.filter(account=account).first()
+    if book and book.missing_at and book.session_at == account.login.state_changed_at:
+        is_new = Q(reported_at__gt=book.missing_at) | Q(cancel_requested_at__isnull=False)
+        missing = missing.filter(is_new) if now - book.missing_at < IDLE else missing
+    for order in missing:
         asked_at = timezone.now()
-        row = broker.order(broker_order_id)
+        row = broker.order(order.broker_order_id)
         if row is not None:
-            record_reports(login, Report.Source.POLL, [(row, None)], as_of=asked_at)
+            record_reports(account.login, Report.Source.POLL, [(row, None)], as_of=asked_at)
+        elif order.reported_at is None or asked_at - order.reported_at > GRACE:
+            _unknown_to_the_broker(actor, order)
+    Book.objects.filter(account=account).update(missing_at=now)
+
+
+def _unknown_to_the_broker(actor: Actor, order: Order) -> None:
+    """Neither listed nor known by its id: no end is proven, so a person says what it is."""
+    with transaction.atomic():
+        drift.found(
+            actor,
+            Drift.Kind.ORDER_MISSING,
+            f"{order.pk}:missing",
+            account=order.ticket.account,
+            order=order,
+            evidence={"broker_order_id": order.broker_order_id, "status": order.status},
+        )
 
 
 def store_positions(account: Account, rows: list[PositionRecord], as_of: datetime) -> None:

@@ -19,7 +19,7 @@ from cerbero import decisions, failpoints
 from cerbero.access import Actor
 from cerbero.lifecycle import transition
 from cerbero.models import DecisionStatus
-from orders import amended, canceling, drift
+from orders import amended, canceling, days, drift, guessing
 from orders.lifecycle import ATTEMPT, ENDED, ORDER, TICKET, WORKING, AttemptStatus, OrderStatus, TicketStatus
 from orders.models import Attempt, Drift, Execution, Order, Ticket
 
@@ -94,7 +94,10 @@ def _apply_order(actor: Actor, report: Report, fact: OrderReport) -> bool:
         filled = max(filled, fact.filled_quantity or order.quantity)
     if not amended.hear(actor, order, fact, report.as_of):
         drift.compare_terms(actor, order, fact)
-    _move(actor, order, _wanted(order, fact, filled), filled, report, fact)
+    wanted = _wanted(order, fact, filled)
+    if wanted == OrderStatus.CANCELED:
+        wanted = days.end_of(order, report.as_of, fact.text)
+    _move(actor, order, wanted, filled, report, fact)
     return True
 
 
@@ -131,7 +134,7 @@ def _move(
             reported_at=report.as_of,
             **changes,
         )
-        _end_or_revive_ticket(actor, order)
+        end_or_revive_ticket(actor, order)
         canceling.settle_ended(actor, order)
         if before not in WORKING and wanted in WORKING:
             _cancel_unwanted(actor, order, fact)
@@ -189,12 +192,12 @@ def _apply_execution(actor: Actor, report: Report, fact: ExecutionReport) -> boo
     if fact.commission is not None and execution.commission != fact.commission:
         Execution.objects.filter(pk=execution.pk).update(commission=fact.commission)
     if is_new:
+        drift.record_execution(actor, execution, report, fact)
         _after_execution(actor, report, execution, order)
     return True
 
 
 def _after_execution(actor: Actor, report: Report, execution: Execution, order: Order | None) -> None:
-    drift.record_execution(actor, execution, report)
     if order is None:
         return
     _settle_attempt(actor, order)
@@ -238,6 +241,7 @@ def _unmatched_order(actor: Actor, report: Report, fact: OrderReport) -> bool:
             Drift.Kind.UNKNOWN_ORDER,
             f"{report.login_id}:{fact.broker_order_id}",
             account=account,
+            cause=guessing.of_stranger(fact.client_order_id),
             evidence={"record": report.record},
         )
     return True
@@ -263,7 +267,8 @@ def _settle_attempt(actor: Actor, order: Order) -> None:
         )
 
 
-def _end_or_revive_ticket(actor: Actor, order: Order) -> None:
+def end_or_revive_ticket(actor: Actor, order: Order) -> None:
+    """Bring a ticket to what its orders say, within the caller's transaction."""
     ticket = order.ticket
     ticket.refresh_from_db(fields=["status", "request"])
     is_over = not ticket.orders.exclude(status__in=ENDED).exists()

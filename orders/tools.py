@@ -13,13 +13,14 @@ from cerbero.access import Actor
 from cerbero.errors import NotFound
 from cerbero.tool import DESTRUCTIVE, READ, WRITE, Out, Params, tool
 from orders import amending, halting, limit_report, services
+from orders.drift_shapes import AccountId, DayOfAccount, DayReportOut, DriftsOut, OnAccount
+from orders.facts import find_account
 from orders.lifecycle import OrderStatus
 from orders.models import Order, Ticket, TradingState
 from orders.tickets import Proposal
 
 # Prices and sizes as brokers have them; beyond this no arithmetic of ours could be exact.
 Amount = Annotated[Decimal, Field(gt=0, max_digits=20, decimal_places=8)]
-AccountId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{1,32}$")]
 Symbol = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9. /-]{1,32}$")]
 Key = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,64}$")]
 Words = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$")]
@@ -322,6 +323,19 @@ def halt_trading(actor: Actor, params: HaltTrading) -> HaltOut:
     )
     orders = [HaltedOrderOut(**_named(HaltedOrderOut, row)) for row in done["orders"]]
     return HaltOut(**_named(HaltOut, done) | {"orders": orders})
+
+
+@tool(scope="orders:read", effect=READ)
+def get_drift(actor: Actor, params: OnAccount) -> DriftsOut:
+    """Where the broker and Cerbero differ on your environment's accounts; people adopt or ignore each case."""
+    return DriftsOut.of(actor.environment, params)
+
+
+@tool(scope="orders:read", effect=READ)
+def get_day_report(actor: Actor, params: DayOfAccount) -> DayReportOut:
+    """One account's reconciliation with the broker at the end of a trading day; the newest unless you name one."""
+    account = find_account(actor, params.account)
+    return DayReportOut.of(account, params)
 
 
 _ROWS = ("instrument", "ticket__account", "ticket__request", "ticket__policy_version", "ticket__allowance")

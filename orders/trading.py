@@ -85,9 +85,14 @@ def reduce_trading(*, actor: Actor, scope: str = Scope.EVERYTHING, scope_id: str
     """
     may_halt(actor, scope, scope_id)
     with transaction.atomic(durable=True):
-        if locked(scope, scope_id).state == State.HALTED:
-            raise StateConflict("This scope is halted, which is stricter; resume it first.", scope=scope)
-        _set_state(actor, scope, scope_id, State.REDUCING, reason, "trading.reduced")
+        reduce_within(actor, scope, scope_id, reason)
+
+
+def reduce_within(actor: Actor, scope: str, scope_id: str, reason: str) -> None:
+    """Reduce a scope inside the caller's transaction. Raises StateConflict or NotFound."""
+    if locked(scope, scope_id).state == State.HALTED:
+        raise StateConflict("This scope is halted, which is stricter; resume it first.", scope=scope)
+    _set_state(actor, scope, scope_id, State.REDUCING, reason, "trading.reduced")
 
 
 def resume_trading(*, actor: Actor, scope: str = Scope.EVERYTHING, scope_id: str = "", reason: str) -> None:

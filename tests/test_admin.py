@@ -305,7 +305,17 @@ def administrator() -> Client:
     return client
 
 
-MODELS = ["ticket", "order", "attempt", "execution", "position", "balance", "drift", "tradingstate"]
+MODELS = [
+    "ticket",
+    "order",
+    "attempt",
+    "execution",
+    "position",
+    "balance",
+    "drift",
+    "dayreport",
+    "tradingstate",
+]
 
 
 @pytest.mark.parametrize("model", MODELS)

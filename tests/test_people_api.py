@@ -50,10 +50,14 @@ def rows(desk: Any) -> dict[str, str]:
     """One row behind each list; ids by list."""
     ticket = fill(desk, 1)
     ensure_groups()
-    from orders.models import Execution, Limits, Order, Position, TradingState
+    from orders.models import DayReport, Drift, Execution, Limits, Order, Position, TradingState
     from orders.standing import PolicyVersion
 
+    case = Drift.objects.create(account=desk.account, kind="cash_difference", subject="c:USD:1", amount=-480)
+    report = DayReport.objects.create(account=desk.account, day="2026-11-20", is_clean=False, body={})
     return {
+        "drift": str(case.pk),
+        "day-reports": str(report.pk),
         "approvals": str(ticket.pk),
         "orders": str(Order.objects.get().pk),
         "executions": str(Execution.objects.get().pk),
@@ -167,7 +171,10 @@ def code(response: Any) -> str:
 
 # What each address answers each role. Reads are the same for all lists; an empty body is enough for the rest: 422 says
 # that the caller was let in, 403 that they were not.
-LISTS = ("approvals", "orders", "executions", "positions", "limits", "policies", "mandates", "trading-states")
+LISTS = (
+    *("approvals", "orders", "executions", "positions", "drift", "day-reports", "limits", "policies"),
+    *("mandates", "trading-states"),
+)
 READ = [(name, "GET", f"/api/{name}") for name in LISTS] + [
     (name, "GET", f"/api/{name}/ID") for name in LISTS
 ]

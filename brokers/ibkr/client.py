@@ -12,10 +12,10 @@ from uuid import UUID
 import httpx
 
 from brokers import base
-from brokers.ibkr import contracts, messages
+from brokers.ibkr import contracts, holdings, messages
 from brokers.ibkr.auth import IbkrCredentials, TokenExchange
 from brokers.ibkr.ids import account_id, order_id, reply_id
-from brokers.ibkr.values import Row, moment, number, rows, text
+from brokers.ibkr.values import moment, number, rows, text
 from brokers.ibkr.wire import Pace, Params, Wire
 from cerbero.errors import BrokerRejected, BrokerUnavailable, OutcomeUnknown, SessionExpired
 
@@ -256,12 +256,12 @@ class IbkrClient:
         if not isinstance(data, dict) or "msg" not in data:
             raise OutcomeUnknown("The broker's answer is of no known form.", path=path)
 
-    def open_orders(self) -> list[base.OrderReport]:
-        """Today's orders of every account, done ones too (§6.8).
+    def open_orders(self, broker_account_id: str | None = None) -> list[base.OrderReport]:
+        """Today's orders of one account or of each, done ones too (§6.8).
 
         Never empty for want of an answer: that is BrokerUnavailable.
         """
-        return [order for account in self._each_account() for order in self._orders_of(account)]
+        return [order for each in self._each_account(broker_account_id) for order in self._orders_of(each)]
 
     def _orders_of(self, account: str | None) -> list[base.OrderReport]:
         params = {"accountId": account} if account else None
@@ -284,13 +284,13 @@ class IbkrClient:
                 raise
             return None
 
-    def executions(self, days: int = 1) -> list[base.ExecutionReport]:
-        """Fills of every account in the last trading days, 1 to 7 (§6.10).
+    def executions(self, days: int = 1, broker_account_id: str | None = None) -> list[base.ExecutionReport]:
+        """Fills of one account or of each in the last trading days, 1 to 7 (§6.10).
 
         A row that is no fill is logged and left out.
         """
         found: list[base.ExecutionReport] = []
-        for account in self._each_account():
+        for account in self._each_account(broker_account_id):
             if account:
                 self._select(account)
             found += self._trades(days)
@@ -307,12 +307,14 @@ class IbkrClient:
             logger.warning("executions: %d of %d rows are no fills", found.count(None), len(found))
         return [execution for execution in found if execution is not None]
 
-    def _each_account(self) -> tuple[str | None, ...]:
+    def _each_account(self, only: str | None = None) -> tuple[str | None, ...]:
         """Orders and trades are those of the selected account (§2.2); None where there is only one."""
         accounts = self._accounts or self.listed_accounts().broker_account_ids
         if not accounts:
             raise BrokerUnavailable("The broker lists no accounts.", path="/iserver/accounts")
-        return accounts if len(accounts) > 1 else (None,)
+        if len(accounts) == 1:
+            return (None,)
+        return accounts if only is None else (only,)
 
     def _select(self, account: str) -> bool:
         """Whether the account was selected already."""
@@ -332,14 +334,19 @@ class IbkrClient:
             data = self._wire.read("GET", f"{path}/{page}", params=params)
             if not isinstance(data, list):
                 raise BrokerUnavailable("The broker's answer cannot be read.", path=path)
-            found |= {p.broker_instrument_id: p for p in _positions(data, broker_account_id)}
+            found |= {p.broker_instrument_id: p for p in holdings.position_records(data, broker_account_id)}
             if len(data) < POSITIONS_PER_PAGE:
                 return list(found.values())
         raise BrokerUnavailable("There are more positions than can be read.", path=path)
 
+    def cash(self, broker_account_id: str) -> list[base.CashRecord]:
+        """Cash by currency (§5). Raises BrokerUnavailable where a balance cannot be read."""
+        path = f"/portfolio/{account_id(broker_account_id)}/ledger"
+        return holdings.cash_records(self._object("GET", path))
+
     def summary(self, broker_account_id: str) -> base.AccountSummary:
         path = f"/portfolio/{account_id(broker_account_id)}/summary"
-        return messages.account_summary(self._object("GET", path), broker_account_id)
+        return holdings.account_summary(self._object("GET", path), broker_account_id)
 
     def exchange_rate(self, source: str, target: str) -> Decimal | None:
         """§3: one currency in another; None for a currency that the broker does not convert."""
@@ -362,15 +369,6 @@ class IbkrClient:
         if answer is None:
             raise OutcomeUnknown("The broker's answer is of no known form.", path=path)
         return answer
-
-
-def _positions(data: list[Row], broker_account_id: str) -> list[base.PositionRecord]:
-    """An unreadable holding must not look like none at all."""
-    found = [messages.position_record(row, broker_account_id) for row in rows(data)]
-    readable = [position for position in found if position is not None]
-    if len(readable) != len(data):
-        raise BrokerUnavailable("A position cannot be read.", unreadable=len(data) - len(readable))
-    return readable
 
 
 def _two_sided(quote: base.QuoteRecord) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from brokers import base
 from brokers.base import BrokerOrderState as State
 from brokers.base import OrderType, Side, TimeInForce
-from brokers.ibkr.values import Row, abbreviated, first, moment, money, number, rows, text
+from brokers.ibkr.values import Row, abbreviated, entry, first, moment, money, number, rows, text, whole
 
 ASSET_CLASSES = {
     "STK": "stock",
@@ -30,6 +30,8 @@ TYPE_WORDS = {
     OrderType.STOP_LIMIT: "STOP_LIMIT",
 }
 TIF_WORDS = {TimeInForce.DAY: "DAY", TimeInForce.GTC: "GTC", TimeInForce.IOC: "IOC"}
+# The live list calls DAY "CLOSE" (§6.8).
+TIMES_IN_FORCE = {word: tif for tif, word in TIF_WORDS.items()} | {"CLOSE": TimeInForce.DAY}
 
 # Letters only, upper case: the wire writes the same type in four ways (§6.1, §6.8).
 ORDER_TYPES = {
@@ -159,6 +161,7 @@ def order_report(row: Row, *, read_at: datetime | None = None) -> base.OrderRepo
         stop_price=(stop if stop is not None else price) if is_stop else stop,
         parent_order_id=None if parent == NO_ORDER_ID else parent,
         text=_order_text(row),
+        time_in_force=time_in_force_of(first(row, "timeInForce", "tif")),
     )
 
 
@@ -176,6 +179,12 @@ def order_type_of(word: Any) -> str | None:
     if text(word) is None:
         return None
     return ORDER_TYPES.get(re.sub(r"[^A-Z]", "", str(word).upper()), str(word).strip().lower())
+
+
+def time_in_force_of(word: Any) -> str | None:
+    """Ours where we know it, else the broker's word in lower case."""
+    said = str(word or "").strip().upper()
+    return TIMES_IN_FORCE.get(said, said.lower()) or None
 
 
 def _settled_state(row: Row, read_at: datetime | None) -> State | None:
@@ -282,72 +291,22 @@ def listed_accounts(row: Any) -> base.ListedAccounts:
     )
 
 
-def position_record(row: Row, broker_account_id: str) -> base.PositionRecord | None:
-    """One holding, sparse or enriched (§5); None without a conid or a readable size."""
-    conid, quantity = text(row.get("conid")), number(row.get("position"))
-    if conid is None or quantity is None:
-        return None
-    sec_type = str(first(row, "assetClass", "secType") or "")
-    return base.PositionRecord(
-        broker_account_id=text(row.get("acctId")) or broker_account_id,
-        broker_instrument_id=conid,
-        symbol=text(first(row, "ticker", "contractDesc", "description")) or conid,
-        quantity=quantity,
-        average_price=number(first(row, "avgPrice")),
-        market_price=number(first(row, "mktPrice", "marketPrice")),
-        currency=text(row.get("currency")) or "",
-        asset_class=ASSET_CLASSES.get(sec_type, sec_type.lower()),
-        market_value=number(first(row, "mktValue", "marketValue")),
-    )
-
-
-def account_summary(data: Row, broker_account_id: str) -> base.AccountSummary:
-    """`/portfolio/{id}/summary` (§5); a key that is missing or null is None."""
-    return base.AccountSummary(
-        broker_account_id=broker_account_id,
-        currency=text(_entry(data, "netliquidation").get("currency")) or "",
-        net_liquidation=_amount(data, "netliquidation"),
-        available_funds=_amount(data, "availablefunds"),
-        buying_power=_amount(data, "buyingpower"),
-        initial_margin=_amount(data, "initmarginreq"),
-        maintenance_margin=_amount(data, "maintmarginreq"),
-        cushion=number(_entry(data, "cushion").get("value")),
-        look_ahead_excess=_amount(data, "lookaheadexcessliquidity"),
-        day_trades_left=_whole(_entry(data, "daytradesremaining").get("value")),
-    )
-
-
-def _whole(value: Any) -> int | None:
-    found = number(value)
-    return int(found) if found is not None and found == int(found) else None
-
-
-def _entry(data: Row, key: str) -> dict[str, Any]:
-    entry = data.get(key)
-    return entry if isinstance(entry, dict) else {}
-
-
-def _amount(data: Row, key: str) -> Decimal | None:
-    entry = _entry(data, key)
-    return None if entry.get("isNull") else number(entry.get("amount"))
-
-
 WARNING_CODE = re.compile(r"^\d{1,4}/")
 
 
 def preview(data: Row) -> base.Preview:
     """The what-if (§6.5): display strings with commas, `NA` where there is nothing."""
-    commission, currency = money(_entry(data, "amount").get("commission"))
+    commission, currency = money(entry(data, "amount").get("commission"))
     errors = [text(data.get("error")), *_words(data.get("errors"))]
     warnings = [text(data.get("warn")), *_words(data.get("warns"))]
     return base.Preview(
         commission=commission,
         commission_currency=currency,
-        initial_margin_after=number(_entry(data, "initial").get("after")),
-        initial_margin_change=number(_entry(data, "initial").get("change")),
-        maintenance_margin_after=number(_entry(data, "maintenance").get("after")),
-        equity_after=number(_entry(data, "equity").get("after")),
-        position_after=number(_entry(data, "position").get("after")),
+        initial_margin_after=number(entry(data, "initial").get("after")),
+        initial_margin_change=number(entry(data, "initial").get("change")),
+        maintenance_margin_after=number(entry(data, "maintenance").get("after")),
+        equity_after=number(entry(data, "equity").get("after")),
+        position_after=number(entry(data, "position").get("after")),
         warnings=tuple(dict.fromkeys(WARNING_CODE.sub("", w) for w in warnings if w)),
         error="; ".join(dict.fromkeys(e for e in errors if e)) or None,
     )
@@ -370,7 +329,7 @@ def instrument_record(conid: str, info: Row, *, exchange: str | None, is_us: boo
         multiplier=_multiplier(info, sec_type),
         price_increment=_increment(rules or {}),
         is_us=is_us,
-        price_magnifier=_whole((rules or {}).get("priceMagnifier")),
+        price_magnifier=whole((rules or {}).get("priceMagnifier")),
     )
 
 

@@ -86,6 +86,18 @@ def text(value: Any) -> str | None:
     return found or None
 
 
+def whole(value: Any) -> int | None:
+    """A whole number; None for anything else."""
+    found = number(value)
+    return int(found) if found is not None and found == int(found) else None
+
+
+def entry(data: Row, key: str) -> dict[str, Any]:
+    """An object inside an object; empty where there is none."""
+    found = data.get(key)
+    return found if isinstance(found, dict) else {}
+
+
 def rows(value: Any) -> list[dict[str, Any]]:
     """The objects of a list; anything else in it is dropped, and what is no list has none."""
     return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []

@@ -98,6 +98,15 @@ class Account:
             self._add_cash(instrument.currency, profit if instrument.sec_type == "FUT" else flow)
         self._add_cash(BASE, -execution.commission)
 
+    def adjust(
+        self, *, instrument: Instrument | None, currency: str, amount: Decimal, price: Decimal
+    ) -> None:
+        """What no fill explains: `amount` units of an instrument at `price`, without cash; or cash alone."""
+        if instrument is None:
+            self._add_cash(currency, amount)
+        else:
+            self.positions.setdefault(instrument.conid, Position(instrument)).apply(amount, price)
+
     def _add_cash(self, currency: str, amount: Decimal) -> None:
         self.cash[currency] = self.cash.get(currency, ZERO) + amount
 

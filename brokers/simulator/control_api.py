@@ -8,7 +8,8 @@ POST   /_sim/price {"conid", "price" | "percent"}
 POST   /_sim/fill {"order_id", "quantity"?, "price"?}
 POST   /_sim/manual_order {"account"?, "conid", "side", "quantity", "orderType"?, "price"?}
 POST   /_sim/session {"drop": "brokerage" | "outer" | "streams", or "roll": true}
-POST   /_sim/night_reset {"expire_day_orders"?}
+POST   /_sim/night_reset {"expire_day_orders"?, "day_scoped"?}
+POST   /_sim/amend_order, position, cash, dividend, split, liquidate: see happenings.py
 POST   /_sim/keys {"consumer_key", "signature_public_key", "encryption_public_key", "dh_prime"}, or
        {"renews": access token} for another token under the same keys; with either "refuses", "misfit" and
        "active_at" of credentials.KeySet. GET lists the sets
@@ -24,6 +25,7 @@ from typing import Any
 
 from aiohttp import web
 
+from . import happenings
 from .answers import Refusal, answer, read_json
 from .orders import plain
 from .simulator import SIM, Simulator
@@ -152,7 +154,8 @@ async def session(request: web.Request) -> web.Response:
 
 async def night_reset(request: web.Request) -> web.Response:
     body = await read_json(request)
-    request.app[SIM].night_reset(expire_day_orders=body.get("expire_day_orders") is True)
+    wanted = {name: body.get(name) is True for name in ("expire_day_orders", "day_scoped")}
+    request.app[SIM].night_reset(**wanted)
     return answer({"reset": True})
 
 
@@ -211,6 +214,7 @@ ROUTES = [
     web.post("/_sim/manual_order", manual_order),
     web.post("/_sim/session", session),
     web.post("/_sim/night_reset", night_reset),
+    *happenings.ROUTES,
     web.get("/_sim/keys", list_keys),
     web.post("/_sim/keys", register_keys),
     web.post("/_sim/keys/{token}", change_keys),

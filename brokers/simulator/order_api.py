@@ -142,7 +142,8 @@ def _live_rows(sim: Simulator, account: str, filters: list[str]) -> list[dict[st
     for order in reversed(sim.book.orders.values()):
         if order.arrived_ms > shown_until:
             continue
-        today = order.working or order.updated_ms >= max(sim.day_began_ms, now_ms() - DAY_MS)
+        rests = order.working and order.updated_ms >= sim.listed_from_ms
+        today = rests or order.updated_ms >= max(sim.day_began_ms, now_ms() - DAY_MS)
         instrument = sim.universe.find(order.conid)
         if order.account == account and today and instrument and (not wanted or order.status in wanted):
             rows.append(live_row(order, instrument))

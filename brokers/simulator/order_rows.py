@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from .orders import Execution, Order, plain
+from .orders import LIQUIDATION, Execution, Order, plain
 from .universe import Instrument
 
 TYPE_NAMES = {
@@ -217,7 +217,7 @@ def trade_row(
         "position": plain(execution.position),
         "clearing_id": "IB",
         "clearing_name": "IB",
-        "liquidation_trade": "0",
+        "liquidation_trade": "1" if execution.submitter == LIQUIDATION else "0",
         "is_event_trading": "0",
     }
     if execution.client_order_id:

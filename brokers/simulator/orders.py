@@ -14,6 +14,8 @@ TRIGGERED = STOPS + TOUCHES
 ORDER_TYPES = ("LMT", "MKT", "MIDPRICE", *TRIGGERED)
 LIMITED = ("LMT", "STOP_LIMIT", "TRAILLMT", "LIT")
 TIME_IN_FORCE = ("DAY", "GTC", "OPG", "IOC", "OVT", "OND")
+# Who submits the broker's own forced sales.
+LIQUIDATION = "LIQUIDATION"
 _DECIMALS = ("quantity", "limit_price", "stop_price", "trailing", "filled", "spent", "commission")
 
 

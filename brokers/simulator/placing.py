@@ -84,11 +84,11 @@ class Placing:
         if commit is not None and self.book.world.config.stale_reply_goes_live:
             asyncio.get_running_loop().call_later(STALE_DELAY_SECONDS, commit)
 
-    def manual(self, account: str, ticket: dict[str, Any]) -> Order:
+    def manual(self, account: str, ticket: dict[str, Any], submitter: str = "TWS") -> Order:
         """An order as if a person had entered it in TWS. Raises Rejected or Refusal."""
         full = {"tif": "DAY", "orderType": "LMT", "manualIndicator": True, "extOperator": "tws", **ticket}
         order = parse(full, account=account, order_id=self.book.next_id(), find=self.book.world.universe.find)
-        order.submitter = "TWS"
+        order.submitter = submitter
         self.book.accept([order])
         return order
 

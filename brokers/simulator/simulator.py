@@ -51,9 +51,13 @@ class Simulator:
         mids = {int(conid): mid for conid, mid in self.store.fact("mids", {}).items()}
         self.market = Market(self.universe, seed=seed, mids=mids)
         self.day_began_ms: int = self.store.fact("day_began_ms", 0)
+        # Older resting orders are known by their id alone (§6.8: the list is day-scoped).
+        self.listed_from_ms: int = self.store.fact("listed_from_ms", 0)
         self.accounts = self._open_accounts()
         world = World(self.store, self.universe, self.market, self.accounts, self.config)
         self.book = OrderBook(world, seed=seed + self.store.fact("starts", 0))
+        for adjustment in self.store.fact("adjustments", []):
+            self._apply(**adjustment)
         self.store.save(facts={"starts": self.store.fact("starts", 0) + 1})
         self.placing = Placing(self.book, self.session)
         self.hub = Hub(self)
@@ -80,10 +84,33 @@ class Simulator:
         """Units of base per unit of a currency."""
         return Decimal(1) if currency == BASE else self.price_of(EURUSD)
 
-    def night_reset(self, *, expire_day_orders: bool = False) -> None:
-        """What happens around 01:00: the session ends, subscriptions die in silence, a new day begins (§2.3)."""
+    def adjust(self, **adjustment: str) -> None:
+        """Change an account beside its fills, as dividends, splits and transfers do; kept over restarts.
+
+        `account`, `conid` or `currency`, `amount` and `price`, all as text.
+        """
+        self._apply(**adjustment)
+        self.store.save(facts={"adjustments": [*self.store.fact("adjustments", []), adjustment]})
+
+    def _apply(
+        self, *, account: str, amount: str, conid: str = "", currency: str = BASE, price: str = "0"
+    ) -> None:
+        self.accounts[account].adjust(
+            instrument=self.universe.find(int(conid)) if conid else None,
+            currency=currency,
+            amount=Decimal(amount),
+            price=Decimal(price),
+        )
+
+    def night_reset(self, *, expire_day_orders: bool = False, day_scoped: bool = False) -> None:
+        """What happens around 01:00: the session ends, subscriptions die in silence, a new day begins (§2.3).
+
+        With `day_scoped` what rests from before is in no list any more, and still asked for by its id.
+        """
         if expire_day_orders:
             self.book.expire_day_orders()
+        if day_scoped:
+            self.listed_from_ms = int(datetime.now(UTC).timestamp() * 1000) + 1
         self.registrations.activate_all()
         self.session.roll_over()
         self.hub.forget_subscriptions()
@@ -92,7 +119,12 @@ class Simulator:
         for account in self.accounts.values():
             account.day_start = account.net_liquidation
             starts[account.account_id] = str(account.day_start)
-        self.store.save(facts={"day_began_ms": self.day_began_ms, "day_starts": starts})
+        facts = {
+            "day_began_ms": self.day_began_ms,
+            "listed_from_ms": self.listed_from_ms,
+            "day_starts": starts,
+        }
+        self.store.save(facts=facts)
 
     async def run(self) -> None:
         """Move the market until cancelled."""

@@ -1,5 +1,6 @@
 """What accounts hold, where the broker and we differ, trading states and rates."""
 
+import json
 from decimal import Decimal
 
 from django.contrib import admin
@@ -8,7 +9,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from orders.admin.lists import ListAdmin, account_cell, column, figure, order_link
-from orders.models import Balance, CurrencyRate, Drift, Position, TradingState
+from orders.models import Balance, CurrencyRate, DayReport, Drift, Position, TradingState
 from orders.presentation import money, number, price
 from orders.risk.time import loss_today
 from orders.templatetags.console import age, scope, status_label
@@ -93,20 +94,46 @@ class BalanceAdmin(ListAdmin):
 
 @admin.register(Drift)
 class DriftAdmin(ListAdmin):
-    list_display = ("kind", "subject", "on_account", "about", "seen_at")
-    list_filter = ("kind", "account__environment", "account")
-    search_fields = ("subject",)
+    """Every case, settled ones too; people act on the open ones at /admin/drift/."""
+
+    list_display = ("kind", "state", "cause", "on_account", "about", "amount", "order_of", "seen_at")
+    list_filter = ("status", "kind", "cause", "account__environment", "account")
+    search_fields = ("subject", "about", "reason")
     ordering = ("-seen_at",)
     list_select_related = ("account", "order__instrument", "order__ticket")
-    readonly_fields = ("on_account", "about", "seen_at")
+    readonly_fields = ("on_account", "order_of", "state", "seen_at")
 
     @column("Account", "account__broker_account_id")
     def on_account(self, row: Drift) -> SafeString | str:
         return account_cell(row.account)
 
+    @column("Status", "status")
+    def state(self, row: Drift) -> SafeString:
+        return status_label(row.status)
+
     @column("Order")
-    def about(self, row: Drift) -> SafeString | str:
+    def order_of(self, row: Drift) -> SafeString | str:
         return order_link(row.order)
+
+
+@admin.register(DayReport)
+class DayReportAdmin(ListAdmin):
+    """One account's reconciliation at the end of one trading day."""
+
+    list_display = ("day", "on_account", "is_clean", "made_at")
+    list_filter = ("is_clean", "account__environment", "account")
+    ordering = ("-day", "account")
+    date_hierarchy = "day"
+    list_select_related = ("account",)
+    readonly_fields = fields = ("on_account", "day", "is_clean", "report", "made_at")
+
+    @column("Account", "account__broker_account_id")
+    def on_account(self, row: DayReport) -> SafeString | str:
+        return account_cell(row.account)
+
+    @column("Report")
+    def report(self, row: DayReport) -> SafeString:
+        return format_html("<pre>{}</pre>", json.dumps(row.body, indent=2))
 
 
 @admin.register(TradingState)

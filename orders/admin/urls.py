@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.urls import path
 
-from orders.admin import closing, duty, limiting, proposing, queue, settling, stopping, unsettled
+from orders.admin import closing, drifting, duty, limiting, proposing, queue, settling, stopping, unsettled
 
 app_name = "console"
 _signed_in = admin.site.admin_view
@@ -56,6 +56,10 @@ urlpatterns = [
         name="decide_amendment",
     ),
     path("orders/order/<uuid:order_id>/amend/", _signed_in(unsettled.amend), name="amend"),
+    path("drift/", _signed_in(drifting.show_drift), name="drift"),
+    path("drift/<uuid:drift_id>/settle/", _signed_in(drifting.settle), name="settle_drift"),
+    path("drift/decide/<uuid:request_id>/", _signed_in(drifting.decide), name="decide_drift"),
+    path("drift/orders/<uuid:order_id>/reaffirm/", _signed_in(drifting.reaffirm), name="reaffirm_order"),
     path("duty/", _signed_in(duty.show_duty), name="duty"),
     path("halt/", _signed_in(stopping.halt), name="halt"),
     path("halts/", _signed_in(stopping.show_halts), name="halts"),

@@ -10,7 +10,7 @@ from brokers.models import Instrument
 from cerbero.models import DecisionStatus
 from orders.api.listing import Filters, Narrow
 from orders.lifecycle import OrderStatus
-from orders.models import Order, TradingState
+from orders.models import Drift, Order, TradingState
 from orders.standing import Mandate, PolicyVersion
 
 
@@ -85,6 +85,23 @@ class PositionFilters(ByAccount):
 
     def validate_symbol(self, value: str) -> str:
         return value.upper()
+
+
+class DriftFilters(ByAccount):
+    status = serializers.ChoiceField(Drift.Status.choices, required=False)
+    kind = serializers.ChoiceField(Drift.Kind.choices, required=False)
+    orderings = ("-seen_at", "seen_at")
+    narrow: ClassVar[dict[str, Narrow]] = {
+        "account": "account__broker_account_id",
+        "status": "status",
+        "kind": "kind",
+    }
+
+
+class DayReportFilters(ByAccount):
+    day = serializers.DateField(required=False)
+    orderings = ("-day", "day")
+    narrow: ClassVar[dict[str, Narrow]] = {"account": "account__broker_account_id", "day": "day"}
 
 
 class LimitsFilters(ByAccount):

@@ -8,7 +8,7 @@ from rest_framework import serializers
 from brokers.base import OrderType, Side, TimeInForce
 from cerbero.models import Decision
 from orders.api.wire import Amount
-from orders.models import Execution, HaltMode, Limits, Order, Position, Ticket, TradingState
+from orders.models import DayReport, Drift, Execution, HaltMode, Limits, Order, Position, Ticket, TradingState
 from orders.standing import Mandate, PolicyVersion
 
 _ACCOUNT = r"^[A-Za-z0-9]{1,32}$"
@@ -139,6 +139,35 @@ class PositionRow(Row):
             *("id", "account", "environment", "symbol", "broker_instrument_id", "quantity"),
             *("average_price", "market_price", "currency", "as_of"),
         ]
+        read_only_fields = fields
+
+
+class DriftRow(Row):
+    """One difference between the broker and us; `cause` is a guess, `amount` what the broker has beyond our book."""
+
+    account = serializers.CharField(source="account.broker_account_id", default=None, allow_null=True)
+    environment = serializers.CharField(source="account.environment", default=None, allow_null=True)
+    order_id = serializers.UUIDField(allow_null=True)
+    execution_id = serializers.CharField(source="execution.execution_id", default=None, allow_null=True)
+    settled_by = serializers.CharField(source="settled_by.username", default=None, allow_null=True)
+
+    class Meta:
+        model = Drift
+        fields: ClassVar = [
+            *("id", "account", "environment", "kind", "status", "cause", "about", "amount", "subject"),
+            *("order_id", "execution_id", "evidence", "seen_at", "restrained_at", "settled_by", "settled_at"),
+            "reason",
+        ]
+        read_only_fields = fields
+
+
+class DayReportRow(Row):
+    account = serializers.CharField(source="account.broker_account_id")
+    environment = serializers.CharField(source="account.environment")
+
+    class Meta:
+        model = DayReport
+        fields: ClassVar = ["id", "account", "environment", "day", "is_clean", "body", "made_at"]
         read_only_fields = fields
 
 

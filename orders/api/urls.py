@@ -12,6 +12,8 @@ for name, view, converter in (
     ("orders", views.Orders, "uuid"),
     ("executions", views.Executions, "uuid"),
     ("positions", views.Positions, "int"),
+    ("drift", views.Drifts, "uuid"),
+    ("day-reports", views.DayReports, "uuid"),
     ("limits", views.LimitsOfAccounts, "uuid"),
     ("policies", views.Policies, "uuid"),
     ("mandates", views.Mandates, "uuid"),

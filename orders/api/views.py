@@ -18,7 +18,7 @@ from cerbero.access import Rule
 from orders import halting, mandates, services, trading
 from orders.api import filters, shapes
 from orders.countering import counter_ticket
-from orders.models import Execution, Limits, Order, Position, Ticket, TradingState
+from orders.models import DayReport, Drift, Execution, Limits, Order, Position, Ticket, TradingState
 from orders.standing import Mandate, PolicyVersion
 from orders.tickets import Proposal
 
@@ -179,6 +179,32 @@ class Positions(Reads):
         ticket = self.act(request, shapes.Close, services.close_position)
         order = Orders.queryset.all().get(ticket=ticket, number=1)
         return Response(shapes.OrderRow(order).data, 201)
+
+
+@listed(filters.DriftFilters)
+class Drifts(Reads):
+    """Where the broker and we differ; people adopt or ignore each case in the console."""
+
+    queryset = Drift.objects.select_related("account", "execution", "settled_by")
+    serializer_class = shapes.DriftRow
+    narrowed_by = filters.DriftFilters
+    rules: ClassVar = {
+        "list": Rule("orders.view_drift", "read"),
+        "retrieve": Rule("orders.view_drift", "read"),
+    }
+
+
+@listed(filters.DayReportFilters)
+class DayReports(Reads):
+    """Each account's reconciliation at the end of each trading day."""
+
+    queryset = DayReport.objects.select_related("account")
+    serializer_class = shapes.DayReportRow
+    narrowed_by = filters.DayReportFilters
+    rules: ClassVar = {
+        "list": Rule("orders.view_dayreport", "read"),
+        "retrieve": Rule("orders.view_dayreport", "read"),
+    }
 
 
 @listed(filters.LimitsFilters)

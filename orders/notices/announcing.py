@@ -60,6 +60,8 @@ def path_of(request: DecisionRequest) -> str:
         return f"/admin/amendments/#a-{request.subject_id}"
     if request.subject_kind == "settle":
         return f"/admin/doubts/#r-{request.pk}"
+    if request.subject_kind == "drift":
+        return f"/admin/drift/#d-{request.subject_id}"
     return f"/admin/cerbero/decisionrequest/{request.pk}/change/"
 
 

@@ -31,7 +31,7 @@ _NAVIGATION = (
     ("Positions", "admin:orders_position_changelist", "", "orders.view_position", "p"),
     ("Watch-list", "live", "", "orders.view_order", "w"),
     ("In doubt", "console:doubts", "", "orders.view_attempt", "d"),
-    ("Drift", "admin:orders_drift_changelist", "", "orders.view_drift", "f"),
+    ("Drift", "console:drift", "", "orders.view_drift", "f"),
     ("Policy", "console:policies", "", "orders.view_policyversion", "l"),
     ("Audit", "admin:audit_entry_changelist", "", "audit.view_entry", "t"),
     ("Health", "health_page", "", "", "h"),
@@ -143,7 +143,7 @@ def _links(request: HttpRequest) -> list[Link]:
     counts = {
         "Approvals": lambda: queue.waiting_tickets().count(),
         "In doubt": _count_doubts,
-        "Drift": lambda: Drift.objects.count(),
+        "Drift": lambda: Drift.objects.filter(status=Drift.Status.OPEN).count(),
     }
     links = []
     for label, name, query, permission, key in _NAVIGATION:

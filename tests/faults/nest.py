@@ -186,4 +186,5 @@ def shorten() -> None:
     grace = timedelta(seconds=GRACE_SECONDS)
     doubts.GRACE = grace
     doubts.settle_absent.__defaults__ = (grace,)
-    reconciliation.reconcile.__kwdefaults__["grace"] = grace
+    for asking in (reconciliation.reconcile, reconciliation.reconcile_account):
+        asking.__kwdefaults__["grace"] = grace

@@ -66,7 +66,7 @@ def _seen(floor, order, filled):
 def _settle(floor, times=3):
     with broker_for(floor.login) as broker:
         for _ in range(times):
-            doubts.settle_changes(ME, floor.login, broker, [], NO_GRACE)
+            doubts.settle_changes(ME, floor.account, broker, [], NO_GRACE)
 
 
 def test_what_tightens_passes_under_the_first_approval_and_is_at_the_broker(floor, order):

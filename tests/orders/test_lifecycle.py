@@ -12,6 +12,7 @@ from orders import lifecycle
 from orders.lifecycle import (
     AMENDMENT,
     ATTEMPT,
+    DRIFT,
     MANDATE,
     ORDER,
     POLICY,
@@ -20,7 +21,7 @@ from orders.lifecycle import (
     OrderStatus,
     TicketStatus,
 )
-from orders.models import Attempt, Mandate, Order, PolicyVersion, Ticket
+from orders.models import Attempt, Drift, Mandate, Order, PolicyVersion, Ticket
 
 TABLES = {
     "orders_ticket": (TICKET, TicketStatus),
@@ -30,6 +31,7 @@ TABLES = {
     "orders_amendment": (AMENDMENT, TicketStatus),
     "orders_policyversion": (POLICY, PolicyVersion.Status),
     "orders_mandate": (MANDATE, Mandate.Status),
+    "orders_drift": (DRIFT, Drift.Status),
     "cerbero_decisionrequest": (decisions.MOVES, decisions.DecisionStatus),
 }
 

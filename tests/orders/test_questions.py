@@ -30,7 +30,7 @@ def _absent(floor) -> None:
     floor.turn()
     with broker_for(floor.login) as broker:
         for _ in range(2):
-            doubts.settle_absent(access.system("test"), floor.login, broker, timezone.now(), NO_GRACE)
+            doubts.settle_absent(access.system("test"), floor.account, broker, timezone.now(), NO_GRACE)
 
 
 def _asked(floor, ids) -> Ticket:

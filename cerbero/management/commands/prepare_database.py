@@ -22,8 +22,9 @@ _EVERYONE = {
     "cerbero": "view_bot view_decision view_decisionrequest",
     "keyrotation": "view_rotation",
     "notices": "view_delivery view_duty view_seen",
-    "orders": "view_allowance view_attempt view_balance view_currencyrate view_drift view_execution view_limits "
-    "view_limitset view_mandate view_order view_policyversion view_position view_ticket view_tradingstate",
+    "orders": "view_allowance view_attempt view_balance view_currencyrate view_dayreport view_drift view_execution "
+    "view_limits view_limitset view_mandate view_order view_policyversion view_position view_ticket "
+    "view_tradingstate",
 }
 _EVIDENCE = {
     "audit": "view_checkpoint view_cursor view_link",
@@ -34,7 +35,7 @@ _EVIDENCE = {
     "notices": "view_webhook",
 }
 _REDUCE_RISK = {"orders": "cancel_order close_position halt_trading revoke_mandate"}
-_PROPOSE = {"orders": "propose_mandate propose_ticket"}
+_PROPOSE = {"orders": "propose_mandate propose_ticket settle_drift"}
 _ADMINISTER = {
     "brokers": "add_account add_instrument add_liveclearance add_login change_account change_instrument "
     "change_liveclearance change_login",

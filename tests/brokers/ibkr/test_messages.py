@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brokers.base import Availability, BrokerOrderState, OrderTerms, OrderType, Side, TimeInForce
-from brokers.ibkr import messages
+from brokers.ibkr import holdings, messages
 from brokers.ibkr.client import _check_group
 
 NOW = datetime(2026, 4, 1, 23, 20, tzinfo=UTC)
@@ -306,7 +306,7 @@ def test_paper_is_only_what_is_said():
 def test_a_sparse_position_is_enough():
     row = {"acctId": "DU1234567", "conid": 756733, "contractDesc": "SPY", "position": Decimal("22.0"), "mktPrice": "655",
            "currency": "USD", "avgPrice": Decimal("600.5"), "assetClass": "STK", "multiplier": None, "strike": Decimal(0)}  # fmt: skip
-    position = messages.position_record(row, "DU1234567")
+    position = holdings.position_record(row, "DU1234567")
     assert (position.symbol, position.quantity, position.average_price) == ("SPY", 22, Decimal("600.5"))
     assert (position.asset_class, position.market_price) == ("stock", 655)
 
@@ -315,7 +315,7 @@ def test_a_summary_is_read_and_a_null_is_none():
     def entry(amount, is_null=False):
         return {"amount": Decimal(amount), "currency": "USD", "isNull": is_null, "value": None}
 
-    summary = messages.account_summary(
+    summary = holdings.account_summary(
         {"netliquidation": entry("1005602.5"), "availablefunds": entry("0", True), "buyingpower": entry("0")},
         "DU1",
     )
@@ -387,8 +387,8 @@ def test_no_row_is_strange_enough_to_crash(row):
     messages.has_news(row)
     messages.execution_report(row)
     messages.quote_record(row, NOW)
-    messages.position_record(row, "DU1")
-    messages.account_summary(row, "DU1")
+    holdings.position_record(row, "DU1")
+    holdings.account_summary(row, "DU1")
     messages.preview(row)
     messages.instrument_record("1", row, exchange=None, is_us=False)
     messages.session_status(row)
