@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -30,6 +31,7 @@ from orders.what_if import BrokerSays, broker_says
 CARDS_MAX = 50
 LOOK_ALIKE_WINDOW = timedelta(hours=1)
 LOOK_ALIKES_MAX = 3
+CHECKS_AT_A_GLANCE = 8
 
 
 @dataclass(frozen=True)
@@ -77,11 +79,20 @@ class Card:
 
     @property
     def checks(self) -> list[tuple[str, bool, str]]:
-        """Each check's name, whether it held, and value of limit as one text."""
+        """Each check's name, whether it held, and value of limit as one text: the failed and the tightest first."""
         return [
             (str(check["name"]), bool(check["ok"]), _value_of_limit(check))
-            for check in self.facts.get("checks", [])
+            for check in sorted(self.facts.get("checks", []), key=_slack)
         ]
+
+    @property
+    def first_checks(self) -> list[tuple[str, bool, str]]:
+        """What is read at a glance; a check that failed is always among it."""
+        return self.checks[: max(CHECKS_AT_A_GLANCE, sum(not ok for _, ok, _ in self.checks))]
+
+    @property
+    def more_checks(self) -> list[tuple[str, bool, str]]:
+        return self.checks[len(self.first_checks) :]
 
     @property
     def who(self) -> str:
@@ -230,6 +241,18 @@ def _why_not(ticket: Ticket, person: User) -> str:
     if not person.has_perm("orders.decide_ticket"):
         return "You may look, not decide: that takes the permission to decide on tickets."
     return why_not(asked(ticket), person)
+
+
+def _slack(check: dict[str, Any]) -> Decimal:
+    """How much of a check's limit is left, from 0 to 1, for sorting: below 0 for one that failed, 1 where none is counted."""
+    if not check["ok"]:
+        return Decimal(-1)
+    value, limit = (_figure(check.get(name)) for name in ("value", "limit"))
+    return 1 - value / limit if value is not None and limit and 0 <= value <= limit else Decimal(1)
+
+
+def _figure(words: object) -> Decimal | None:
+    return decimal(str(words or "").removesuffix(" %").removesuffix(" s").replace(",", ""))
 
 
 def _value_of_limit(check: dict[str, Any]) -> str:

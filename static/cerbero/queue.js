@@ -199,7 +199,7 @@ document.addEventListener("keydown", (event) => {
   else if (event.key === "r" && card) { event.preventDefault(); openReject(card); }
 });
 
-list.addEventListener("toggle", (event) => { if (event.target.open) event.target.querySelector("input[name=reason]").focus(); }, true);
+list.addEventListener("toggle", (event) => { if (event.target.open) event.target.querySelector("input[name=reason]")?.focus(); }, true);
 list.addEventListener("focusin", (event) => {
   const index = cards.indexOf(event.target.closest(".ticket"));
   if (index >= 0 && index !== current) { current = index; cards.forEach((card, at) => card.classList.toggle("focus", at === index)); }
