@@ -18,6 +18,7 @@ from cerbero import decisions
 from cerbero.access import Actor, person
 from cerbero.errors import BadInput, CerberoError
 from cerbero.models import DecisionStatus, User
+from cerbero.people.passkeys import answered
 from cerbero.site import ReadOnlyAdmin
 from keyrotation import services, swapping
 from keyrotation.calendar import ages
@@ -295,6 +296,7 @@ def _answer(request: HttpRequest, rotation: Rotation, *, is_yes: bool) -> dict[s
         "digest": request.POST.get("digest", ""),
         "is_yes": is_yes,
         "reason": request.POST.get("reason", ""),
+        "assertion": answered(request.POST.get("assertion", "")) if is_yes else None,
     }
 
 

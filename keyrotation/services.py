@@ -26,6 +26,7 @@ from cerbero import decisions
 from cerbero.access import Actor, system, user_of
 from cerbero.errors import BadInput, EnvironmentMismatch, NotFound, RotationOpen, StateConflict
 from cerbero.models import DecisionRequest, DecisionStatus, Environment
+from cerbero.people import signing
 from cerbero.people.signing import require_unbarred
 from keyrotation.generation import GROUP_14_PRIME, KeyPair, PublicHalf, new_pair
 from keyrotation.lifecycle import OPEN, Kind, RotationStatus
@@ -137,11 +138,17 @@ def register_rotation(
 
 
 def decide_rotation(
-    *, actor: Actor, request_id: UUID, digest: str, is_yes: bool, reason: str = ""
+    *,
+    actor: Actor,
+    request_id: UUID,
+    digest: str,
+    is_yes: bool,
+    reason: str = "",
+    assertion: dict[str, Any] | None = None,
 ) -> DecisionRequest:
     """A person's word on swapping a proven set in; the sweep swaps after a yes, a no aborts.
 
-    On a live login whoever started or registered it cannot decide. Raises what `decisions.decide` raises,
+    On a live login whoever started or registered it cannot decide. Raises what `signing.decide` raises,
     LiveBarred, NotFound, or StateConflict when the rotation has moved on.
     """
     actor.require_session()
@@ -156,8 +163,13 @@ def decide_rotation(
         person = user_of(actor)
         if is_yes and rotation.login.environment == Environment.LIVE and person is not None:
             require_unbarred(person)
-        request = decisions.decide(
-            actor=actor, request_id=request_id, digest=digest, is_yes=is_yes, reason=reason
+        request = signing.decide(
+            actor=actor,
+            request_id=request_id,
+            digest=digest,
+            is_yes=is_yes,
+            reason=reason,
+            assertion=assertion,
         )
         if request.status == DecisionStatus.REJECTED:
             _abort(actor, rotation, reason)

@@ -22,7 +22,7 @@ from cerbero.access import Actor, user_of
 from cerbero.errors import BadInput, NotFound, OrderMoved, RiskRefused, StateConflict
 from cerbero.lifecycle import transition
 from cerbero.models import DecisionRequest, DecisionStatus
-from cerbero.people import signing
+from cerbero.people import profile, signing
 from orders import amended, judging, risk, services, trading
 from orders.amended import Terms
 from orders.canonical import decision_digest, digest_of, plain
@@ -87,11 +87,15 @@ def decide_amendment(
             amendment = Amendment.objects.select_for_update(of=("self",)).filter(pk=amendment_id).first()
             if amendment is None or amendment.request_id is None:
                 raise NotFound(amendment_id=str(amendment_id))
-            request = decisions.decide(
-                actor=actor, request_id=amendment.request_id, digest=digest, is_yes=is_yes, reason=reason
+            request = signing.decide(
+                actor=actor,
+                request_id=amendment.request_id,
+                digest=digest,
+                is_yes=is_yes,
+                reason=reason,
+                assertion=assertion,
+                is_live=trading.must_be_signed(amendment.order.ticket.account),
             )
-            if is_yes and trading.must_be_signed(amendment.order.ticket.account):
-                signing.sign(actor=actor, request=request, assertion=assertion)
             if request.status == DecisionStatus.REJECTED:
                 amended.deny(actor, amendment, "rejected_by_person", reason=reason.strip()[:500])
             elif request.status == DecisionStatus.APPROVED:
@@ -106,8 +110,9 @@ def ask_signature(*, actor: Actor, amendment_id: UUID, digest: str) -> dict[str,
     amendment = Amendment.objects.filter(pk=amendment_id).exclude(request=None).first()
     if amendment is None or amendment.request_id is None:
         raise NotFound(amendment_id=str(amendment_id))
+    is_live = trading.must_be_signed(amendment.order.ticket.account)
     with transaction.atomic(durable=True):
-        return signing.ask(actor=actor, request_id=amendment.request_id, digest=digest)
+        return signing.ask(actor=actor, request_id=amendment.request_id, digest=digest, is_live=is_live)
 
 
 def ask_people(
@@ -122,7 +127,7 @@ def ask_people(
     if questions:
         seen |= {"questions": questions, "asked_again": "broker_asked"}
     judged = judging.who_decides(ticket, changed, facts)
-    excluded = {*(ticket.request.excluded_user_ids if ticket.request else ()), amendment.person_id}
+    excluded = {*(profile.excluded_by(ticket.request) if ticket.request else ()), amendment.person_id}
     excluded |= {ticket.bot.owner_id} if ticket.bot else {ticket.person_id}
     return decisions.ask(
         actor=actor,

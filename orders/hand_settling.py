@@ -20,6 +20,7 @@ from cerbero import decisions
 from cerbero.access import Actor, user_of
 from cerbero.errors import BadInput, NotFound, ReasonRequired, StateConflict
 from cerbero.models import DecisionRequest, DecisionStatus
+from cerbero.people import signing
 from orders import amended, doubts, trading
 from orders.canonical import digest_of
 from orders.lifecycle import AttemptStatus
@@ -69,9 +70,15 @@ def settle_doubt(
 
 
 def decide_settling(
-    *, actor: Actor, request_id: UUID, digest: str, is_yes: bool, reason: str = ""
+    *,
+    actor: Actor,
+    request_id: UUID,
+    digest: str,
+    is_yes: bool,
+    reason: str = "",
+    assertion: dict[str, Any] | None = None,
 ) -> DecisionRequest:
-    """The second person's word; a yes settles it. Raises as `decisions.decide` and `settle_doubt` do."""
+    """The second person's word; a yes settles it. Raises as `signing.decide` and `settle_doubt` do."""
     trading.require_permission(actor, PERMISSION)
     asked = DecisionRequest.objects.filter(pk=request_id, subject_kind=KIND).first()
     if asked is None:
@@ -81,8 +88,13 @@ def decide_settling(
     if is_yes and said["verdict"] == "arrived":
         row = _theirs(_attempt(asked.subject_id), said["broker_order_id"])
     with transaction.atomic(durable=True):
-        request = decisions.decide(
-            actor=actor, request_id=request_id, digest=digest, is_yes=is_yes, reason=reason
+        request = signing.decide(
+            actor=actor,
+            request_id=request_id,
+            digest=digest,
+            is_yes=is_yes,
+            reason=reason,
+            assertion=assertion,
         )
         if request.status == DecisionStatus.APPROVED:
             decisions.consume(request, actor=actor, digest=request.digest)

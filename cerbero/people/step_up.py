@@ -60,7 +60,10 @@ EXEMPT = frozenset(
 # Views that take a yes or a no: a no, said in exactly these words, never asks.
 _NO = {
     "admin:account_live": ("do", "disable"),
+    "admin:rotation_act": ("do", "reject"),
     "admin:webhook_decide": ("do", "refuse"),
+    "console:decide_amendment": ("answer", "no"),
+    "console:decide_settling": ("answer", "no"),
     "admin:webhook_switch": ("to", "off"),
     "console:decide_limits": ("do", "refuse"),
     "console:decide_mandate": ("do", "decline"),

@@ -103,14 +103,16 @@ def settle(request: HttpRequest, attempt_id: UUID) -> HttpResponse:
 @require_POST
 def decide_settling(request: HttpRequest, request_id: UUID) -> HttpResponse:
     demand(request, hand_settling.PERMISSION)
+    is_yes = request.POST.get("answer") == "yes"
     attempt(
         request,
         "Decided.",
         hand_settling.decide_settling,
         request_id=request_id,
         digest=request.POST.get("digest", ""),
-        is_yes=request.POST.get("answer") == "yes",
+        is_yes=is_yes,
         reason=request.POST.get("reason", ""),
+        assertion=answered(request.POST.get("assertion", "")) if is_yes else None,
     )
     return redirect("console:doubts")
 

@@ -16,7 +16,7 @@ from django.urls import reverse
 from audit.models import Entry
 from brokers import services as brokers
 from brokers.models import LiveClearance
-from cerbero import access, health
+from cerbero import access, decisions, health
 from cerbero.access import SERVER
 from cerbero.errors import (
     BadInput,
@@ -39,7 +39,13 @@ from tests.orders.test_mandates import _terms
 from tests.orders.world import World
 from tests.people.authenticator import Authenticator
 from tests.people.desk import LiveDesk, administrators, confirm, confirmed_key
+from tests.rig import BASE_DIR
 
+PRODUCT = [
+    path
+    for room in ("cerbero", "orders", "brokers", "keyrotation")
+    for path in (BASE_DIR / room).rglob("*.py")
+]
 RULES = [
     {"name": "all", "then": {"do": "people", "quorum": 2, "group": "Approver"}},
     {"name": "last", "then": {"do": "refuse", "reason": "nothing else"}},
@@ -501,3 +507,13 @@ def test_delays_have_bounds(two: Alone) -> None:
     ):
         with pytest.raises(BadInput), transaction.atomic():
             profile.enter(actor=SERVER, operator=two.bob, **wrong)
+
+
+def test_no_service_takes_a_sole_operators_unsigned_yes(alone: Alone, later: Callable[[int], None]) -> None:
+    """Whatever asks people, now or later: the mark is in the question, and the one `decide` reads it there."""
+    version = alone.propose_policy()
+    later(profile.CHANGE_DELAY_SECONDS)
+    with pytest.raises(SignatureMissing), transaction.atomic():
+        decisions.decide(actor=alone.actor, request_id=version.request_id, digest=version.digest, is_yes=True)
+    callers = [path for path in PRODUCT if "decisions.decide(" in path.read_text()]
+    assert {path.name for path in callers} <= {"signing.py", "countering.py"}
