@@ -171,8 +171,9 @@ def over(actor: Actor, change: ChangeAttempt) -> None:
         try:
             known = amendment.request.facts.get("questions", []) if amendment.request else []
             asked = {each["id"]: each for each in [*known, *questions]}
-            if len(asked) == len(known):
-                raise PolicyRefused(reason="the broker asks what a yes does not answer")
+            if len(asked) == len(known) and not change.outcome.get("known"):
+                amended.deny(actor, amendment, "broker_asks_again", questions=questions)
+                return
             request = ask_people(actor, amendment, order, list(asked.values()))
         except (PolicyRefused, PolicyUnreadable) as no:
             amended.deny(actor, amendment, no.code, **no.details)
@@ -253,7 +254,7 @@ def _converse(actor: Actor, change: ChangeAttempt, answer: Answer, broker: Broke
     elif isinstance(talk.problem, BrokerRejected):
         _rejected(actor, change, talk.problem)
     elif talk.problem is not None:
-        doubt(actor, change, talk.problem, questions=talk.questions, refused=talk.refused)
+        doubt(actor, change, talk.problem, **talk.as_outcome())
         if not isinstance(talk.problem, CerberoError):
             raise talk.problem
 

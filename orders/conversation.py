@@ -18,12 +18,20 @@ QUESTIONS_MAX = 6
 
 @dataclass(frozen=True)
 class Talk:
-    """How it ended: with rows, or with a problem. `refused` says that our last word was no."""
+    """How it ended: with rows, or with a problem. `refused` says that our last word was no; `known` that each question
+    was allowed in advance, and a halt or a cancel made it a no.
+    """
 
     questions: list[dict[str, Any]]
     answer: Answer | None = None
     problem: BaseException | None = None
     refused: bool = False
+    known: bool = False
+
+    def as_outcome(self) -> dict[str, Any]:
+        """What is kept with the attempt."""
+        told = {"questions": self.questions, "refused": self.refused}
+        return told | ({"known": True} if self.known else {})
 
 
 def converse(
@@ -47,11 +55,13 @@ def converse(
         try:
             answer = broker.answer(question, confirmed=say_yes, before=before if say_yes else None)
         except BrokerRejected as no:
-            return Talk(asked, problem=no if say_yes else OutcomeUnknown(), refused=not say_yes)
+            return Talk(
+                asked, problem=no if say_yes else OutcomeUnknown(), refused=not say_yes, known=is_known
+            )
         except BaseException as problem:
-            return Talk(asked, problem=problem, refused=not say_yes)
+            return Talk(asked, problem=problem, refused=not say_yes, known=is_known)
         if not say_yes:
-            return Talk(asked, problem=OutcomeUnknown(), refused=True)
+            return Talk(asked, problem=OutcomeUnknown(), refused=True, known=is_known)
     return Talk(asked, problem=OutcomeUnknown())
 
 

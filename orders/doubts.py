@@ -21,7 +21,7 @@ from cerbero.models import DecisionRequest
 from orders import amend_sending, amended, canceling
 from orders.facts import as_seen, check_sending, gather_for
 from orders.lifecycle import ATTEMPT, ORDER, TICKET, AttemptStatus, OrderStatus, TicketStatus
-from orders.models import Attempt, Inquiry
+from orders.models import Attempt, Inquiry, Ticket
 from orders.notices.alerting import alert
 from orders.presentation import sentence
 from orders.tickets import ask_people, deny
@@ -147,11 +147,16 @@ def _back_to_people(actor: Actor, attempt: Attempt) -> None:
     """We answered no to the broker's question; people see its words, and a yes answers them in advance."""
     ticket = attempt.ticket
     order = ticket.first_order
+    questions, before = _all_questions(attempt), _questions_before(ticket)
+    if len(questions) == len(before) and not attempt.outcome.get("known"):
+        # Their yes did not answer it, so another would not, either.
+        deny(actor, ticket, "broker_asks_again", {"questions": questions})
+        return
     transition(order, OrderStatus.PENDING, moves=ORDER, actor=actor, event="order.returned")
     facts = gather_for(ticket.account, order)
     checks = check_sending(facts, order)
     seen = as_seen(facts, order, checks) | {
-        "questions": _all_questions(attempt),
+        "questions": questions,
         "asked_again": "broker_asked",
     }
     try:
@@ -175,6 +180,9 @@ def _back_to_people(actor: Actor, attempt: Attempt) -> None:
 
 def _all_questions(attempt: Attempt) -> list[dict[str, str]]:
     """What the broker asked this time and before: nobody is asked the same twice for one ticket."""
-    before = attempt.ticket.request.facts.get("questions", []) if attempt.ticket.request else []
-    asked = {question["id"]: question for question in [*before, *attempt.outcome.get("questions", [])]}
-    return list(asked.values())
+    both = [*_questions_before(attempt.ticket), *attempt.outcome.get("questions", [])]
+    return list({question["id"]: question for question in both}.values())
+
+
+def _questions_before(ticket: Ticket) -> list[dict[str, str]]:
+    return list(ticket.request.facts.get("questions", [])) if ticket.request else []

@@ -22,6 +22,8 @@ from cerbero.models import DecisionStatus
 from orders import amended, canceling, days, drift, guessing
 from orders.lifecycle import ATTEMPT, ENDED, ORDER, TICKET, WORKING, AttemptStatus, OrderStatus, TicketStatus
 from orders.models import Attempt, Drift, Execution, Order, Ticket
+from orders.notices.alerting import alert
+from orders.presentation import sentence
 
 log = logging.getLogger(__name__)
 
@@ -294,7 +296,13 @@ def _cancel_unwanted(actor: Actor, order: Order, fact: OrderReport) -> None:
     Order.objects.filter(pk=order.pk, cancel_requested_at=None).update(cancel_requested_at=Now())
     details = {"refused": refused, "broker_order_id": fact.broker_order_id}
     record("cancel.requested", actor=actor, subject_kind="order", subject_id=order.pk, details=details)
-    log.error("an order lives against our word", extra={"order": str(order.pk)})
+    alert(
+        f"unwanted:{order.pk}:{fact.broker_order_id}",
+        f"An order lives against our word and is being canceled: {sentence(order)}",
+        "We said no to the broker's question about it." if refused else "It was withdrawn.",
+        path=f"/admin/orders/order/{order.pk}/change/",
+        is_urgent=True,
+    )
 
 
 def _is_another(order: Order, fact: OrderReport) -> bool:

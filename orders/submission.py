@@ -223,7 +223,7 @@ def _converse(actor: Actor, attempt: Attempt, answer: Answer, broker: Broker, ho
     elif isinstance(talk.problem, BrokerRejected):
         _rejected(actor, attempt, talk.problem)
     elif talk.problem is not None:
-        doubt(actor, attempt, talk.problem, questions=talk.questions, refused=talk.refused)
+        doubt(actor, attempt, talk.problem, **talk.as_outcome())
         if not isinstance(talk.problem, CerberoError):
             raise talk.problem
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from brokers.base import Answer, BrokerOrderState, OrderType, Side
-from cerbero.errors import BrokerRejected, BrokerUnavailable, OutcomeUnknown, SessionExpired
+from cerbero.errors import BrokerRejected, BrokerUnavailable, LeaseLost, OutcomeUnknown, SessionExpired
 from tests.brokers.desk import AAPL, eventually, market, order
 from tests.simulator_process import start_simulator
 
@@ -206,6 +206,36 @@ def test_o17_cancelling_what_is_done_is_rejected(desk):
     eventually(lambda: desk.broker.order(row.broker_order_id).state is BrokerOrderState.FILLED)
     with pytest.raises(BrokerRejected):
         desk.broker.cancel(desk.account, row.broker_order_id)
+
+
+def test_o19_an_amendment_replaces_the_terms_and_keeps_the_order(desk):
+    terms = order(quantity=Decimal(5))
+    (row,) = desk.broker.place(desk.account, [terms]).orders
+    wanted = replace(terms, quantity=Decimal(3), limit_price=terms.limit_price - 1)
+    (answered,) = desk.broker.amend(desk.account, row.broker_order_id, wanted).orders
+    assert answered.broker_order_id == row.broker_order_id
+    found = desk.broker.order(row.broker_order_id)
+    assert (found.total_quantity, found.limit_price) == (3, wanted.limit_price)
+    assert desk.find(terms.client_order_id).broker_order_id == row.broker_order_id
+
+
+def test_o20_an_amendment_of_what_has_ended_is_refused(desk):
+    terms = market()
+    (row,) = desk.broker.place(desk.account, [terms]).orders
+    eventually(lambda: desk.broker.order(row.broker_order_id).state is BrokerOrderState.FILLED)
+    with pytest.raises(BrokerRejected):
+        desk.broker.amend(desk.account, row.broker_order_id, replace(terms, quantity=Decimal(9)))
+
+
+def test_o21_what_is_asked_right_before_the_wire_keeps_a_request_here(desk):
+    terms = order()
+
+    def not_ours():
+        raise LeaseLost
+
+    with pytest.raises(LeaseLost):
+        desk.broker.place(desk.account, [terms], before=not_ours)
+    assert desk.find(terms.client_order_id) is None
 
 
 # Faults: what may have arrived is in doubt, and nothing is ever sent twice

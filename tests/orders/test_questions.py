@@ -1,5 +1,6 @@
 """The broker's questions: answered no unless allowed in advance, put to people in its own words, never twice."""
 
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -7,11 +8,12 @@ import pytest
 from django.utils import timezone
 
 from audit.models import Entry
+from brokers.ibkr.client import IbkrClient
 from brokers.models import Account
 from brokers.services import broker_for
 from cerbero import access
 from cerbero.models import DecisionRequest
-from orders import doubts
+from orders import doubts, halting
 from orders.models import Attempt, Drift, Order, Ticket
 from tests.orders.world import until
 
@@ -143,3 +145,46 @@ def test_one_that_goes_live_after_it_went_back_to_people_takes_their_question_aw
     Order.objects.filter(ticket=ticket).update(cancel_requested_at="2026-01-01T00:00:00Z")
     until(lambda: floor.reconcile() or floor.turn() or floor.order(ticket).status == "canceled")
     assert Attempt.objects.filter(ticket=ticket).count() == 1
+
+
+def test_a_question_that_no_yes_can_answer_is_put_to_people_once(floor, monkeypatch):
+    """The broker names no id: nothing could be allowed in advance, and asking again would go on for ever."""
+    floor.sim.config(questions=["o354"])
+    place = IbkrClient.place
+
+    def nameless(self, *words, **named):
+        answer = place(self, *words, **named)
+        return replace(answer, question=replace(answer.question, message_ids=()))
+
+    monkeypatch.setattr(IbkrClient, "place", nameless)
+    ticket = _resting(floor)
+    floor.turn()
+    _absent(floor)
+    ticket.refresh_from_db()
+    assert (ticket.status, _ids(ticket)) == ("proposed", [""])
+    floor.decide(ticket, "carol")
+    floor.turn()
+    _absent(floor)
+    ticket.refresh_from_db()
+    assert (ticket.status, ticket.refusal_code) == ("denied", "broker_asks_again")
+    assert floor.order(ticket).status == "canceled"
+
+
+def test_a_halt_in_the_middle_is_a_no_that_people_may_repeat_later(floor, monkeypatch):
+    """The question was allowed; what stopped it was the halt, so its words are no reason to refuse."""
+    floor.sim.config(questions=["o354"])
+    Account.objects.update(allowed_question_ids=["o354"])
+    place = IbkrClient.place
+
+    def halted(self, *words, **named):
+        answer = place(self, *words, **named)
+        halting.halt_trading(mode="stop_new", actor=access.system("test"), reason="test")
+        return answer
+
+    monkeypatch.setattr(IbkrClient, "place", halted)
+    ticket = _resting(floor)
+    floor.turn()
+    assert Attempt.objects.get().outcome["known"] is True
+    _absent(floor)
+    ticket.refresh_from_db()
+    assert ticket.status == "proposed"
