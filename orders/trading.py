@@ -98,11 +98,11 @@ def reduce_within(actor: Actor, scope: str, scope_id: str, reason: str) -> None:
 def resume_trading(*, actor: Actor, scope: str = Scope.EVERYTHING, scope_id: str = "", reason: str) -> None:
     """Make a scope active again: a person with the permission, never a bot.
 
-    Raises StateConflict where money is live: ask with `resuming.request_resume`, another decides.
+    Raises StateConflict where it takes two: ask with `resuming.request_resume`, another decides.
     """
     require_permission(actor, "orders.resume_trading")
-    if is_live(scope, scope_id):
-        raise StateConflict("Live trading is resumed by two people: ask, and another decides.", scope=scope)
+    if takes_two(scope, scope_id):
+        raise StateConflict("This is resumed by two people: ask, and another decides.", scope=scope)
     with transaction.atomic(durable=True):
         activate(actor, scope, scope_id, reason)
 
@@ -110,6 +110,7 @@ def resume_trading(*, actor: Actor, scope: str = Scope.EVERYTHING, scope_id: str
 def activate(actor: Actor, scope: str, scope_id: str, reason: str) -> None:
     """Lift what holds a scope, and disarm its halts. Runs in the caller's transaction."""
     _set_state(actor, scope, scope_id, State.ACTIVE, reason, "trading.resumed")
+    TradingState.objects.filter(scope=scope, scope_id=scope_id).update(needs_two=False)
     Halt.objects.armed().filter(scope=scope, scope_id=scope_id).update(released_at=ClockTime())
     notify_orders()
 
@@ -121,6 +122,12 @@ def locked(scope: str, scope_id: str) -> TradingState:
     if row is None:
         raise NotFound(scope=scope, scope_id=scope_id)
     return row
+
+
+def takes_two(scope: str, scope_id: str) -> bool:
+    """Whether two people resume a scope: where money is live, and everything after a restore."""
+    held = TradingState.objects.filter(scope=scope, scope_id=scope_id, needs_two=True)
+    return held.exists() or is_live(scope, scope_id)
 
 
 def is_live(scope: str, scope_id: str) -> bool:

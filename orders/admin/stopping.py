@@ -79,11 +79,11 @@ def resume(request: HttpRequest) -> HttpResponse:
         demand(request, "orders.resume_trading")
         scope = request.POST.get("scope", TradingState.Scope.EVERYTHING)
         scope_id = request.POST.get("scope_id", "")
-        is_live = scope in TradingState.Scope.values and trading.is_live(scope, scope_id)
+        takes_two = scope in TradingState.Scope.values and trading.takes_two(scope, scope_id)
         attempt(
             request,
-            "Asked: another person decides." if is_live else "Trading is active again.",
-            resuming.request_resume if is_live else trading.resume_trading,
+            "Asked: another person decides." if takes_two else "Trading is active again.",
+            resuming.request_resume if takes_two else trading.resume_trading,
             scope=scope,
             scope_id=scope_id,
             reason=request.POST.get("reason", "").strip() or "resumed from the console",

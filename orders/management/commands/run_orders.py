@@ -4,8 +4,11 @@ import signal
 import threading
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
 
+from cerbero import access
+from orders import restoring
 from orders.loop import run
 
 
@@ -13,6 +16,10 @@ class Command(BaseCommand):
     help = "Send what is allowed, apply what the broker reports, expire what ran out of time."
 
     def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            restoring.hold_if_behind(access.system("restore"), settings.ANCHOR_PATH)
+        except OSError as problem:
+            raise CommandError(f"The anchor cannot be read: {type(problem).__name__}") from None
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
