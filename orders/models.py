@@ -163,11 +163,15 @@ class Ticket(models.Model):
         return self.bot.name if self.bot else str(self.person)
 
 
+# A cancel that was not carried out is asked for again.
+CANCEL_AGAIN = timedelta(seconds=5)
+
+
 class OrderQuerySet(models.QuerySet["Order"]):
     def to_cancel(self) -> "OrderQuerySet":
-        """Asked to be canceled, known to the broker, still working, and not asked of it in the last 5 s."""
+        """Asked to be canceled, known to the broker, still working, and not asked of it in the last CANCEL_AGAIN."""
         return (
-            self.filter(status__in=WORKING, cancel_requested_at__lt=Now() - timedelta(seconds=5))
+            self.filter(status__in=WORKING, cancel_requested_at__lt=Now() - CANCEL_AGAIN)
             .exclude(broker_order_id="")
             .select_related("ticket__account__login")
         )

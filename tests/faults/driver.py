@@ -13,7 +13,7 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
 
-from tests.faults.judge import COUNTS
+from tests.faults.mutants import MUTANTS
 from tests.rig import BASE_DIR, Database, Servers
 
 
@@ -86,15 +86,14 @@ def note(row: dict[str, Any]) -> None:
             again = f"make faults CASE='{row['case']}' SEED={row['seed']}"
             sys.stderr.write(f"FAILED {row['case']}: {why}; again: {again}\n")
     if os.environ.get("VERBOSE"):
-        sys.stderr.write(f"{row['case']} {row['mutant']} {row['ends']} {row['seconds']} {row['took']}\n")
+        sys.stderr.write(
+            f"{row['case']} {row['mutant']} {row['ends']} {row['seconds']} {row['took']}{' UNREACHED' * row['missed']}\n"
+        )
     sys.stderr.flush()
 
 
-def hunt(servers: Servers, planted: dict[str, tuple[str, ...]], seed: int, lanes: int) -> dict[str, bool]:
-    """Which planted defects the judge saw."""
-    plan = [{"case": case, "seed": seed, "mutant": name} for name, cases in planted.items() for case in cases]
-    rows = run(servers, plan, lanes)
-    return {
-        name: any(row["mutant"] == name and any(row[count] for count in COUNTS) for row in rows)
-        for name in planted
-    }
+def hunt(servers: Servers, names: Iterable[str], seed: int, lanes: int) -> dict[str, bool]:
+    """Which planted defects the judge saw as what they are."""
+    plan = [{"case": MUTANTS[name].case, "seed": seed, "mutant": name} for name in names]
+    rows = {row["mutant"]: row for row in run(servers, plan, lanes)}
+    return {name: rows[name][MUTANTS[name].sees] > 0 for name in names}

@@ -54,17 +54,11 @@ class Ledger:
     filled: Decimal
     is_cancel_asked: bool
     attempts: list[tuple[str, str]]
+    changes: list[str]
     executed: Decimal
     was_doubted: bool
     was_revived: bool
     waits_for_person: bool
-
-    @property
-    def is_at_rest(self) -> bool:
-        """Nothing of it is on its way, as far as the ledger knows."""
-        if any(status in UNSETTLED for status, _ in self.attempts) and not self.waits_for_person:
-            return False
-        return self.order not in {"submitted", "pending_cancel"} or self.waits_for_person
 
 
 @dataclass
@@ -104,6 +98,16 @@ class Evidence:
     manual: set[int] = field(default_factory=set)
     is_halted: bool = False
 
+    def rests(self, ledger: Ledger) -> bool:
+        """Nothing of it is on its way, as far as the ledger knows; a halt holds back what never left."""
+        if ledger.waits_for_person:
+            return True
+        unsettled = UNSETTLED - {"prepared"} if self.is_halted else UNSETTLED
+        if any(status in unsettled for status, _ in ledger.attempts) or UNSETTLED & set(ledger.changes):
+            return False
+        is_held = self.is_halted and any(status == "prepared" for status, _ in ledger.attempts)
+        return is_held or ledger.order not in {"submitted", "pending_cancel"}
+
 
 def difference(evidence: Evidence, intent: Intent) -> str:
     """Where ledger and book differ about one intent; "" where they agree."""
@@ -128,7 +132,7 @@ def is_settled(evidence: Evidence) -> bool:
         return False
     for intent in evidence.intents:
         ledger = evidence.ledgers[intent.ticket_id]
-        if not ledger.is_at_rest or difference(evidence, intent):
+        if not evidence.rests(ledger) or difference(evidence, intent):
             return False
         if ledger.ticket == "allowed" and not evidence.is_halted:
             return False
@@ -166,13 +170,13 @@ def _judge_one(evidence: Evidence, intent: Intent, verdict: Verdict, settled: bo
         verdict.blame("lost", "the ledger had called it ended while the broker had it")
     if said and (ledger.order in FINAL or not rows):
         verdict.blame("lost", said)
-    elif said or (not settled and not ledger.is_at_rest):
+    elif said or (not settled and not evidence.rests(ledger)):
         verdict.blame("stuck", said or f"{ledger.ticket}, {ledger.order}, {ledger.attempts}")
     elif not settled and ledger.ticket == "allowed" and not evidence.is_halted:
         verdict.blame("stuck", "allowed, and not sent")
     verdict.parked += ledger.waits_for_person
     verdict.doubted += ledger.was_doubted
-    verdict.settled_itself += ledger.was_doubted and ledger.is_at_rest and not ledger.waits_for_person
+    verdict.settled_itself += ledger.was_doubted and evidence.rests(ledger) and not ledger.waits_for_person
 
 
 def _judge_permission(intent: Intent, rows: list[Any], arrivals: list[Any], verdict: Verdict) -> None:

@@ -62,6 +62,7 @@ class Child:
     job: str
     pid: int
     folder: Path
+    stood_still: bool = False
 
     @property
     def is_alive(self) -> bool:
@@ -77,13 +78,14 @@ class Child:
             words = Path(f"/proc/{self.pid}/stat").read_text()
         except OSError:
             return False
+        self.stood_still |= words.rpartition(")")[2].split()[0] == "T"
         return words.rpartition(")")[2].split()[0] == "T"
 
     def arm(self, fail_point: str) -> None:
         """End, or stand still, at that place from now on."""
         told = self.folder / f"fail-point-{self.pid}"
         told.write_text(fail_point)
-        deadline = time.monotonic() + 2
+        deadline = time.monotonic() + 20
         while told.exists() and self.is_alive and time.monotonic() < deadline:
             self.tell(signal.SIGUSR1)
             time.sleep(0.01)
@@ -167,7 +169,7 @@ def shorten() -> None:
     from brokers import pacing, relay, sessions
     from brokers.ibkr import client, wire
     from keyrotation import proving, swapping, sweep
-    from orders import doubts, halting, loop, reconciliation, tasks
+    from orders import canceling, cancels, doubts, halting, loop, models, reconciliation, tasks
 
     wire.TIMEOUT = httpx.Timeout(connect=0.3, read=READ_SECONDS, write=READ_SECONDS, pool=0.3)
     client.BRING_UP_WAIT_SECONDS = client.SNAPSHOT_WAIT_SECONDS = client.ORDERS_WAIT_SECONDS = 0.03
@@ -183,6 +185,8 @@ def shorten() -> None:
     proving.WAIT_SECONDS_MAX = 0.5
     halting.LIST_SECONDS, halting.ROUND_SECONDS = 0.2, 0.05
     reconciliation.CONVERSATION_MAX = timedelta(seconds=LEASE_SECONDS)
+    canceling.SENDING_MAX = timedelta(seconds=LEASE_SECONDS)
+    cancels.AGAIN = models.CANCEL_AGAIN = timedelta(seconds=0.6)
     grace = timedelta(seconds=GRACE_SECONDS)
     doubts.GRACE = grace
     doubts.settle_absent.__defaults__ = (grace,)

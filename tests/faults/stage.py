@@ -1,6 +1,5 @@
 """What a case may do, and what is remembered of one run."""
 
-import signal
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -10,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from django.db import Error, connection, connections
 
 from tests.faults.judge import Evidence, Intent, is_settled
-from tests.faults.lane import CENT, QUIET_SECONDS, SETTLE_SECONDS, ledger_of
+from tests.faults.lane import CENT, QUIET_SECONDS, ledger_of, unlimited
 
 if TYPE_CHECKING:
     from random import Random
 
     from tests.faults.lane import Lane
+    from tests.faults.nest import Child
 
 
 class Stage:
@@ -25,6 +25,7 @@ class Stage:
         self.lane, self.rng = lane, rng
         self.intents: list[Intent] = []
         self.manual: set[int] = set()
+        self.armed: list[Child] = []
         self.last: dict[Any, Any] = {}
         self.is_halted = False
         self.began_ms = int(time.time() * 1000)
@@ -43,9 +44,9 @@ class Stage:
         desk = self.lane.desk
         self.lane.until_up()
         ticket = desk.place(side=side, quantity=Decimal(1 + number % 40), limit_price=price, **terms)
-        intent = Intent(
-            ticket.pk, desk.account.broker_account_id, side, Decimal(1 + number % 40), price, approve
-        )
+        account = terms.get("account", desk.account.broker_account_id)
+        intent = Intent(ticket.pk, account, side, Decimal(1 + number % 40), price, approve)
+        intent.accepted = set(ticket.account.allowed_question_ids)
         self.intents.append(intent)
         if approve:
             desk.decide(ticket)
@@ -55,6 +56,7 @@ class Stage:
     def arm(self, job: str, place: str, *, number: int = 1, how: str = "SIGKILL") -> None:
         if place:
             self.lane.children[job].arm(f"{how} {place} {number}")
+            self.armed.append(self.lane.children[job])
 
     def fault(self, kind: str, path: str, method: str = "", *, times: int = 1, **details: Any) -> None:
         body = {"kind": kind, "path": path, "method": method, "times": times} | details
@@ -63,7 +65,7 @@ class Stage:
     def config(self, **changes: Any) -> None:
         self.lane.sim.config(**changes)
 
-    def until(self, look: Any, seconds: float = 6, *, mend: bool = True) -> Any:
+    def until(self, look: Any, seconds: float = 25, *, mend: bool = True) -> Any:
         """What `look` gives as soon as that is something; the dead are raised meanwhile."""
         deadline = time.monotonic() + seconds
         while True:
@@ -82,11 +84,91 @@ class Stage:
         rows = Order.objects.filter(ticket_id=intent.ticket_id, status__in=statuses)
         return self.until(lambda: rows.first())
 
+    def approve(self, intent: Intent) -> None:
+        """People agree, to the broker's questions too that were asked meanwhile."""
+        from orders.models import Ticket
+
+        ticket = Ticket.objects.get(pk=intent.ticket_id)
+        self.lane.until_up()
+        intent.accepted |= {row["id"] for row in ticket.request.facts.get("questions", [])}
+        self.lane.desk.decide(ticket)
+        intent.is_approved = True
+
+    def allow_questions(self, *ids: str) -> None:
+        """The account's list of questions that are answered yes unasked."""
+        from brokers.models import Account
+
+        Account.objects.update(allowed_question_ids=list(ids))
+
+    def cancel(self, intent: Intent, fail_point: str = "") -> None:
+        """A person cancels, through a process of its own."""
+        from orders.models import Order
+
+        order = Order.objects.get(ticket_id=intent.ticket_id)
+        child = self.lane.start("cancel", fail_point=fail_point, order_id=str(order.pk), person="bob")
+        if fail_point:
+            self.armed.append(child)
+        self.until(lambda: not child.is_alive)
+
+    def halt(self, mode: str = "stop_new") -> None:
+        """A person halts everything, through a process of its own; afterwards nothing new may leave."""
+        child = self.lane.start("halt", person="bob", mode=mode)
+        self.until(lambda: not child.is_alive, 20, mend=False)
+        self.bar()
+
+    def withdraw_all(self) -> None:
+        """Nothing of this run may be sent after it."""
+        from cerbero import access
+        from orders import services
+        from orders.lifecycle import ENDED
+        from orders.models import Order
+
+        mine = Order.objects.filter(ticket_id__in=[intent.ticket_id for intent in self.intents])
+        for order in mine.exclude(status__in=ENDED):
+            services.cancel_order(actor=access.system("harness"), order_id=order.pk)
+
+    def sql(self, words: str, *values: Any) -> None:
+        """What somebody with the application's password can say."""
+        with connection.cursor() as cursor:
+            cursor.execute(words, values)
+
     def until_stopped(self, job: str) -> None:
         self.until(lambda: self.lane.children[job].is_stopped, mend=False)
 
-    def go_on(self, job: str) -> None:
-        self.lane.children[job].tell(signal.SIGCONT)
+    def tell(self, job: str, number: int) -> None:
+        self.lane.children[job].tell(number)
+
+    def until_taken_over(self) -> None:
+        """The second orders process holds the login's lease."""
+        from cerbero.leases import database_now
+        from cerbero.models import Lease
+
+        lease = Lease.objects.filter(name=f"place:{self.lane.desk.login.pk}")
+        pid = str(self.lane.children["orders-2"].pid)
+        mine = lease.filter(holder__contains=f":{pid}:")
+        # One who holds the lease's row in an open transaction is ended by the database, after five seconds.
+        self.until(lambda: mine.filter(expires_at__gt=database_now()).exists(), 20, mend=False)
+
+    def until_heard(self) -> None:
+        """The relay listens to the broker's stream."""
+        from brokers.models import Login
+
+        self.lane.until_up()
+        since = datetime.now(UTC)
+        heard = Login.objects.filter(pk=self.lane.desk.login.pk, feed_alive_at__gt=since)
+        self.until(heard.exists, 15)
+
+    def other_account(self) -> str:
+        """The login's second account, ready for orders."""
+        from brokers.models import Account
+        from orders import trading
+        from orders.models import Limits
+
+        desk = self.lane.desk
+        row = Account.objects.exclude(pk=desk.account.pk).get(login=desk.login)
+        Limits.objects.update_or_create(account=row, defaults=unlimited())
+        trading.ensure_states(row, desk.bot)
+        return row.broker_account_id
 
     # What became of it
 
@@ -107,9 +189,9 @@ class Stage:
             is_halted=self.is_halted,
         )
 
-    def settle(self) -> tuple[bool, float]:
+    def settle(self, seconds: float) -> tuple[bool, float]:
         """Wait for rest that lasts; whether it came, and how many seconds after the release it began."""
-        deadline = time.monotonic() + SETTLE_SECONDS
+        deadline = time.monotonic() + seconds
         since = 0.0
         while time.monotonic() < deadline:
             self.lane.mend()

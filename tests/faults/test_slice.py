@@ -2,7 +2,6 @@
 
 from tests.faults.driver import hunt, run
 from tests.faults.judge import COUNTS
-from tests.faults.mutants import MUTANTS
 from tests.rig import Servers
 
 SLICE = (
@@ -20,5 +19,4 @@ def test_a_slice_of_the_matrix_breaks_nothing(migrated: Servers) -> None:
 
 
 def test_the_judge_sees_a_planted_defect(migrated: Servers) -> None:
-    _, cases = MUTANTS[MUTANT]
-    assert hunt(migrated, {MUTANT: cases[:1]}, seed=1, lanes=1) == {MUTANT: True}
+    assert hunt(migrated, [MUTANT], seed=1, lanes=1) == {MUTANT: True}

@@ -1,0 +1,242 @@
+"""What stands around an order: halts, pauses, approvals, Postgres, Redis, sessions, and the night."""
+
+import os
+import signal
+import time
+from contextlib import suppress
+from typing import Any
+
+from django.db import IntegrityError
+
+from tests.faults.cases import Play, add
+from tests.faults.nest import LEASE_SECONDS
+from tests.faults.paths import ASKED, hit
+from tests.faults.stage import Stage
+
+
+def halting(place: str, mode: str, *, asks: bool = False) -> Play:
+    """Halted while the sender stands between two steps: nothing leaves that had not left."""
+
+    def play(stage: Stage) -> None:
+        if asks:
+            stage.config(questions=[ASKED])
+            stage.allow_questions(ASKED)
+        stage.arm("orders", place, how="SIGSTOP")
+        stage.order()
+        stage.until_stopped("orders")
+        stage.halt(mode)
+        stage.tell("orders", signal.SIGCONT)
+
+    return play
+
+
+def halted_before(stage: Stage) -> None:
+    """Halted with orders waiting and more coming."""
+    stage.tell("orders", signal.SIGSTOP)
+    for _ in range(3):
+        stage.order()
+    stage.halt()
+    stage.tell("orders", signal.SIGCONT)
+
+
+def pausing(place: str, *, asks: bool = False) -> Play:
+    """Paused past its lease; another takes over; then it goes on."""
+
+    def play(stage: Stage) -> None:
+        if asks:
+            stage.config(questions=[ASKED])
+            stage.allow_questions(ASKED)
+        stage.arm("orders", place, how="SIGSTOP")
+        stage.order()
+        stage.until_stopped("orders")
+        stage.lane.start("orders", "orders-2")
+        time.sleep(LEASE_SECONDS + 0.15)
+        stage.until_taken_over()
+        stage.tell("orders", signal.SIGCONT)
+
+    return play
+
+
+def keeper_paused(place: str, fault: str) -> Play:
+    """Reconciliation is paused past its lease, and another goes on."""
+
+    def play(stage: Stage) -> None:
+        hit(stage, fault, "/orders$")
+        stage.arm("keeper", place, how="SIGSTOP")
+        stage.order()
+        stage.until_stopped("keeper")
+        stage.lane.start("keeper", "keeper-2")
+        time.sleep(LEASE_SECONDS + 0.5)
+        stage.tell("keeper", signal.SIGCONT)
+
+    return play
+
+
+def expired(stage: Stage) -> None:
+    """The approval runs out between the decision and the sending."""
+    from django.conf import settings
+
+    stage.arm("orders", "place.before_claim", how="SIGSTOP")
+    before, settings.APPROVAL_SECONDS = settings.APPROVAL_SECONDS, 2
+    try:
+        intent = stage.order()
+    finally:
+        settings.APPROVAL_SECONDS = before
+    stage.until_stopped("orders")
+    # Its lease is renewed meanwhile, so that nothing but the approval is too old.
+    stage.sql("UPDATE cerbero_lease SET expires_at = now() + interval '5s' WHERE name LIKE 'place:%%'")
+    time.sleep(2.1)
+    intent.is_approved = False
+    stage.tell("orders", signal.SIGCONT)
+
+
+def forged(stage: Stage) -> None:
+    """A row is made to say allowed, and nobody allowed it; the database itself refuses that."""
+    intent = stage.order(approve=False)
+    words = "UPDATE orders_ticket SET status = 'allowed', allowed_at = now() WHERE id = %s"
+    with suppress(IntegrityError):
+        stage.sql(words, intent.ticket_id)
+    stage.sql("SELECT pg_notify('cerbero_orders', '')")
+
+
+def unheard(stage: Stage) -> None:
+    """Notifications are lost: the listener's connection is cut right before they come."""
+    stage.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE application_name = 'cerbero-listener' AND datname = current_database()"
+    )
+    stage.order()
+
+
+def cut_off(place: str) -> Play:
+    """Every connection of ours to Postgres is cut while the sender stands between two steps."""
+
+    def play(stage: Stage) -> None:
+        stage.arm("orders", place, how="SIGSTOP")
+        stage.order()
+        stage.until_stopped("orders")
+        stage.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        stage.tell("orders", signal.SIGCONT)
+
+    return play
+
+
+def session_lost(lost: str) -> Play:
+    """The session dies right before the placement."""
+
+    def play(stage: Stage) -> None:
+        stage.arm("orders", "place.before_send", how="SIGSTOP")
+        stage.order()
+        stage.until_stopped("orders")
+        if lost == "competing":
+            stage.fault("competing", "", lasts_seconds=0.5)
+        else:
+            stage.lane.sim.control("POST", "/_sim/session", {"drop": lost})
+        stage.tell("orders", signal.SIGCONT)
+
+    return play
+
+
+def two_accounts(stage: Stage) -> None:
+    """A question is open on one account while another of the same login wants to place."""
+    other = stage.other_account()
+    stage.config(questions=[ASKED])
+    stage.allow_questions(ASKED)
+    stage.lane.start("orders", "orders-2")
+    stage.fault("latency", "/reply/", "POST", seconds=0.25)
+    stage.order()
+    stage.order(account=other)
+
+
+def night(stage: Stage) -> None:
+    """The broker's night: the session ends, the list begins anew, DAY orders expire and GTC orders stay."""
+    first = stage.order(time_in_force="gtc")
+    second = stage.order(time_in_force="day")
+    for intent in (first, second):
+        stage.until_order(intent, "accepted")
+    stage.lane.sim.control("POST", "/_sim/night_reset", {"expire_day_orders": True})
+
+
+def broker_restarts(stage: Stage) -> None:
+    """Everything at the broker answers 503 for a while, from before the placement on."""
+    stage.fault("status", "/v1/api/", times=1000, status=503, lasts_seconds=0.8)
+    stage.order()
+
+
+def killed_together(stage: Stage) -> None:
+    """Every process of ours is killed at one moment, with orders on their way."""
+    for _ in range(3):
+        stage.order()
+    time.sleep(stage.rng.uniform(0, 0.4))
+    for child in stage.lane.children.values():
+        child.tell(signal.SIGKILL)
+
+
+def redis(what: str) -> Play:
+    """Redis is emptied, hangs, or holds what a stranger wrote."""
+
+    def play(stage: Stage) -> None:
+        import redis as client
+        from django.conf import settings
+
+        server = client.Redis.from_url(settings.REDIS_URL)
+        pid = int(server.info("server")["process_id"])
+        if what == "flushed":
+            server.flushall()
+        elif what == "hangs":
+            os.kill(pid, signal.SIGSTOP)
+        else:
+            _forge(server)
+        try:
+            stage.order()
+            time.sleep(0.8)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    return play
+
+
+def _forge(server: Any) -> None:
+    for name in ("celery", "quotes", "hints", "cerbero:quotes", "cerbero:hints"):
+        server.publish(name, b'{"task": "orders.tasks.reconcile_accounts", "status": "allowed"}')
+        server.rpush("celery", b'{"body": "W10=", "headers": {"task": "orders.submission.submit"}}')
+
+
+def _halts_and_pauses() -> None:
+    for place in ("place.before_claim", "attempt.prepared", "attempt.prepared.committed", "attempt.sent",
+                  "attempt.sent.committed", "place.before_send", "place.after_answer"):  # fmt: skip
+        for mode in ("stop_new", "cancel_all"):
+            add("halt", f"{mode} at {place}", halting(place, mode))
+    add("halt", "stop_new at reply.before_send", halting("reply.before_send", "stop_new", asks=True))
+    add("halt", "with orders waiting", halted_before)
+    for place in ("place.before_claim", "attempt.prepared", "attempt.prepared.committed", "attempt.sent.committed",
+                  "place.before_send", "place.after_answer", "attempt.answered"):  # fmt: skip
+        add("paused past its lease", place, pausing(place))
+    add("paused past its lease", "reply.before_send", pausing("reply.before_send", asks=True))
+    for place in ("reconcile.listed", "reports.poll"):
+        for fault in ("reset before", "timeout, taken"):
+            add("reconciliation, paused", f"{place}, {fault}", keeper_paused(place, fault))
+
+
+def _around_an_order() -> None:
+    add("approval", "runs out before the sending", expired)
+    add("approval", "forged row", forged)
+    add("database", "notifications lost", unheard)
+    for place in ("place.before_claim", "attempt.prepared", "attempt.prepared.committed", "attempt.sent",
+                  "attempt.sent.committed", "place.after_answer", "attempt.answered"):  # fmt: skip
+        add("database", f"connections cut at {place}", cut_off(place))
+    for lost in ("brokerage", "outer", "competing"):
+        add("session", f"{lost} lost before the placement", session_lost(lost))
+    add("session", "the broker is away", broker_restarts)
+    add("session", "the night's reset, DAY and GTC", night)
+    add("accounts", "a question open on one, an order on the other", two_accounts)
+    add("everything", "killed at one moment", killed_together)
+    for what in ("flushed", "hangs", "forged"):
+        add("redis", what, redis(what), "relay")
+
+
+_halts_and_pauses()
+_around_an_order()
