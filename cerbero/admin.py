@@ -148,12 +148,14 @@ class TokenPage(ReadOnlyAdmin):
     def ended(self, row: AccessToken) -> SafeString | str:
         if row.revoked_at:
             return f"{row.revoked_at:%Y-%m-%d %H:%M} UTC"
-        return format_html('<a href="{}">Revoke…</a>', reverse("admin:token_revoke", args=[row.pk]))
+        rotate, revoke = (reverse(f"admin:token_{word}", args=[row.pk]) for word in ("rotate", "revoke"))
+        return format_html('<a href="{}">Rotate…</a> <a href="{}">Revoke…</a>', rotate, revoke)
 
     def get_urls(self) -> list[URLPattern]:
         protect = self.admin_site.admin_view
         own = [
             path("issue/", protect(self.issue), name="token_issue"),
+            path("<uuid:token_id>/rotate/", protect(self.rotate), name="token_rotate"),
             path("<uuid:token_id>/revoke/", protect(self.revoke), name="token_revoke"),
         ]
         return own + super().get_urls()
@@ -166,6 +168,21 @@ class TokenPage(ReadOnlyAdmin):
         issued = form.is_valid() and tokens.issue(actor=_actor(request), **form.cleaned_data)
         words = {"title": "Copy this token now" if issued else "Issue a token", "form": form, "token": issued}
         return self._page(request, "issue.html", words)
+
+    def rotate(self, request: HttpRequest, token_id: Any) -> HttpResponse:
+        """Asks first; the POST shows the new token, which no later page can show. The old one works a while longer."""
+        if not request.user.has_perm("cerbero.add_accesstoken"):
+            raise PermissionDenied
+        token = get_object_or_404(AccessToken.objects.select_related("bot"), pk=token_id)
+        if request.method != "POST":
+            words = {"title": f"Rotate {token}?", "token": token, "hours": tokens.OVERLAP_HOURS}
+            return self._page(request, "rotate.html", words)
+        try:
+            issued = tokens.rotate(actor=_actor(request), token=token)
+        except StateConflict:
+            messages.warning(request, f"{token} no longer works; issue a new one.")
+            return HttpResponseRedirect(reverse("admin:cerbero_accesstoken_changelist"))
+        return self._page(request, "issue.html", {"title": "Copy this token now", "token": issued})
 
     def revoke(self, request: HttpRequest, token_id: Any) -> HttpResponse:
         """Asks first; the POST revokes."""

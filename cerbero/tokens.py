@@ -1,9 +1,10 @@
 """Handing out bearer tokens and taking them back, each with its entry in the trail."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from django.db import transaction
-from django.db.models.functions import Now
+from django.db.models.functions import Least, Now
 
 from audit.services import record
 from cerbero.access import Actor, issue_person_token, issue_token, user_of
@@ -11,6 +12,8 @@ from cerbero.errors import PermissionMissing, StateConflict
 from cerbero.models import AccessToken, Bot, PersonToken, User
 
 DAYS_MAX = 365
+# For how long two tokens work side by side: to change over wherever a bot runs.
+OVERLAP_HOURS = 72
 
 
 def issue(*, actor: Actor, bot: Bot, scopes: Sequence[str], days: int, label: str = "") -> str:
@@ -27,6 +30,30 @@ def issue(*, actor: Actor, bot: Bot, scopes: Sequence[str], days: int, label: st
         }
         record("token.issued", actor=actor, subject_kind="bot", subject_id=bot.pk, details=details)
     return token
+
+
+def rotate(*, actor: Actor, token: AccessToken, overlap_hours: int = OVERLAP_HOURS) -> str:
+    """Another token with the same scopes for as many days, returned this once; the old one works a while longer.
+
+    Raises StateConflict when the old one is revoked or has expired.
+    """
+    with transaction.atomic(durable=True):
+        old = AccessToken.objects.select_for_update(of=("self",)).usable().filter(pk=token.pk).first()
+        if old is None:
+            raise StateConflict(kind="accesstoken", id=str(token.pk))
+        days = min(DAYS_MAX, max(1, round((old.expires_at - old.created_at) / timedelta(days=1))))
+        fresh = issue_token(old.bot, scopes=tuple(old.scopes), days=days, label=old.label)
+        until = Least("expires_at", Now() + timedelta(hours=overlap_hours))
+        AccessToken.objects.filter(pk=old.pk).update(expires_at=until)
+        details = {
+            "old_prefix": old.prefix,
+            "prefix": fresh.split("_", 2)[1],
+            "scopes": sorted(old.scopes),
+            "days": days,
+            "overlap_hours": overlap_hours,
+        }
+        record("token.rotated", actor=actor, subject_kind="bot", subject_id=old.bot_id, details=details)
+    return fresh
 
 
 def revoke(*, actor: Actor, token: AccessToken) -> None:

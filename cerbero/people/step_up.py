@@ -28,6 +28,7 @@ EXEMPT = frozenset(
         "people:step_up_challenge",
         # What lessens risk or takes away.
         "admin:person_token_revoke",
+        "admin:rotation_end",
         "admin:token_revoke",
         "console:cancel",
         "console:cancel_all",
@@ -45,6 +46,7 @@ EXEMPT = frozenset(
         "people:leave_profile",
         "people:revoke_passkey",
         "positions-close",
+        "rotate_keys_abort",
         "approvals-reject",
         "trading-states-halt",
         # A decision on a ticket: on a live account it is signed by itself, which is more than a code a shift.

@@ -53,14 +53,16 @@ class WebhookPage(ReadOnlyAdmin):
     def switch(self, row: Webhook) -> SafeString:
         if row.waits:
             return format_html('<a href="{}">Decide…</a>', reverse("admin:webhook_decide", args=[row.pk]))
-        url = reverse("admin:webhook_switch", args=[row.pk])
-        return format_html('<a href="{}">{}…</a>', url, "Switch off" if row.is_active else "Switch on")
+        switch, rotate = (reverse(f"admin:webhook_{word}", args=[row.pk]) for word in ("switch", "rotate"))
+        word = "Switch off" if row.is_active else "Switch on"
+        return format_html('<a href="{}">{}…</a> <a href="{}">Another secret…</a>', switch, word, rotate)
 
     def get_urls(self) -> list[URLPattern]:
         protect = self.admin_site.admin_view
         own = [
             path("new/", protect(self.new), name="webhook_new"),
             path("<uuid:webhook_id>/switch/", protect(self.switched), name="webhook_switch"),
+            path("<uuid:webhook_id>/rotate/", protect(self.rotate), name="webhook_rotate"),
             path("<uuid:webhook_id>/decide/", protect(self.decide), name="webhook_decide"),
         ]
         return own + super().get_urls()
@@ -77,6 +79,18 @@ class WebhookPage(ReadOnlyAdmin):
             except CerberoError as refusal:
                 form.add_error(None, f"{refusal.message} ({refusal.code})")
         return self._page(request, "webhook.html", {"title": title, "form": form, "secret": secret})
+
+    def rotate(self, request: HttpRequest, webhook_id: Any) -> HttpResponse:
+        """Asks first; the POST shows the new signing secret, once. Until the overlap ends deliveries carry both signatures."""
+        if not request.user.has_perm("notices.change_webhook"):
+            raise PermissionDenied
+        webhook = get_object_or_404(Webhook, pk=webhook_id)
+        if request.method != "POST":
+            return self._page(
+                request, "rotate.html", {"title": f"Another secret for {webhook}?", "webhook": webhook}
+            )
+        secret = services.rotate_webhook_secret(actor=_actor(request), webhook=webhook)
+        return self._page(request, "webhook.html", {"title": "Copy this secret now", "secret": secret})
 
     def switched(self, request: HttpRequest, webhook_id: Any) -> HttpResponse:
         """Asks first; the POST switches it on or off."""

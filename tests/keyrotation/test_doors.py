@@ -157,3 +157,42 @@ def test_a_stopped_rotation_asks_for_a_person_until_one_has_looked(desk, carol, 
     assert "Try again" in carol.get(url).content.decode()
     carol.post(reverse("admin:rotation_end", args=[rotation.pk]), {"do": "retry"})
     assert Rotation.objects.get().stopped_at is None
+
+
+def test_a_bots_token_is_replaced_while_both_work(desk, carol):
+    from cerbero import access, tokens
+    from cerbero.models import AccessToken, Bot
+
+    bot = Bot.objects.create(name="ops", owner=User.objects.get(username="bob"), environment="paper")
+    old = access.issue_token(bot, days=90)
+    row = AccessToken.objects.get()
+    text = carol.post(reverse("admin:token_rotate", args=[row.pk])).content.decode()
+    fresh = text.split('<code id="token">')[1].split("<")[0]
+    for token in (old, fresh):
+        assert access.authenticate(f"Bearer {token}", "t").id == bot.pk
+    row.refresh_from_db()
+    assert row.expires_at < timezone.now() + timedelta(hours=tokens.OVERLAP_HOURS + 1)
+    new = AccessToken.objects.exclude(pk=row.pk).get()
+    assert (new.scopes, (new.expires_at - timezone.now()).days) == (row.scopes, 89)
+
+
+def test_a_webhook_is_signed_by_both_secrets_until_the_overlap_ends():
+    import hashlib
+    import hmac
+
+    from orders.notices.sending import signature
+
+    signed = signature(b"new", 7, b"{}", b"old").split(",")
+    wanted = [hmac.new(key, b"7.{}", hashlib.sha256).hexdigest() for key in (b"new", b"old")]
+    assert signed == ["t=7", *(f"v1={each}" for each in wanted)]
+    assert signature(b"new", 7, b"{}") == f"t=7,v1={wanted[0]}"
+
+
+def test_decisions_hold_under_a_secret_key_that_was_replaced(settings):
+    from cerbero import proofs
+
+    proof = proofs.of_body("thing", {"a": "1"})
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "another", [settings.SECRET_KEY]
+    assert proofs.holds_body("thing", {"a": "1"}, proof)
+    settings.SECRET_KEY_FALLBACKS = []
+    assert not proofs.holds_body("thing", {"a": "1"}, proof)

@@ -1,0 +1,147 @@
+"""docs/key-rotation.md, followed step by step: what it tells people to type and press does what it says."""
+
+import hashlib
+import json
+import re
+import subprocess
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from audit.models import Entry
+from brokers.credentials import load_credentials
+from cerbero.models import User
+from keyrotation.admin import RotationPage
+from keyrotation.models import Rotation
+from tests.keyrotation.test_swap import is_usable
+from tests.rig import BASE_DIR
+
+BOOK = (BASE_DIR / "docs" / "key-rotation.md").read_text()
+
+
+def steps() -> list[str]:
+    return re.findall(r"^\d\. \*\*(\w[\w ]*)", BOOK, re.MULTILINE)
+
+
+def manage(*words: str) -> str:
+    out = StringIO()
+    call_command(*words, stdout=out)
+    return out.getvalue()
+
+
+def test_the_steps_of_the_book_carry_a_login_to_its_new_keys(portal, tmp_path, monkeypatch, caplog):
+    assert steps() == ["Start", "Upload", "Register", "Wait", "Confirm", "The swap", "Seven days later"]
+    old = load_credentials(portal.login)
+    name = portal.login.name
+
+    # 1, 2: start and upload, with the fingerprints compared by OpenSSL as the book says.
+    words = ("rotate_keys", "start", name, "--kind", "keys", "--reason", "yearly", "--as", "carol")
+    assert "Next, a person" in manage(*words, "--public-to", str(tmp_path))
+    rotation = Rotation.objects.get()
+    for kind in ("signature", "encryption"):
+        command = ["openssl", "pkey", "-pubin", "-in", f"public_{kind}.pem", "-outform", "DER"]
+        der = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True).stdout
+        assert hashlib.sha256(der).hexdigest() == getattr(rotation.credential, f"{kind}_fingerprint")
+    shown = portal.upload(rotation)
+
+    # 3: register; the secret is asked for, and is in no answer.
+    monkeypatch.setattr(
+        "keyrotation.management.commands.rotate_keys.getpass", lambda _: shown["access_token_secret"]
+    )
+    typed = (
+        "--consumer-key",
+        shown["consumer_key"],
+        "--access-token",
+        shown["access_token"],
+        "--as",
+        "carol",
+    )
+    with pytest.raises(CommandError, match="capital letters"):
+        manage("rotate_keys", "register", name, "--consumer-key", "newkeyset", *typed[2:])
+    said = manage("rotate_keys", "register", name, *typed)
+
+    # 4, 5, 6: tried, confirmed by another Administrator, swapped.
+    portal.sweep()
+    assert "Confirm the swap" in manage("rotate_keys", "status", name)
+    portal.say(rotation)
+    portal.sweep()
+    assert portal.now(rotation).settled_at
+    assert load_credentials(portal.login).consumer_key == shown["consumer_key"] != old.consumer_key
+    assert is_usable(portal)
+
+    # The way back, which the table names, and nothing secret anywhere on the way.
+    manage("rotate_keys", "roll-back", name, "--reason", "the table says so", "--as", "carol")
+    assert load_credentials(portal.login) == old
+    trail = json.dumps(list(Entry.objects.values_list("details", flat=True)))
+    seen = said + trail + caplog.text
+    for secret in (shown["access_token_secret"], old.access_token_secret, "PRIVATE KEY"):
+        assert secret not in seen
+    with pytest.raises(CommandError, match="active Administrator"):
+        manage("rotate_keys", "retry", name)
+
+
+def test_what_was_planted_is_found_nowhere_in_clear(portal, fresh_database):
+    """Every secret of a whole rotation, searched for in the database's dump, the pages, the trail."""
+    from django.test import RequestFactory
+
+    rotation = portal.swapped()
+    keys = load_credentials(portal.login)
+    planted = [keys.access_token_secret.encode()]
+    for pem in (keys.signature_key_pem, keys.encryption_key_pem):
+        planted += pem.splitlines()[1:4]
+    with fresh_database.connect("postgres") as admin:
+        dump = _dump(admin)
+    request = RequestFactory().get("/")
+    request.user = User.objects.get(username="carol")
+    request.session = {}
+    from django.contrib import admin as site
+
+    page = RotationPage(Rotation, site.site).show(request, rotation.pk)
+    page.render()
+    for secret in planted:
+        hexed = secret.hex().encode()
+        for where, text in (("the dump", dump), ("the page", page.content)):
+            assert secret not in text, where
+            assert hexed not in text, where
+
+
+def _dump(connection) -> bytes:
+    """Every row of every table as COPY writes them: what a dump of the database holds."""
+    rows = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+    found = []
+    for (table,) in rows:
+        with connection.cursor() as cursor, cursor.copy(f'COPY "{table}" TO STDOUT') as copy:
+            found += [bytes(block) for block in copy]
+    return b"".join(found)
+
+
+def test_keys_of_an_older_installation_come_in_unless_others_may_read_them(
+    fresh_database, simulator, tmp_path
+):
+    keys = simulator.credentials
+    for kind in ("signature", "encryption"):
+        path = tmp_path / f"{kind}.pem"
+        path.write_bytes(Path(keys[f"{kind}_key_path"]).read_bytes())
+        path.chmod(0o600)
+    env = tmp_path / "old.env"
+    names = {"CONSUMER_KEY": "consumer_key", "ACCESS_TOKEN": "access_token", "DH_PRIME": "dh_prime"}
+    names |= {"ACCESS_TOKEN_SECRET": "access_token_secret"}
+    lines = [f"export IBIND_OAUTH1A_{name}='{keys[key]}'" for name, key in names.items()]
+    lines += [
+        f"IBIND_OAUTH1A_{kind.upper()}_KEY_FP={tmp_path / kind}.pem" for kind in ("signature", "encryption")
+    ]
+    env.write_text("\n".join(lines))
+    words = ("import_credentials", "old", "--environment", "paper", "--env-file", str(env))
+    for wrong in (env, tmp_path / "signature.pem"):
+        env.chmod(0o600)
+        wrong.chmod(0o640)
+        with pytest.raises(CommandError, match="may be read by others"):
+            manage(*words)
+        wrong.chmod(0o600)
+    assert "imported" in manage(*words)
+    from brokers.models import Login
+
+    login = Login.objects.get(name="old")
+    assert (login.is_enabled, load_credentials(login).consumer_key) == (False, keys["consumer_key"])
