@@ -31,6 +31,7 @@ from brokers.sessions import take_over_session
 from cerbero.access import Actor, person
 from cerbero.errors import CerberoError
 from cerbero.people.passkeys import answered
+from cerbero.refusals import told_on_page
 from cerbero.site import AuditedAdmin, ReadOnlyAdmin
 from orders.templatetags.console import environment_cell
 
@@ -54,6 +55,7 @@ def _attempt(request: HttpRequest, done: str, act: Any, **arguments: Any) -> boo
     try:
         act(actor=_actor(request), **arguments)
     except CerberoError as refusal:
+        told_on_page(request, refusal)
         messages.error(request, f"{refusal.message} ({refusal.code})")
         return False
     messages.success(request, done)

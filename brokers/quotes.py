@@ -17,12 +17,15 @@ from uuid import UUID
 
 import redis
 import redis.asyncio
+from channels.db import database_sync_to_async
 from django.conf import settings
 from django.db import connection
 
+from audit.sparing import Sparing
 from brokers.base import QuoteRecord
 from brokers.frames import CHANNEL, Gate, Numbers, seal
 from brokers.models import Login
+from cerbero import access
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +35,9 @@ HINTS_MUTED_SECONDS = 5.0
 RECONNECT_SECONDS = (0.2, 0.5, 1.0, 2.0)
 # numeric(38,18) holds twenty digits before the point.
 STORABLE_MAX = Decimal(10) ** 20
+
+# Whoever may write to Redis can send any number of frames that are not ours.
+_TRAIL, _FEED = Sparing(most_a_minute=6), access.system("feed")
 
 _numbers: dict[str, Numbers] = {}
 _hints: dict[str, Any] = {"sender": "", "pid": 0, "client": None, "muted_until": 0.0}
@@ -122,6 +128,9 @@ async def subscribe() -> AsyncIterator[Frame]:
                     frame = read_frame(gate, content)
                     if frame is not None:
                         yield frame
+                        continue
+                    size = {"bytes": len(content)}
+                    await database_sync_to_async(_TRAIL.record)("frame.refused", actor=_FEED, details=size)
         except (redis.RedisError, OSError) as error:
             log.warning("frames: Redis is away: %s", type(error).__name__)
         await asyncio.sleep(RECONNECT_SECONDS[min(failures, len(RECONNECT_SECONDS) - 1)])

@@ -22,7 +22,9 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django.contrib.sessions.backends.db import SessionStore
 from django.db import DatabaseError
 
+from audit.sparing import Sparing
 from brokers.quotes import Hint, NewestQuotes, QuoteFrame, subscribe
+from cerbero.access import person
 from cerbero.people.sessions import still_open
 
 PERMISSION = "orders.view_order"
@@ -34,6 +36,7 @@ PATIENCE_SECONDS = 1.0
 # A session that ended closes its sockets within this time; a permission that was lost, within the second one.
 SESSION_SECONDS, RECHECK_SECONDS = 1.0, 30.0
 HINTS_MAX = 200
+_TRAIL = Sparing(most_a_minute=60)
 
 logger = logging.getLogger(__name__)
 
@@ -158,6 +161,14 @@ def _moment(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
 
 
+def _says_seen(text: str | None) -> bool:
+    try:
+        said = json.loads(text or "")
+    except ValueError:
+        return False
+    return isinstance(said, dict) and said.keys() == {"seen"}
+
+
 class LiveConsumer(AsyncWebsocketConsumer):
     """`/ws/live/`: quotes, the feeds' ages and hints; `?quotes=none` leaves the quotes out.
 
@@ -187,9 +198,15 @@ class LiveConsumer(AsyncWebsocketConsumer):
             self._hub.leave(self._slot)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """Anything that the browser says means that it has caught up."""
-        self._says_seen = True
-        self._seen.set()
+        """`{"seen": frame}` means that the browser has caught up. Nothing else is heard here: it ends the stream."""
+        if _says_seen(text_data):
+            self._says_seen = True
+            self._seen.set()
+            return
+        actor = person(self._user, door="socket")
+        length = {"characters": len(text_data or bytes_data or "")}
+        await database_sync_to_async(_TRAIL.record)("socket.refused", actor=actor, details=length)
+        await self.close(code=4400)
 
     async def _write(self) -> None:
         number = 0
@@ -224,7 +241,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
         if not key:
             return False
         try:
-            user = await get_user({"session": SessionStore(key)})
+            self._user = user = await get_user({"session": SessionStore(key)})
             return user.is_authenticated and await database_sync_to_async(user.has_perm)(PERMISSION)
         except DatabaseError:
             return False

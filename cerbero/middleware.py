@@ -4,15 +4,13 @@ import logging
 import re
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable
 
 import structlog
-from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import resolve_url
 
-from audit.services import record
+from audit.sparing import Sparing
 from cerbero.access import Actor, person
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -70,51 +68,38 @@ def request_context(get_response: GetResponse) -> GetResponse:
 def trail_of_refusals(get_response: GetResponse) -> GetResponse:
     """Enter what a door refused before a tool or a service could: a bad token, no CSRF token, no permission.
 
-    At most REFUSALS_A_MINUTE entries in each process. Reading is not entered.
+    At most REFUSALS_A_MINUTE entries in each process. Reading is not entered, but for what only takes a write.
     """
-    entered: deque[float] = deque(maxlen=REFUSALS_A_MINUTE)
-    left_out = 0
+    trail = Sparing(REFUSALS_A_MINUTE)
 
     def middleware(request: HttpRequest) -> HttpResponse:
-        nonlocal left_out
         response = get_response(request)
         if _was_refused(request, response) and not getattr(request, "is_in_trail", False):
-            now = time.monotonic()
-            if len(entered) == REFUSALS_A_MINUTE and now - entered[0] < 60:
-                left_out += 1
-            else:
-                entered.append(now)
-                left_out = 0 if _enter(request, response, left_out) else left_out
+            _enter(trail, request, response)
         return response
 
     return middleware
 
 
 def _was_refused(request: HttpRequest, response: HttpResponse) -> bool:
+    if hasattr(request, "refused_code"):
+        return True
     if request.method in {"GET", "HEAD", "OPTIONS"}:
-        return False
+        return response.status_code == 405
     to_sign_in = response.status_code == 302 and response["Location"].startswith(resolve_url("admin:login"))
     return to_sign_in or 400 <= response.status_code < 500
 
 
-def _enter(request: HttpRequest, response: HttpResponse, left_out: int) -> bool:
+def _enter(trail: Sparing, request: HttpRequest, response: HttpResponse) -> None:
     details = {
         "method": request.method,
         "path": request.path[:200],
         "status": response.status_code,
+        **({"code": request.refused_code} if hasattr(request, "refused_code") else {}),
         "address": request.META.get("REMOTE_ADDR", ""),
     }
-    try:
-        record(
-            "access.refused",
-            actor=_who(request),
-            details=details | ({"left_out": left_out} if left_out else {}),
-        )
-    except (DatabaseError, InterfaceError) as problem:
-        # It was refused all the same.
+    if problem := trail.record("access.refused", actor=_who(request), details=details):
         logger.error("a refusal is not in the trail: %s", type(problem).__name__)
-        return False
-    return True
 
 
 def _who(request: HttpRequest) -> Actor:

@@ -48,6 +48,12 @@ GetResponse = Callable[[HttpRequest], HttpResponse]
 logger = logging.getLogger(__name__)
 
 
+def told_on_page(request: HttpRequest, refusal: CerberoError) -> None:
+    """A page will say it in words and answer 200 or 302: the trail of refusals gets its code all the same."""
+    if not refusal.is_entered:
+        request.refused_code = refusal.code  # type: ignore[attr-defined]
+
+
 def refuse(request: HttpRequest, error: CerberoError) -> HttpResponse:
     """The answer for one refusal, with the request id that the trail and the logs carry."""
     body = {"error": error.as_json(), "request_id": getattr(request, "request_id", "")}

@@ -7,10 +7,11 @@ from django.db.models import Q, Sum
 
 from brokers.base import Broker, Side
 from brokers.models import Account
+from cerbero import proofs
 from cerbero.errors import BrokerError, PositionUnknown
 from orders.facts import Facts
 from orders.lifecycle import WORKING, OrderStatus
-from orders.models import Order
+from orders.models import Order, Ticket
 
 
 def position_now(broker: Broker, account: Account, broker_instrument_id: str) -> Decimal:
@@ -36,3 +37,14 @@ def closable(account: Account, facts: Facts, held: Decimal, *, but: UUID | None 
         exits = exits.exclude(ticket_id=but)
     sums = exits.aggregate(total=Sum("quantity"), filled=Sum("filled_quantity"))
     return abs(held) - (sums["total"] or Decimal(0)) + (sums["filled"] or Decimal(0))
+
+
+def proof_of(ticket: Ticket, broker_instrument_id: str) -> str:
+    """That this program made the close, for whom, and of what at the broker: a row written past it sends nothing."""
+    body = {
+        "ticket": str(ticket.pk),
+        "digest": ticket.digest,
+        "proposer": [str(ticket.bot_id or ""), str(ticket.person_id or "")],
+        "broker_instrument_id": broker_instrument_id,
+    }
+    return proofs.of_body("close", body)

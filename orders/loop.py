@@ -15,6 +15,7 @@ from django.db import InterfaceError, OperationalError, close_old_connections
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from audit.services import record
 from brokers.base import Broker
 from brokers.holding import is_held
 from brokers.models import Login, SessionState
@@ -23,7 +24,14 @@ from brokers.services import broker_for
 from brokers.sessions import session_lost
 from cerbero import access, leases
 from cerbero.access import Actor
-from cerbero.errors import BrokerError, CerberoError, LeaseLost, ProcessDied, SessionExpired
+from cerbero.errors import (
+    CerberoError,
+    InternalError,
+    LeaseLost,
+    LoginDisabled,
+    ProcessDied,
+    SessionExpired,
+)
 from cerbero.lifecycle import transition
 from orders import (
     adopting,
@@ -41,6 +49,7 @@ from orders import (
     services,
     submission,
 )
+from orders.holding import hold_all, hold_back
 from orders.lifecycle import ORDER, AttemptStatus, OrderStatus, TicketStatus
 from orders.models import TICKET_ROWS, Amendment, Attempt, ChangeAttempt, Order, Ticket
 from orders.submission import Hold
@@ -56,12 +65,17 @@ def run(stop: threading.Event) -> None:
     """Work until `stop` is set. A database that went away is waited for."""
     actor, holder = access.system("orders"), leases.unique_holder()
     holds: dict[str, Hold] = {}
+    lost = ""
     while not stop.is_set():
         try:
             with listening(ORDERS) as wait:
+                if lost:
+                    record("orders.interrupted", actor=actor, details={"why": lost})
+                    lost = ""
                 _work(actor, holder, holds, stop, wait)
         except (psycopg.OperationalError, OperationalError, InterfaceError) as problem:
-            log.warning("database away", extra={"problem": type(problem).__name__})
+            lost = type(problem).__name__
+            log.warning("database away", extra={"problem": lost})
             close_old_connections()
             stop.wait(POLL_SECONDS)
     for hold in holds.values():
@@ -93,14 +107,16 @@ def turn(actor: Actor, holder: str, holds: dict[str, Hold]) -> None:
     halting.stay_armed(actor=actor)
     environment.halt_mismatched(actor)
     drift.restrain(actor)
-    for login in Login.objects.filter(is_enabled=True):
+    for login in Login.objects.all():
         try:
+            if not login.is_enabled:
+                raise LoginDisabled(login=login.name)
             _serve(actor, login, _hold(login, holder, holds))
         except LeaseLost:
             continue
         except CerberoError as problem:
             # One login that cannot be served must not end the process that serves the others.
-            log.warning("login not served", extra={"login": login.name, "code": problem.code})
+            hold_all(actor, login, problem.code)
 
 
 def _hold(login: Login, holder: str, holds: dict[str, Hold]) -> Hold:
@@ -128,6 +144,7 @@ def _serve(actor: Actor, login: Login, hold: Hold) -> None:
     for order in Order.objects.to_cancel().filter(ticket__account__login=login):
         _guarded(actor, login, partial(_cancel_again, actor, login, order))
     if login.state != SessionState.UP or is_held(login):
+        hold_all(actor, login, "login_held" if is_held(login) else f"session_{login.state}")
         return
     for change in _amends(login).filter(status=AttemptStatus.PREPARED):
         amend_sending.give_up_prepared(actor, change)
@@ -151,39 +168,49 @@ def _place(
     sendable: list[Ticket],
     amendments: list[Amendment],
 ) -> None:
-    works: list[Callable[[], None]] = [
+    works: list[tuple[Ticket | None, Callable[[], None]]] = [
         *(
-            partial(submission.resume, actor=actor, attempt=each, broker=broker, hold=hold)
+            (each.ticket, partial(submission.resume, actor=actor, attempt=each, broker=broker, hold=hold))
             for each in prepared
         ),
         *(
-            partial(submission.submit, actor=actor, ticket=each, broker=broker, hold=hold)
+            (each, partial(submission.submit, actor=actor, ticket=each, broker=broker, hold=hold))
             for each in sendable
         ),
         *(
-            partial(amend_sending.submit_amendment, actor=actor, amendment=each, broker=broker, hold=hold)
+            (
+                None,
+                partial(
+                    amend_sending.submit_amendment, actor=actor, amendment=each, broker=broker, hold=hold
+                ),
+            )
             for each in amendments
         ),
     ]
-    for work in works:
+    for ticket, work in works:
         leases.renew(hold.name, hold.fence, LEASE_SECONDS)
-        _guarded(actor, login, work)
+        problem = _guarded(actor, login, work)
+        if problem and ticket is not None:
+            hold_back(actor, ticket, problem)
         reports.drain(actor)
 
 
-def _guarded(actor: Actor, login: Login, work: Callable[[], None]) -> None:
+def _guarded(actor: Actor, login: Login, work: Callable[[], None]) -> str:
+    """The code of what went wrong, empty when nothing did; only a database that is away ends the round."""
     try:
         work()
-    except SessionExpired:
+    except SessionExpired as problem:
         session_lost(login, actor)
-    except BrokerError as problem:
-        log.warning("broker not ready", extra={"code": problem.code})
+        return problem.code
     except CerberoError as problem:
         log.warning("order not sent", extra={"code": problem.code})
+        return problem.code
     except (OperationalError, InterfaceError):
         raise
     except Exception:
         log.exception("order not sent")
+        return InternalError.code
+    return ""
 
 
 def _cancel_again(actor: Actor, login: Login, order: Order) -> None:

@@ -118,6 +118,10 @@ class Ticket(models.Model):
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     allowed_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
+    # What keeps it from leaving although it is allowed; empty once it has left.
+    held_for = models.CharField(max_length=48, blank=True, default="", db_default="")
+    # That a close was made by this program, which has no approval to show (orders.closing).
+    proof = models.CharField(max_length=64, blank=True, default="", db_default="", editable=False)
 
     objects = TicketQuerySet.as_manager()
 

@@ -5,6 +5,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from django.utils.crypto import constant_time_compare
+
 from brokers.base import Broker
 from brokers.models import Account, SessionState
 from cerbero import leases
@@ -20,7 +22,7 @@ from cerbero.models import DecisionRequest
 from cerbero.people import profile, signing
 from orders import environment, judging, mandates, policies, policy, risk, trading
 from orders.canonical import ticket_digest
-from orders.closing import closable, position_now
+from orders.closing import closable, position_now, proof_of
 from orders.facts import Facts, check_sending, contract, gather_for, market_of
 from orders.lifecycle import OrderStatus, TicketStatus
 from orders.models import Allowance, Amendment, Order, Ticket
@@ -98,6 +100,8 @@ def look_again(
     _look_at_state(ticket, account, state, now)
     if ticket.reduce_only:
         _look_at_wait(ticket, now)
+        if not constant_time_compare(ticket.proof, proof_of(ticket, moment.facts.broker_instrument_id)):
+            raise Denied("approval_not_proven", why="not a close of ours")
         _look_at_position(ticket, order, moment)
         return
     if granted is None or granted.expires_at <= now:

@@ -30,7 +30,7 @@ from cerbero.people import signing
 from orders import breaches, judging, mandates, policies, policy, risk, trading
 from orders.canceling import ask_cancel
 from orders.canonical import plain
-from orders.closing import closable, position_now
+from orders.closing import closable, position_now, proof_of
 from orders.facts import Facts, as_seen, check_order, find_account, gather
 from orders.lifecycle import ENDED, ORDER, TICKET, OrderStatus, TicketStatus
 from orders.limits import require_figures
@@ -286,6 +286,7 @@ def _propose(actor: Actor, account: Account, proposal: Proposal) -> Ticket:
 
 def _allow_close(actor: Actor, facts: Facts, proposal: Proposal) -> Ticket:
     ticket, order = build(actor, facts, proposal, reduce_only=True)
+    ticket.proof = proof_of(ticket, facts.broker_instrument_id)
     with transaction.atomic(durable=True):
         ticket.status, ticket.allowed_at = TicketStatus.ALLOWED, Now()
         insert(actor, ticket, order, "ticket.allowed")

@@ -42,6 +42,7 @@ from orders import breaches, environment, judging, trading
 from orders.canonical import client_order_id
 from orders.conversation import allowed_questions, converse
 from orders.facts import as_seen, check_sending
+from orders.holding import hold_back
 from orders.lifecycle import ATTEMPT, ORDER, TICKET, AttemptStatus, OrderStatus, TicketStatus
 from orders.models import TICKET_ROWS, Attempt, Order, Ticket
 from orders.recheck import (
@@ -75,6 +76,7 @@ def submit(*, actor: Actor, ticket: Ticket, broker: Broker, hold: Hold) -> None:
     """Send one allowed ticket, or say why not. Raises LeaseLost when this process may no longer send."""
     if not _may_pass(ticket):
         # The broker is not asked for prices, second after second, while nothing may be sent.
+        hold_back(actor, ticket, "trading_halted")
         return
     failpoints.reach("place.before_claim")
     order = ticket.orders.select_related("instrument").get(number=1)
@@ -98,7 +100,8 @@ def resume(*, actor: Actor, attempt: Attempt, broker: Broker, hold: Hold) -> Non
         try:
             look_at_return(ticket, order)
             look_again(ticket, order, renewed(moment, ticket, order), state)
-        except Waits:
+        except Waits as wait:
+            hold_back(actor, ticket, wait.code)
             return
         except (Denied, Moved) as refusal:
             _give_up(actor, attempt, refusal)
@@ -126,6 +129,7 @@ def prepare(actor: Actor, ticket: Ticket, order: Order, moment: Moment, hold: Ho
                 judging.use(actor, fresh, granted)
         except (Waits, AlreadyDecided) as why:
             environment.heed(actor, fresh.account, why.code, state)
+            hold_back(actor, fresh, why.code)
             return None
         except Denied as refusal:
             _withdraw_request(actor, fresh.request)
@@ -141,7 +145,7 @@ def prepare(actor: Actor, ticket: Ticket, order: Order, moment: Moment, hold: Ho
 def send(actor: Actor, attempt: Attempt, legs: Sequence[OrderTerms], broker: Broker, hold: Hold) -> None:
     """Arm, send, and write what came back. Nothing here is ever sent a second time."""
     if not arm(actor, attempt, hold, broker):
-        log.warning("attempt not armed", extra={"attempt": str(attempt.pk)})
+        hold_back(actor, attempt.ticket, "not_armed")
         return
     account = attempt.ticket.account
     first, *rest = legs
@@ -355,7 +359,7 @@ def _write_attempt(actor: Actor, ticket: Ticket, order: Order, hold: Hold) -> At
     attempt.save(force_insert=True)
     details = {"client_order_id": attempt.client_order_id, "ticket": str(ticket.pk), "digest": ticket.digest}
     record("attempt.prepared", actor=actor, subject_kind="attempt", subject_id=attempt.pk, details=details)
-    transition(ticket, TicketStatus.SENT, moves=TICKET, actor=actor, event="ticket.sent")
+    transition(ticket, TicketStatus.SENT, moves=TICKET, actor=actor, event="ticket.sent", held_for="")
     transition(order, OrderStatus.SUBMITTED, moves=ORDER, actor=actor, event="order.submitted")
     return attempt
 

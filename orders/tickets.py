@@ -4,14 +4,14 @@ Each runs in its caller's transaction.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, InterfaceError, OperationalError, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
@@ -21,7 +21,13 @@ from brokers.models import Account
 from brokers.services import DEPLOYMENT, live_missing
 from cerbero import decisions
 from cerbero.access import Actor
-from cerbero.errors import CerberoError, IdempotencyConflict, LiveTradingDenied, PermissionMissing
+from cerbero.errors import (
+    CerberoError,
+    DatabaseUnavailable,
+    IdempotencyConflict,
+    LiveTradingDenied,
+    PermissionMissing,
+)
 from cerbero.lifecycle import transition
 from cerbero.models import Bot, DecisionRequest
 from cerbero.people import profile
@@ -178,12 +184,20 @@ def decided_on_record(actor: Actor, ticket_id: UUID, *, is_yes: bool) -> Iterato
     try:
         yield
     except CerberoError as refusal:
-        with transaction.atomic(durable=True):
-            details = {"code": refusal.code, "is_yes": is_yes}
-            record(
-                "decision.refused", actor=actor, subject_kind="ticket", subject_id=ticket_id, details=details
-            )
+        _enter_refusal(actor, ticket_id, refusal.code, is_yes)
+        refusal.is_entered = True
         raise
+    except (OperationalError, InterfaceError):
+        # A database that is still away takes no entry; what the caller learns is the first failure.
+        with suppress(OperationalError, InterfaceError):
+            _enter_refusal(actor, ticket_id, DatabaseUnavailable.code, is_yes)
+        raise
+
+
+def _enter_refusal(actor: Actor, ticket_id: UUID, code: str, is_yes: bool) -> None:
+    with transaction.atomic(durable=True):
+        details = {"code": code, "is_yes": is_yes}
+        record("decision.refused", actor=actor, subject_kind="ticket", subject_id=ticket_id, details=details)
 
 
 def end_orders(actor: Actor, ticket: Ticket, event: str, text: str = "") -> None:

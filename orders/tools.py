@@ -15,7 +15,7 @@ from cerbero.tool import DESTRUCTIVE, READ, WRITE, Out, Params, tool
 from orders import amending, halting, limit_report, services
 from orders.drift_shapes import AccountId, DayOfAccount, DayReportOut, DriftsOut, OnAccount
 from orders.facts import find_account
-from orders.lifecycle import OrderStatus
+from orders.lifecycle import OrderStatus, TicketStatus
 from orders.models import Order, Ticket, TradingState
 from orders.tickets import Proposal
 
@@ -126,6 +126,8 @@ class OrderOut(Out):
     text: str
     refusal_code: str
     refusal: dict[str, Any]
+    # Why it waits although it is allowed; it is tried again until its approval expires.
+    held_for: str
     policy_version: int | None
     policy_rule: str
     mandate_id: UUID | None
@@ -372,6 +374,7 @@ def _out(order: Order, ticket: Ticket) -> OrderOut:
         broker_order_id=order.broker_order_id,
         text=order.text,
         refusal_code=ticket.refusal_code,
+        held_for=ticket.held_for if ticket.status == TicketStatus.ALLOWED else "",
         refusal=ticket.refusal,
         policy_version=ticket.policy_version.number if ticket.policy_version else None,
         policy_rule=ticket.policy_rule,

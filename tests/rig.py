@@ -174,9 +174,14 @@ def django_uses(database: Database) -> Iterator[None]:
 
 
 def run_together(*functions: Callable[[], Any]) -> list[Any]:
-    """Run functions in threads that start at one moment; returns each one's result or exception, in order."""
-    from django.db import connections
+    """Run functions in threads that start at one moment; returns each one's result or exception, in order.
 
+    On a busy machine a thread may wait long for its connection; what races is tried here, not the pool's patience.
+    """
+    from django.db import connection, connections
+
+    if connection.pool is not None:
+        connection.pool.timeout = 60
     gate = threading.Barrier(len(functions))
     results: list[Any] = [None] * len(functions)
 

@@ -355,7 +355,7 @@ def test_a_person_counters_and_another_decides_on_the_new_terms(desk: Any) -> No
 def test_a_person_signs_declines_and_revokes_a_mandate(fresh_database: Any) -> None:
     from orders import mandates
     from tests.orders import world
-    from tests.orders.test_mandates import _terms
+    from tests.orders.budgets import terms as _terms
 
     desk = world.build()
     ensure_groups()

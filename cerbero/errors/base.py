@@ -11,6 +11,8 @@ class CerberoError(Exception):
     retryable: ClassVar[bool] = False
     # True where the caller must look before it acts again: the thing may have happened.
     verify_first: ClassVar[bool] = False
+    # True once the trail has this refusal, so that no door enters it again.
+    is_entered = False
 
     def __init__(self, message: str | None = None, **details: Any) -> None:
         self.message = message or (self.__doc__ or "").strip()

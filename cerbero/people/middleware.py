@@ -44,13 +44,12 @@ def ask_once_a_shift(get_response: GetResponse) -> GetResponse:
             return get_response(request)
         if not request.user.is_authenticated or step_up.is_stepped_up(request):
             return get_response(request)
+        refusal = PermissionMissing("Say first that it is you, on your sign-in page; it lasts for a shift.")
         if request.path.startswith("/api/"):
-            refusal = PermissionMissing(
-                "Say first that it is you, on your sign-in page; it lasts for a shift."
-            )
             body = {"error": refusal.as_json(), "request_id": getattr(request, "request_id", "")}
             return JsonResponse(body, status=refusal.status)
         if request.method == "POST":
+            request.refused_code = refusal.code  # type: ignore[attr-defined]
             messages.warning(request, "Nothing was changed: say that it is you, then do it again.")
         return redirect(f"{reverse('people:step_up')}?{urlencode({'next': _page_of(request)})}")
 

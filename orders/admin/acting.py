@@ -10,6 +10,7 @@ from django.template.response import TemplateResponse
 
 from cerbero.access import Actor, person
 from cerbero.errors import CerberoError
+from cerbero.refusals import told_on_page
 
 
 def actor_of(request: HttpRequest) -> Actor:
@@ -32,6 +33,7 @@ def attempt(
     try:
         result = act(actor=actor_of(request), **arguments)
     except CerberoError as refusal:
+        told_on_page(request, refusal)
         messages.error(request, f"{about}: {told(refusal)}" if about else told(refusal))
         return None
     messages.success(request, done)

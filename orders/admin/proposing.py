@@ -13,6 +13,7 @@ from uuid_utils.compat import uuid7
 from brokers.base import OrderType, Side, TimeInForce
 from brokers.models import Account, Instrument
 from cerbero.errors import CerberoError
+from cerbero.refusals import told_on_page
 from orders import countering, services
 from orders.admin.acting import actor_of, attempt, demand, page, told
 from orders.models import Ticket
@@ -99,6 +100,7 @@ def new_ticket(request: HttpRequest) -> HttpResponse:
         try:
             ticket = services.place_order(actor=actor_of(request), proposal=form.proposal())
         except CerberoError as refusal:
+            told_on_page(request, refusal)
             messages.error(request, told(refusal))
             return page(
                 request, "admin/orders/ticket.html", title="New ticket", form=form, refused=refusal.details

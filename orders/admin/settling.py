@@ -13,11 +13,11 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from brokers.base import OrderType, Side
 from brokers.models import Account, Instrument
 from cerbero import decisions
-from cerbero.errors import BadInput, CerberoError, MalformedRequest
+from cerbero.errors import CerberoError, MalformedRequest
 from cerbero.models import Bot
 from cerbero.people.passkeys import answered
 from cerbero.plain import loads
-from cerbero.refusals import refuse
+from cerbero.refusals import refuse, told_on_page
 from orders import mandates, policies, policy
 from orders.admin.acting import actor_of, attempt, demand, page, told
 from orders.admin.proposing import amount, choices
@@ -172,10 +172,11 @@ def new_policy(request: HttpRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         try:
             version = policies.propose_policy(actor=actor_of(request), **form.cleaned_data)
-        except BadInput as refusal:
-            problems = list(refusal.details.get("problems", []))
         except CerberoError as refusal:
-            messages.error(request, told(refusal))
+            told_on_page(request, refusal)
+            problems = list(refusal.details.get("problems", []))
+            if not problems:
+                messages.error(request, told(refusal))
         else:
             messages.success(request, "Proposed. Another Administrator activates it.")
             return redirect("console:policy", version.number)
@@ -246,6 +247,7 @@ def new_mandate(request: HttpRequest) -> HttpResponse:
         try:
             mandate = mandates.propose_mandate(actor=actor_of(request), terms=form.terms())
         except CerberoError as refusal:
+            told_on_page(request, refusal)
             for problem in refusal.details.get("problems", [refusal.message]):
                 form.add_error(None, problem)
         else:
@@ -271,7 +273,7 @@ def challenge_mandate(request: HttpRequest, mandate_id: UUID) -> HttpResponse:
 @require_POST
 def decide_mandate(request: HttpRequest, mandate_id: UUID) -> HttpResponse:
     demand(request, "orders.decide_ticket")
-    is_yes = request.POST.get("do", "sign") == "sign"
+    is_yes = request.POST.get("do") == "sign"
     attempt(
         request,
         "Signed." if is_yes else "Declined.",

@@ -21,21 +21,29 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """The table of `make adversarial`, and last its sums as one line of JSON."""
+    """The table of `make adversarial`: each attempt, and which entries of the trail tell of it."""
     if not FOUND:
         return
     write = terminalreporter.write_line
     terminalreporter.section("attempts to pass the gate")
     write(f"{'attempt':<98} {'opened':>6} {'sent':>4}  told by")
     for row in FOUND:
-        write(f"{row['name'][:98]:<98} {row['opened']:>6} {row['sent']:>4}  {row['told_by']}")
-    sums = {
-        "attempts": len(FOUND),
-        "opened": sum(row["opened"] for row in FOUND),
-        "sent": sum(row["sent"] for row in FOUND),
-        "unaudited": sum(not row["told_by"] for row in FOUND),
+        write(f"{row['name'][:98]:<98} {row['opened']:>6} {row['sent']:>4}  {row['told_by'] or 'NOBODY'}")
+
+
+def pytest_unconfigure() -> None:
+    """Last of all its sums, as one line of JSON."""
+    if FOUND:
+        print(json.dumps(sums(FOUND)))  # noqa: T201
+
+
+def sums(rows: list[dict[str, Any]]) -> dict[str, int]:
+    return {
+        "attempts": len(rows),
+        "opened": sum(row["opened"] for row in rows),
+        "sent": sum(row["sent"] for row in rows),
+        "unaudited": sum(not row["told_by"] for row in rows),
     }
-    write(json.dumps(sums))
 
 
 @pytest.fixture(scope="package")

@@ -1,6 +1,7 @@
 """The desk under attack, the attacker's hands at the database, and the judge."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -101,6 +102,19 @@ class Siege:
     def turn(self, holder: str = "orders-1") -> None:
         self.desk.turn(holder)
 
+    def process(self, act: Callable[[], Any] | None = None, rounds: int = 5) -> None:
+        """The orders process as it runs, for some rounds; it does `act` where it would look for work."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(loop, "POLL_SECONDS", 0.001)
+            if act is not None:
+                patch.setattr(loop, "turn", lambda *_: act())
+            loop.run(Rounds(rounds))  # type: ignore[arg-type]
+
+    def time_passes(self, ticket: Ticket) -> None:
+        """As long as people had for this ticket, and then some."""
+        words = "UPDATE cerbero_decisionrequest SET expires_at = now() - interval '1 second' WHERE id = %s"
+        self.as_owner((words, [ticket.request_id]))
+
     def hold(self) -> Hold:
         name = f"place:{self.desk.login.pk}"
         return Hold(name, leases.hold(name, "test", 30))
@@ -147,6 +161,20 @@ class Siege:
         return (self.database.servers.root / "logs" / "postgres.log").read_text(errors="replace")
 
 
+class Rounds:
+    """In the place of the event that ends a process: it ends after so many looks, and nobody waits for it."""
+
+    def __init__(self, count: int) -> None:
+        self.left = count
+
+    def is_set(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+    def wait(self, seconds: float) -> None:
+        return None
+
+
 @dataclass
 class Attempt:
     """One attempt to pass. `expects` is what may rightly reach the broker meanwhile."""
@@ -155,7 +183,8 @@ class Attempt:
     name: str
     expects: int = 0
     tickets: dict[Any, tuple[str, int]] = field(default_factory=dict)
-    told_by: list[str] = field(default_factory=list)
+    entries: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    log_lines: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         newest = Entry.objects.order_by("-id").first()
@@ -175,17 +204,15 @@ class Attempt:
         self.tickets[pk] = (status, self._armed(pk))
 
     def told(self, event: str, **details: Any) -> None:
-        """The trail has this entry since the attempt began."""
-        entries = Entry.objects.filter(pk__gt=self.since, event=event)
-        found = [each for each in entries if details.items() <= each.details.items()]
+        """Whoever reads the trail learns of it by this entry, made since the attempt began."""
+        self.entries.append((event, details))
         seen = list(Entry.objects.filter(pk__gt=self.since).values_list("event", "details"))
-        assert found, f"no entry {event} with {details}; there are {seen}"
-        self.told_by.append(event)
+        assert self._is_entered(event, details), f"no entry {event} with {details}; there are {seen}"
 
     def told_by_server(self, words: str) -> None:
         """The database refused it, and its log says so: an entry would be rolled back with what it tells of."""
-        assert re.search(words, self.siege.server_log()[self.logged :])
-        self.told_by.append("the database's log")
+        self.log_lines.append(words)
+        assert self._is_logged(words), f"nothing in the database's log says: {words}"
 
     def refused_by_database(self, words: str, *values: Any, says: str) -> None:
         with pytest.raises(psycopg.Error, match=says):
@@ -197,11 +224,37 @@ class Attempt:
         assert (ticket.status, ticket.refusal_code) == ("denied", code)
         self.told("ticket.denied", code=code)
 
+    def held(self, ticket: Ticket, *codes: str) -> None:
+        """It is allowed, waits, and says why; nothing of it has been armed."""
+        ticket.refresh_from_db()
+        assert ticket.status in {"allowed", "sent"}
+        assert ticket.held_for in codes
+        assert not Sending.objects.filter(ticket=ticket).exclude(status="prepared").exists()
+        self.told("ticket.held", code=ticket.held_for)
+
+    def ran_out(self, ticket: Ticket) -> None:
+        """Nothing that was tried let it pass, until its time was up."""
+        assert Ticket.objects.get(pk=ticket.pk).status == "proposed"
+        self.siege.time_passes(ticket)
+        self.siege.turn()
+        self.denied(ticket, "approval_expired")
+
     def judge(self) -> dict[str, Any]:
+        """What became of it, from the rows, the simulator's book, the trail and the database's log alone."""
         opened = sum(self._was_opened(pk, *before) for pk, before in self.tickets.items())
         sent = len(self.siege.arrivals()) - self.arrived - self.expects
-        told_by = ", ".join(dict.fromkeys(self.told_by))
-        return {"name": self.name, "opened": opened, "sent": sent, "told_by": told_by}
+        missing = [event for event, details in self.entries if not self._is_entered(event, details)]
+        missing += [words for words in self.log_lines if not self._is_logged(words)]
+        told_by = [event for event, _ in self.entries] + ["the database's log"] * bool(self.log_lines)
+        words = "" if missing else ", ".join(dict.fromkeys(told_by))
+        return {"name": self.name, "opened": opened, "sent": sent, "told_by": words}
+
+    def _is_entered(self, event: str, details: dict[str, Any]) -> bool:
+        entries = Entry.objects.filter(pk__gt=self.since, event=event)
+        return any(details.items() <= each.details.items() for each in entries)
+
+    def _is_logged(self, words: str) -> bool:
+        return re.search(words, self.siege.server_log()[self.logged :]) is not None
 
     def _was_opened(self, pk: Any, status: str, armed: int) -> bool:
         now = Ticket.objects.get(pk=pk).status

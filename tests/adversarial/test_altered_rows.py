@@ -1,13 +1,17 @@
 """Rows written or altered past the program: as the application's role, and as the owner with triggers switched off."""
 
 import hashlib
+import json
+from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from cerbero.embedded import APP, OWNER
+from orders import services
 from orders.models import Attempt, Order, Ticket
+from tests.orders import world
 
 DECISION = (
     "INSERT INTO cerbero_decision (id, request_id, person_id, is_yes, reason, digest_shown, proof) "
@@ -104,17 +108,37 @@ def test_a_ticket_cannot_begin_allowed(siege, attempt):
     )
 
 
-def test_a_ticket_that_calls_itself_a_close_opens_no_position(siege, attempt):
-    """The one kind of row that begins allowed; only the broker's position gives it a size."""
-    ticket, forged = siege.place(), uuid4()
-    digest = _digest_of_close(ticket)
+@pytest.mark.parametrize("whose", ["bot", "person, while halted", "with the proof of another"])
+def test_a_close_inserted_by_sql_closes_nothing(siege, attempt, whose):
+    """The one kind of row that begins allowed: it would not even need to fit a position that we hold."""
+    siege.sim.config(fills="immediate")
+    siege.approved(quantity=5, limit_price=siege.ask + 1)
+    siege.turn()
+    siege.desk.reconcile()
+    attempt.expects = 1
+    above = (siege.ask * Decimal("1.02")).quantize(Decimal("0.01"))
+    ticket = siege.place(side="sell", quantity=1, limit_price=above)
+    forged, proof = uuid4(), "0" * 64
+    if whose.startswith("with"):
+        named = {"account": siege.desk.account.broker_account_id, "symbol": "AAPL"}
+        key = f"close-{forged}"
+        close = services.close_position(actor=siege.desk.scanner, idempotency_key=key, quantity=1, **named)
+        services.cancel_order(actor=siege.desk.scanner, order_id=siege.desk.order(close).pk)
+        proof = close.proof
+    person = siege.desk.people["bob"].pk if whose.startswith("person") else None
+    if person is not None:
+        siege.sql("UPDATE orders_tradingstate SET state = 'halted' WHERE scope = '1-everything'")
     siege.sql(
-        "INSERT INTO orders_ticket (id, account_id, bot_id, idempotency_key, digest, reduce_only, status, "
-        "refusal_code, refusal, reason, tag, notional_currency, allowed_at) SELECT %s, account_id, bot_id, %s, %s, "
-        "true, 'allowed', '', '{}', '', '', 'USD', now() FROM orders_ticket WHERE id = %s",
+        "INSERT INTO orders_ticket (id, account_id, bot_id, person_id, idempotency_key, digest, reduce_only, "
+        "status, refusal_code, refusal, reason, tag, notional_currency, allowed_at, proof) SELECT %s, account_id, "
+        "CASE WHEN %s::uuid IS NULL THEN bot_id END, %s, %s, %s, true, 'allowed', '', '{}', '', '', 'USD', now(), "
+        "%s FROM orders_ticket WHERE id = %s",
         forged,
+        person,
+        person,
         f"forged-{forged}"[:64],
-        digest,
+        _digest_of_close(ticket),
+        proof,
         ticket.pk,
     )
     siege.sql(
@@ -128,7 +152,26 @@ def test_a_ticket_that_calls_itself_a_close_opens_no_position(siege, attempt):
     )
     attempt.watch(forged, "allowed")
     siege.turn()
-    attempt.denied(Ticket.objects.get(pk=forged), "position_changed")
+    attempt.denied(Ticket.objects.get(pk=forged), "approval_not_proven")
+
+
+def test_a_close_of_one_contract_closes_no_other(siege, attempt):
+    """The instrument's contract is exchanged between the close and its sending."""
+    siege.sim.config(fills="immediate")
+    siege.approved(quantity=5, limit_price=siege.ask + 1)
+    siege.turn()
+    siege.desk.reconcile()
+    attempt.expects = 1
+    named = {"account": siege.desk.account.broker_account_id, "symbol": "AAPL"}
+    close = services.close_position(actor=siege.desk.scanner, idempotency_key=uuid4().hex, **named)
+    siege.sql(
+        "UPDATE brokers_brokerinstrument SET broker_instrument_id = %s WHERE instrument_id = %s",
+        world.SPY,
+        siege.desk.aapl.pk,
+    )
+    attempt.watch(close.pk, "allowed")
+    siege.turn()
+    attempt.denied(close, "approval_not_proven")
 
 
 def _digest_of_close(ticket: Ticket) -> str:
@@ -399,23 +442,19 @@ def test_a_forged_report_makes_nothing_leave(siege, attempt, forged):
     waiting, approved = siege.place(), siege.approved()
     attempt.on(waiting)
     siege.sql("UPDATE orders_tradingstate SET state = 'halted' WHERE scope = '1-everything'")
-    record = {
-        "filled": '{"broker_order_id": "77", "state": "filled", "client_order_id": "x"}',
-        "canceled": '{"broker_order_id": "77", "state": "canceled"}',
-        "accepted": '{"broker_order_id": "77", "state": "accepted"}',
-        "execution": '{"broker_account_id": "DU0", "execution_id": "e"}',
-        "nonsense": '{"\\u0041": [1]}',
-    }[forged]
+    told = {"broker_order_id": f"77{forged}", "state": forged, "total_quantity": "1", "client_order_id": "x"}
+    record = {"execution": {"broker_account_id": "DU0", "execution_id": "e"}, "nonsense": {"A": [1]}}
     siege.sql(
         "INSERT INTO brokers_report (login_id, kind, source, subject, record, digest, problem) "
         "VALUES (%s, %s, 'stream', %s, %s::jsonb, %s, '')",
         siege.desk.login.pk,
         "execution" if forged == "execution" else "order",
         f"forged-{forged}",
-        record,
+        json.dumps(record.get(forged, told)),
         uuid4().hex,
     )
     siege.turn()
     approved.refresh_from_db()
     assert approved.status == "allowed"
-    attempt.told_by.append("the inbox, kept raw")
+    attempt.told("drift.found")
+    attempt.held(approved, "trading_halted")

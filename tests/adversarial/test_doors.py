@@ -1,9 +1,5 @@
 """Deciding through every door that there is, by everybody who must not."""
 
-import asyncio
-import json
-import pickle
-import re
 import uuid
 from datetime import timedelta
 from typing import Any
@@ -14,33 +10,13 @@ from django.test import Client
 from django.utils import timezone
 
 from cerbero import access
-from cerbero.access import issue_token
 from cerbero.errors import CerberoError, PermissionMissing, SelfApproval
 from cerbero.models import AccessToken
 from orders import services
 from orders.models import Ticket
-from tests.source import sources
+from tests.adversarial.hands import address, bearer, place, press, signed_in
 
 PORTS = pytest.mark.parametrize("port", ["cerbero.urls", "cerbero.tool_urls"])
-
-
-def _address(ticket: Ticket, word: str = "approve") -> str:
-    return f"/admin/queue/{ticket.pk}/{word}/"
-
-
-def _signed_in(siege: Any, name: str, **options: Any) -> Client:
-    client = Client(raise_request_exception=False, **options)
-    client.force_login(siege.desk.people[name])
-    return client
-
-
-def _press(client: Client, ticket: Ticket, word: str = "approve", **fields: str) -> Any:
-    ticket = Ticket.objects.select_related("request").get(pk=ticket.pk)
-    return client.post(_address(ticket, word), {"digest": ticket.request.digest, **fields})
-
-
-def _bearer(siege: Any, **options: Any) -> dict[str, str]:
-    return {"Authorization": f"Bearer {issue_token(siege.desk.bot, **options)}", "X-Bot-Tag": "test-1"}
 
 
 # People
@@ -48,7 +24,7 @@ def _bearer(siege: Any, **options: Any) -> dict[str, str]:
 
 def test_the_bots_owner_approves_in_the_console(siege, attempt):
     ticket = attempt.on(siege.place())
-    _press(_signed_in(siege, "alice"), ticket)
+    press(signed_in(siege, "alice"), ticket)
     attempt.told("decision.refused", code="self_approval")
 
 
@@ -63,15 +39,15 @@ def test_the_requester_approves_what_they_proposed(siege, attempt):
 def test_the_owner_approves_after_giving_the_bot_away(siege, attempt):
     ticket = attempt.on(siege.place())
     type(siege.desk.bot).objects.update(owner=siege.desk.people["carol"])
-    _press(_signed_in(siege, "alice"), ticket)
+    press(signed_in(siege, "alice"), ticket)
     attempt.told("decision.refused", code="self_approval")
 
 
 def test_somebody_without_the_group_approves(siege, attempt):
     ticket = attempt.on(siege.place())
-    client = _signed_in(siege, "bob")
+    client = signed_in(siege, "bob")
     siege.desk.people["bob"].groups.clear()
-    assert _press(client, ticket).status_code == 403
+    assert press(client, ticket).status_code == 403
     attempt.told("access.refused", status=403)
 
 
@@ -80,37 +56,37 @@ def test_a_superuser_outside_the_group_approves(siege, attempt):
     bob = siege.desk.people["bob"]
     type(bob).objects.filter(pk=bob.pk).update(is_superuser=True)
     bob.groups.clear()
-    assert _press(_signed_in(siege, "bob"), ticket).status_code == 403
+    assert press(signed_in(siege, "bob"), ticket).status_code == 403
     attempt.told("access.refused", status=403)
 
 
 def test_somebody_approves_who_was_switched_off_while_signed_in(siege, attempt):
     ticket = attempt.on(siege.place())
-    client = _signed_in(siege, "bob")
+    client = signed_in(siege, "bob")
     type(siege.desk.people["bob"]).objects.filter(username="bob").update(is_active=False)
-    assert _press(client, ticket).status_code == 302
+    assert press(client, ticket).status_code == 302
     attempt.told("access.refused", status=302)
 
 
 def test_nobody_approves_signed_out(siege, attempt):
     ticket = attempt.on(siege.place())
-    assert _press(Client(), ticket).status_code == 302
+    assert press(Client(), ticket).status_code == 302
     attempt.told("access.refused", status=302)
 
 
 def test_a_session_that_ran_out_approves(siege, attempt):
     ticket = attempt.on(siege.place())
-    client = _signed_in(siege, "bob")
+    client = signed_in(siege, "bob")
     Session.objects.update(expire_date=timezone.now() - timedelta(seconds=1))
-    assert _press(client, ticket).status_code == 302
+    assert press(client, ticket).status_code == 302
     attempt.told("access.refused", status=302)
 
 
 def test_a_session_that_was_ended_elsewhere_approves(siege, attempt):
     ticket = attempt.on(siege.place())
-    client = _signed_in(siege, "bob")
+    client = signed_in(siege, "bob")
     Session.objects.all().delete()
-    assert _press(client, ticket).status_code == 302
+    assert press(client, ticket).status_code == 302
     attempt.told("access.refused", status=302)
 
 
@@ -118,7 +94,7 @@ def test_a_forged_session_cookie_approves(siege, attempt, settings):
     ticket = attempt.on(siege.place())
     client = Client()
     client.cookies[settings.SESSION_COOKIE_NAME] = "a" * 32
-    assert _press(client, ticket).status_code == 302
+    assert press(client, ticket).status_code == 302
     attempt.told("access.refused", status=302)
 
 
@@ -128,8 +104,8 @@ def test_a_forged_session_cookie_approves(siege, attempt, settings):
 @pytest.mark.parametrize("token", ["", "a" * 64])
 def test_another_site_presses_approve_in_somebodys_browser(siege, attempt, token):
     ticket = attempt.on(siege.place())
-    client = _signed_in(siege, "bob", enforce_csrf_checks=True)
-    answer = _press(client, ticket, csrfmiddlewaretoken=token)
+    client = signed_in(siege, "bob", enforce_csrf_checks=True)
+    answer = press(client, ticket, csrfmiddlewaretoken=token)
     assert answer.status_code == 403
     attempt.told("access.refused", status=403)
 
@@ -137,15 +113,15 @@ def test_another_site_presses_approve_in_somebodys_browser(siege, attempt, token
 @pytest.mark.parametrize("method", ["get", "head"])
 def test_a_link_approves(siege, attempt, method):
     ticket = attempt.on(siege.place())
-    answer = getattr(_signed_in(siege, "bob"), method)(_address(ticket), {"digest": ticket.request.digest})
+    answer = getattr(signed_in(siege, "bob"), method)(address(ticket), {"digest": ticket.request.digest})
     assert answer.status_code == 405
-    attempt.told_by.append("the access log (a read)")
+    attempt.told("access.refused", status=405)
 
 
 @pytest.mark.parametrize("method", ["put", "patch", "delete"])
 def test_another_method_approves(siege, attempt, method):
     ticket = attempt.on(siege.place())
-    answer = getattr(_signed_in(siege, "bob"), method)(_address(ticket), f"digest={ticket.request.digest}")
+    answer = getattr(signed_in(siege, "bob"), method)(address(ticket), f"digest={ticket.request.digest}")
     assert answer.status_code == 405
     attempt.told("access.refused", status=405)
 
@@ -155,17 +131,17 @@ def test_another_digest_than_the_one_that_was_asked(siege, attempt, digest):
     ticket, other = siege.place(), siege.place(quantity=11)
     attempt.on(ticket, other)
     sent = {"another ticket's": other.request.digest, "in capitals": ticket.request.digest.upper()}
-    _signed_in(siege, "bob").post(_address(ticket), {"digest": sent.get(digest, digest)})
+    signed_in(siege, "bob").post(address(ticket), {"digest": sent.get(digest, digest)})
     attempt.told("decision.refused", code="digest_mismatch")
 
 
 def test_a_post_is_replayed_after_it_was_sent(siege, attempt):
     attempt.expects = 1
-    ticket, client = siege.place(), _signed_in(siege, "bob")
-    _press(client, ticket)
+    ticket, client = siege.place(), signed_in(siege, "bob")
+    press(client, ticket)
     siege.turn()
     for name in ("bob", "carol"):
-        _press(_signed_in(siege, name), ticket)
+        press(signed_in(siege, name), ticket)
         siege.turn()
     attempt.told("decision.refused", code="already_decided")
 
@@ -180,14 +156,14 @@ def test_an_old_page_approves_what_is_asked_again(siege, attempt):
     siege.sim.control("POST", "/_sim/price", {"conid": 265598, "percent": -1})
     attempt.on(ticket)
     assert ticket.status == "proposed"
-    _signed_in(siege, "carol").post(_address(ticket), {"digest": old})
+    signed_in(siege, "carol").post(address(ticket), {"digest": old})
     attempt.told("decision.refused", code="digest_mismatch")
 
 
 def test_one_post_for_many_tickets(siege, attempt):
     tickets = [siege.place() for _ in range(3)]
     attempt.on(*tickets)
-    client = _signed_in(siege, "bob")
+    client = signed_in(siege, "bob")
     for path in ("/admin/queue/", "/admin/queue/approve/", "/admin/queue/all/approve/"):
         answer = client.post(path, {"digest": [ticket.request.digest for ticket in tickets]})
         assert answer.status_code >= 400 or answer.status_code == 302
@@ -212,7 +188,7 @@ def test_the_admins_own_forms_change_no_row_of_the_gate(siege, attempt, path):
     type(bob).objects.filter(pk=bob.pk).update(is_superuser=True)
     at = path.format(ticket=ticket.pk, order=order.pk, request=ticket.request_id)
     fields = {"status": "allowed", "quantity": "1", "request": str(ticket.request_id), "is_yes": "on"}
-    assert _signed_in(siege, "bob").post(at, fields).status_code == 403
+    assert signed_in(siege, "bob").post(at, fields).status_code == 403
     attempt.told("access.refused", status=403)
 
 
@@ -225,7 +201,7 @@ def test_there_is_no_tool_that_decides(siege, attempt, settings, port, tool):
     settings.ROOT_URLCONF = port
     ticket = attempt.on(siege.place())
     body = {"ticket_id": str(ticket.pk), "digest": ticket.request.digest, "is_yes": True}
-    answer = Client().post(f"/tools/{tool}", body, content_type="application/json", headers=_bearer(siege))
+    answer = Client().post(f"/tools/{tool}", body, content_type="application/json", headers=bearer(siege))
     assert answer.status_code == 404
     attempt.told("access.refused", status=404)
 
@@ -235,7 +211,7 @@ def test_a_bots_token_presses_approve_in_the_console(siege, attempt, settings, p
     settings.ROOT_URLCONF = port
     ticket = attempt.on(siege.place())
     client = Client(enforce_csrf_checks=True)
-    answer = client.post(_address(ticket), {"digest": ticket.request.digest}, headers=_bearer(siege))
+    answer = client.post(address(ticket), {"digest": ticket.request.digest}, headers=bearer(siege))
     assert answer.status_code in {403, 404}
     attempt.told("access.refused")
 
@@ -266,29 +242,16 @@ def test_a_proposal_does_not_approve_itself(siege, attempt, settings, port, extr
     }
     client = Client()
     answer = client.post(
-        "/tools/place_order", {**body, **extra}, content_type="application/json", headers=_bearer(siege)
+        "/tools/place_order", {**body, **extra}, content_type="application/json", headers=bearer(siege)
     )
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "bad_input")
     siege.turn()
     attempt.told("tool.called", outcome="bad_input")
 
 
-def _place(headers: dict[str, str], siege: Any) -> Any:
-    body = {
-        "account": siege.desk.account.broker_account_id,
-        "symbol": "AAPL",
-        "side": "buy",
-        "quantity": "1",
-        "order_type": "limit",
-        "limit_price": str(siege.resting),
-        "idempotency_key": uuid.uuid4().hex,
-    }
-    return Client().post("/tools/place_order", body, content_type="application/json", headers=headers)
-
-
 @pytest.mark.parametrize("kind", ["none", "unknown", "expired", "revoked", "bot off", "owner off", "basic"])
 def test_a_token_that_opens_nothing(siege, attempt, kind):
-    headers = _bearer(siege)
+    headers = bearer(siege)
     tokens = AccessToken.objects.filter(bot=siege.desk.bot)
     if kind == "none":
         del headers["Authorization"]
@@ -304,19 +267,19 @@ def test_a_token_that_opens_nothing(siege, attempt, kind):
         type(siege.desk.people["alice"]).objects.filter(username="alice").update(is_active=False)
     else:
         headers["Authorization"] = headers["Authorization"].replace("Bearer", "Basic")
-    assert _place(headers, siege).status_code == 401
+    assert place(headers, siege).status_code == 401
     AccessToken.objects.all().delete()
     attempt.told("access.refused", status=401)
 
 
 def test_a_token_without_the_scope(siege, attempt):
-    assert _place(_bearer(siege, scopes=("orders:read",)), siege).status_code == 403
+    assert place(bearer(siege, scopes=("orders:read",)), siege).status_code == 403
     attempt.told("tool.called", outcome="scope_missing")
 
 
 def test_a_paper_token_reaches_no_live_account(siege, attempt):
     type(siege.desk.account).objects.filter(pk=siege.desk.account.pk).update(environment="live")
-    assert _place(_bearer(siege), siege).json()["error"]["code"] == "environment_mismatch"
+    assert place(bearer(siege), siege).json()["error"]["code"] == "environment_mismatch"
     attempt.told("tool.called", outcome="environment_mismatch")
 
 
@@ -349,97 +312,6 @@ def test_only_people_decide_whoever_calls_the_service(siege, attempt, who):
     attempt.told("decision.refused", code="permission_missing")
 
 
-# Other ways in
-
-
-def test_the_live_socket_only_tells(siege, attempt, redis_url, settings):
-    ticket = attempt.on(siege.place())
-    client = _signed_in(siege, "bob")
-    name = settings.SESSION_COOKIE_NAME
-    cookie = f"{name}={client.cookies[name].value}".encode()
-    words = {"type": "approve", "ticket_id": str(ticket.pk), "digest": ticket.request.digest, "is_yes": True}
-
-    async def talk() -> None:
-        from tests.test_live import socket
-
-        async with socket(cookie) as live:
-            assert live.is_open
-            await live.send_to(text_data=json.dumps(words))
-            await live.send_to(bytes_data=pickle.dumps(words))
-            await asyncio.sleep(0.2)
-
-    asyncio.run(talk())
-    siege.turn()
-    attempt.told_by.append("nothing is heard there")
-
-
-def test_no_management_command_decides(attempt):
-    """The demo decides as a person does, in the console; no other command knows how."""
-    found = [
-        name
-        for name, path in sources().items()
-        if ".management." in name
-        and re.search(r"services\.decide_ticket|decisions\.decide", path.read_text())
-    ]
-    assert found in ([], ["cerbero.management.commands.demo"])
-    attempt.told_by.append("there is no such command")
-
-
-def test_a_forged_celery_message_carries_no_order(siege, attempt, redis_url):
-    """JSON only, known names only, and no task takes a ticket or an amount."""
-    from kombu.exceptions import ContentDisallowed
-    from kombu.serialization import loads
-
-    from cerbero.celery import app
-
-    ticket = attempt.on(siege.place())
-    with pytest.raises(ContentDisallowed):
-        loads(
-            pickle.dumps({"x": 1}), "application/x-python-serialize", "binary", accept=app.conf.accept_content
-        )
-    app.loader.import_default_modules()
-    own = [task for name, task in app.tasks.items() if not name.startswith("celery.")]
-    assert own
-    for task in own:
-        result = task.apply(args=[str(ticket.pk)], kwargs={"digest": ticket.request.digest, "is_yes": True})
-        assert isinstance(result.result, TypeError), task.name
-    siege.turn()
-    attempt.told_by.append("the worker's log")
-
-
-@pytest.mark.parametrize("kind", ["no key", "another key", "replayed", "old"])
-def test_a_forged_quote_frame_is_no_news(siege, attempt, settings, kind):
-    import base64
-
-    from brokers.frames import Gate, seal
-
-    now = timezone.now()
-    body = {"kind": "quotes", "sender": "relay", "sequence": 7, "at": now, "quotes": {}}
-    gate = Gate()
-    if kind == "no key":
-        frame = b"\0" * 32 + json.dumps({"at": now.isoformat(), "sender": "relay", "sequence": 8}).encode()
-    elif kind == "another key":
-        known = settings.QUOTE_FRAME_KEY
-        settings.QUOTE_FRAME_KEY = base64.urlsafe_b64encode(b"x" * 32).decode()
-        frame = seal(body)
-        settings.QUOTE_FRAME_KEY = known
-    elif kind == "replayed":
-        frame = seal(body)
-        assert gate.admit(frame)
-    else:
-        frame = seal({**body, "at": now - timedelta(minutes=1)})
-    assert gate.admit(frame) is None
-    attempt.told_by.append("the page's feed age")
-
-
-def test_a_forged_notification_only_wakes(siege, attempt):
-    ticket = attempt.on(siege.place())
-    for channel in ("cerbero_orders", "cerbero_hints"):
-        siege.sql("SELECT pg_notify(%s, %s)", channel, f"ticket:{ticket.pk}:allowed")
-    siege.turn()
-    attempt.told_by.append("nothing is heard there")
-
-
 # Every status, pressed again
 
 
@@ -449,7 +321,7 @@ def test_a_button_of_an_old_page_is_pressed_again(siege, attempt, settings, stat
     ticket = _standing(siege, attempt, settings, status)
     attempt.on(ticket)
     before = (ticket.status, Ticket.objects.get(pk=ticket.pk).request.status)
-    _press(_signed_in(siege, "carol"), ticket, word, reason="again")
+    press(signed_in(siege, "carol"), ticket, word, reason="again")
     with pytest.raises(CerberoError):
         siege.desk.decide(ticket, "bob", is_yes=word == "approve", reason="again")
     after = Ticket.objects.get(pk=ticket.pk)

@@ -171,7 +171,9 @@ async def collect(count: int, send) -> list:
     return found
 
 
-def test_quotes_and_hints_arrive_and_what_is_forged_between_them_does_not(redis_url: str) -> None:
+def test_quotes_and_hints_arrive_and_what_is_forged_between_them_does_not(
+    redis_url: str, fresh_database: object
+) -> None:
     login, aapl = Login(name="desk"), Instrument(symbol="AAPL")
     heard: list[bytes] = []
 

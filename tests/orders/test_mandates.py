@@ -1,6 +1,5 @@
 """Mandates: signed like what they replace, used up order by order, never overspent, revocable at once."""
 
-from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -21,41 +20,11 @@ from cerbero.errors import (
 )
 from cerbero.models import Bot
 from orders import mandates, services, tools
-from orders.models import Allowance, Attempt, Balance, Mandate, Ticket
+from orders.models import Allowance, Attempt, Balance, Limits, Mandate, Ticket
 from tests.orders import world as worlds
+from tests.orders.budgets import proposed, sign, signed, terms
 from tests.orders.test_policy_gate import ME, _as_owner, _prepare
 from tests.rig import run_together
-
-
-def _terms(desk, **changes):
-    """Ten orders of up to 2,000 USD, 20,000 USD in all."""
-    terms = mandates.Terms(
-        account=desk.account,
-        bot=desk.bot,
-        instruments=(desk.aapl,),
-        sides=(Side.BUY, Side.SELL),
-        order_types=(OrderType.LIMIT,),
-        order_notional_max=Decimal(2000),
-        notional_max=Decimal(20_000),
-        count_max=10,
-        expires_at=timezone.now() + timedelta(days=1),
-        hours={},
-        reason="the morning's scan",
-    )
-    return replace(terms, **changes)
-
-
-def _proposed(desk, who="bob", **changes):
-    return mandates.propose_mandate(actor=desk.person(who), terms=_terms(desk, **changes))
-
-
-def _sign(desk, mandate, who="carol", **changes):
-    said = {"digest": mandate.digest, "is_yes": True} | changes
-    return mandates.decide_mandate(actor=desk.person(who), mandate_id=mandate.pk, **said)
-
-
-def _signed(desk, **changes):
-    return _sign(desk, _proposed(desk, **changes))
 
 
 def _place(desk, **changes):
@@ -68,7 +37,7 @@ def _place(desk, **changes):
 
 
 def test_it_is_signed_by_another_and_then_orders_pass_under_it(desk):
-    mandate = _signed(desk)
+    mandate = signed(desk)
     assert mandate.status == "active"
     ticket = _place(desk)
     assert (ticket.status, ticket.request, ticket.policy_rule) == ("allowed", None, "paper-mandate")
@@ -79,7 +48,7 @@ def test_it_is_signed_by_another_and_then_orders_pass_under_it(desk):
 
 
 def test_the_bot_reads_which_mandate_and_rule_of_which_version_judged_its_order(desk):
-    asked, mandate = _place(desk), _signed(desk)
+    asked, mandate = _place(desk), signed(desk)
     passed = _place(desk)
     closed = {"name": "closed", "then": {"do": "refuse", "reason": "not now"}}
     desk.activate([closed])
@@ -105,18 +74,18 @@ def test_the_bot_reads_which_mandate_and_rule_of_which_version_judged_its_order(
 
 
 def test_neither_its_proposer_nor_the_bots_owner_signs(desk):
-    mandate = _proposed(desk)
+    mandate = proposed(desk)
     for who in ("bob", "alice"):
         with pytest.raises(SelfApproval):
-            _sign(desk, mandate, who)
+            sign(desk, mandate, who)
     with pytest.raises(DigestMismatch):
-        _sign(desk, mandate, digest="0" * 64)
+        sign(desk, mandate, digest="0" * 64)
     mandate.refresh_from_db()
     assert mandate.status == "proposed"
 
 
 def test_an_unsigned_one_lets_nothing_pass(desk):
-    _proposed(desk)
+    proposed(desk)
     assert _place(desk).status == "proposed"
 
 
@@ -124,14 +93,14 @@ def test_it_needs_as_many_people_as_the_approvals_that_it_replaces(desk):
     small = {"name": "small", "when": {"notional_max": "1500"}, "then": {"do": "people", "quorum": 1}}
     two = {"name": "two", "then": {"do": "people", "quorum": 2}}
     desk.activate([{"name": "mandate", "then": {"do": "mandate"}}, small, two])
-    assert _proposed(desk, order_notional_max=Decimal(1500)).request.quorum == 1
-    assert _proposed(desk, order_notional_max=Decimal(1501)).request.quorum == 2
+    assert proposed(desk, order_notional_max=Decimal(1500)).request.quorum == 1
+    assert proposed(desk, order_notional_max=Decimal(1501)).request.quorum == 2
 
 
 def test_where_the_policy_refuses_no_mandate_can_be_proposed(desk):
     desk.activate([{"name": "mandate", "then": {"do": "mandate"}}])
     with pytest.raises(MandateRefused, match="policy refuses"):
-        _proposed(desk)
+        proposed(desk)
 
 
 @pytest.mark.parametrize(
@@ -148,20 +117,20 @@ def test_where_the_policy_refuses_no_mandate_can_be_proposed(desk):
 )
 def test_terms_that_make_no_sense_are_refused(desk, changes):
     with pytest.raises(MandateRefused):
-        _proposed(desk, **changes)
+        proposed(desk, **changes)
     assert not Mandate.objects.exists()
 
 
 def test_a_mandate_for_a_bot_of_another_environment_is_refused(desk):
     bot = Bot.objects.create(name="live-1", owner=desk.people["alice"], environment="live")
     with pytest.raises(MandateRefused):
-        _proposed(desk, bot=bot)
+        proposed(desk, bot=bot)
 
 
 def test_bots_neither_propose_nor_sign_nor_revoke(desk):
-    mandate = _proposed(desk)
+    mandate = proposed(desk)
     with pytest.raises(PermissionMissing):
-        mandates.propose_mandate(actor=desk.scanner, terms=_terms(desk))
+        mandates.propose_mandate(actor=desk.scanner, terms=terms(desk))
     with pytest.raises(PermissionMissing):
         mandates.decide_mandate(actor=desk.scanner, mandate_id=mandate.pk, digest=mandate.digest, is_yes=True)
     with pytest.raises(PermissionMissing):
@@ -169,12 +138,12 @@ def test_bots_neither_propose_nor_sign_nor_revoke(desk):
 
 
 def test_one_no_declines_it_and_time_does_too(desk, monkeypatch):
-    mandate = _sign(desk, _proposed(desk), is_yes=False, reason="too wide")
+    mandate = sign(desk, proposed(desk), is_yes=False, reason="too wide")
     assert mandate.status == "declined"
     with pytest.raises(AlreadyDecided):
-        _sign(desk, mandate)
+        sign(desk, mandate)
     monkeypatch.setattr("orders.policies.STANDING_SECONDS", -1)
-    late = _proposed(desk)
+    late = proposed(desk)
     services.expire_overdue(actor=ME)
     late.refresh_from_db()
     assert late.status == "declined"
@@ -191,7 +160,7 @@ def test_one_no_declines_it_and_time_does_too(desk, monkeypatch):
     ],
 )
 def test_what_it_does_not_cover_meets_the_next_rule(desk, changes):
-    _signed(desk)
+    signed(desk)
     ticket = _place(desk, **changes)
     assert (ticket.status, ticket.policy_rule) == ("proposed", "paper")
     assert Mandate.objects.get().used_count == 0
@@ -199,29 +168,29 @@ def test_what_it_does_not_cover_meets_the_next_rule(desk, changes):
 
 def test_side_instrument_and_hours_are_held(desk):
     never = {"zone": "UTC", "days": [(timezone.now().isoweekday() % 7) + 1], "begin": "00:00", "end": "23:59"}
-    _signed(desk, sides=(Side.SELL,))
-    _signed(desk, hours=never)
+    signed(desk, sides=(Side.SELL,))
+    signed(desk, hours=never)
     assert _place(desk).status == "proposed"
 
 
 def test_another_bot_and_a_person_do_not_use_it(desk):
-    _signed(desk)
+    signed(desk)
     ticket = services.place_order(actor=desk.person("bob"), proposal=desk.proposal())
     assert ticket.status == "proposed"
 
 
 def test_the_count_is_never_exceeded(desk):
-    _signed(desk, count_max=2)
+    signed(desk, count_max=2)
     assert [_place(desk).status for _ in range(3)] == ["allowed", "allowed", "proposed"]
 
 
 def test_the_total_is_never_exceeded(desk):
-    _signed(desk, notional_max=Decimal(4000))
+    signed(desk, notional_max=Decimal(4000))
     assert [_place(desk).status for _ in range(3)] == ["allowed", "allowed", "proposed"]
 
 
 def test_the_same_key_uses_it_once(desk):
-    _signed(desk)
+    signed(desk)
     for _ in range(3):
         _place(desk, idempotency_key="one")
     assert Mandate.objects.get().used_count == 1
@@ -229,7 +198,8 @@ def test_the_same_key_uses_it_once(desk):
 
 def test_a_hundred_at_once_against_a_mandate_for_ten_are_exactly_ten(fresh_database):
     desk = worlds.build()
-    _signed(desk, count_max=10, notional_max=Decimal(2_000_000))
+    Limits.objects.update(quote_age_max_seconds=600)
+    signed(desk, count_max=10, notional_max=Decimal(2_000_000))
     proposals = [desk.proposal() for _ in range(100)]
     for start in range(0, 100, 50):
         desk.quote("189.98", "190.02")
@@ -245,7 +215,8 @@ def test_a_hundred_at_once_against_a_mandate_for_ten_are_exactly_ten(fresh_datab
 
 def test_fifty_at_once_never_overspend_it(fresh_database):
     desk = worlds.build()
-    _signed(desk, count_max=50, notional_max=Decimal(7600))
+    Limits.objects.update(quote_age_max_seconds=600)
+    signed(desk, count_max=50, notional_max=Decimal(7600))
     placed = [
         lambda each=each: services.place_order(actor=desk.scanner, proposal=each)
         for each in [desk.proposal() for _ in range(50)]
@@ -259,14 +230,14 @@ def test_fifty_at_once_never_overspend_it(fresh_database):
 
 
 def test_it_is_sent_by_its_used_mandate(desk):
-    _signed(desk)
+    signed(desk)
     ticket = _place(desk)
     assert _prepare(desk, ticket) is not None
     assert Allowance.objects.get().consumed_at is not None
 
 
 def test_a_revoked_mandate_sends_nothing_more_and_people_are_asked(desk):
-    mandate = _signed(desk)
+    mandate = signed(desk)
     ticket = _place(desk)
     mandates.revoke_mandate(actor=desk.person("alice"), mandate_id=mandate.pk, reason="strange fills")
     assert _prepare(desk, ticket) is None
@@ -279,7 +250,7 @@ def test_a_revoked_mandate_sends_nothing_more_and_people_are_asked(desk):
 
 
 def test_one_without_its_rule_in_the_policy_sends_nothing_more(desk):
-    _signed(desk)
+    signed(desk)
     ticket = _place(desk)
     desk.activate([{"name": "one", "then": {"do": "people", "quorum": 1}}])
     assert _prepare(desk, ticket) is None
@@ -289,7 +260,7 @@ def test_one_without_its_rule_in_the_policy_sends_nothing_more(desk):
 
 def test_terms_that_the_tables_owner_widened_let_nothing_pass(fresh_database):
     desk = worlds.build()
-    _signed(desk, order_notional_max=Decimal(100), notional_max=Decimal(100))
+    signed(desk, order_notional_max=Decimal(100), notional_max=Decimal(100))
     _as_owner(fresh_database, "UPDATE orders_mandate SET order_notional_max = 99999, notional_max = 99999")
     with pytest.raises(CerberoError) as refusal:
         desk.place()
@@ -318,7 +289,7 @@ def _ended(desk, filled):
 
 
 def test_the_unfilled_part_comes_back_after_a_reconciled_end_and_the_count_never(desk):
-    mandate = _signed(desk)
+    mandate = signed(desk)
     _ended(desk, Decimal(4))
     assert mandates.return_unfilled(actor=ME) == 0, "nobody has asked the broker since"
     _reconciled(desk, seconds=-60)
@@ -334,7 +305,7 @@ def test_nothing_comes_back_while_reports_wait(desk):
     from brokers.base import OrderReport
     from brokers.reports import record_reports
 
-    _signed(desk)
+    signed(desk)
     _ended(desk, Decimal(0))
     _reconciled(desk, seconds=1)
     record_reports(
@@ -347,7 +318,7 @@ def test_nothing_comes_back_while_reports_wait(desk):
 
 
 def test_what_never_left_comes_back_at_once(desk):
-    mandate = _signed(desk)
+    mandate = signed(desk)
     order = desk.order(_place(desk))
     services.cancel_order(actor=desk.scanner, order_id=order.pk)
     assert mandates.return_unfilled(actor=ME) == 1
@@ -356,7 +327,7 @@ def test_what_never_left_comes_back_at_once(desk):
 
 
 def test_an_order_that_comes_back_to_life_spends_it_again(desk):
-    mandate = _signed(desk)
+    mandate = signed(desk)
     ticket = _ended(desk, Decimal(0))
     _reconciled(desk, seconds=1)
     mandates.return_unfilled(actor=ME)
@@ -367,7 +338,7 @@ def test_an_order_that_comes_back_to_life_spends_it_again(desk):
 
 
 def test_thirds_come_back_rounded_down(desk):
-    mandate = _signed(desk)
+    mandate = signed(desk)
     ticket = _ended(desk, Decimal("3.333333"))
     _reconciled(desk, seconds=1)
     assert mandates.return_unfilled(actor=ME) == 1
@@ -378,7 +349,7 @@ def test_thirds_come_back_rounded_down(desk):
 
 def test_on_a_floor_a_canceled_order_gives_its_value_back(floor):
     ask = floor.near()
-    mandate = _signed(floor, order_notional_max=Decimal(5000))
+    mandate = signed(floor, order_notional_max=Decimal(5000))
     ticket = _place(floor, limit_price=(ask * Decimal("0.98")).quantize(Decimal("0.01")))
     assert ticket.status == "allowed"
     floor.turn()
@@ -402,11 +373,11 @@ def test_on_a_floor_a_canceled_order_gives_its_value_back(floor):
 
 
 def test_what_sql_may_not_do_to_a_mandate(desk):
-    mandate = _signed(desk, count_max=1)
+    mandate = signed(desk, count_max=1)
     ticket = _place(desk)
     waiting = _place(desk)
     Ticket.objects.filter(pk=waiting.pk).update(request=None)
-    unsigned = _proposed(desk)
+    unsigned = proposed(desk)
     rows = Mandate.objects.filter(pk=mandate.pk)
     for words, act in [
         ("never comes back", lambda: rows.update(used_count=0)),

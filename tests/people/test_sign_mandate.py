@@ -17,7 +17,7 @@ from cerbero.people import changes
 from cerbero.people.models import Passkey, Signature
 from orders import mandates
 from orders.models import Allowance, Mandate, Ticket
-from tests.orders.test_mandates import _terms
+from tests.orders.budgets import terms as _terms
 from tests.people.desk import LiveDesk
 
 TWO = {"do": "people", "quorum": 2, "group": "Approver"}

@@ -35,7 +35,7 @@ from orders import mandates, policies, resuming, services, trading
 from orders.lifecycle import TicketStatus
 from orders.models import Mandate, PolicyVersion, Ticket, TradingState
 from tests.orders import world
-from tests.orders.test_mandates import _terms
+from tests.orders.budgets import terms as _terms
 from tests.orders.world import World
 from tests.people.authenticator import Authenticator
 from tests.people.desk import LiveDesk, administrators, confirm, confirmed_key

@@ -10,6 +10,7 @@ from django.template.response import TemplateResponse
 from cerbero.access import Actor, person
 from cerbero.errors import CerberoError
 from cerbero.models import User
+from cerbero.refusals import told_on_page
 
 
 def user_of(request: HttpRequest) -> User:
@@ -26,6 +27,7 @@ def attempt(request: HttpRequest, done: str, act: Callable[..., Any], **argument
     try:
         result = act(actor=actor_of(request), **arguments)
     except CerberoError as refusal:
+        told_on_page(request, refusal)
         named = ", ".join(f"{name} {value}" for name, value in refusal.details.items() if value)
         messages.error(request, f"{refusal.message} ({refusal.code}{f': {named}' if named else ''})")
         return None

@@ -19,7 +19,7 @@ from cerbero.errors import CerberoError, CodeRefused
 from cerbero.models import User
 from cerbero.people import changes, codes, passkeys, signing_in, step_up
 from cerbero.people.admin.acting import actor_of, attempt, page, user_of
-from cerbero.refusals import refuse
+from cerbero.refusals import refuse, told_on_page
 
 _CHALLENGE = "step_up_challenge"
 
@@ -34,6 +34,7 @@ def ask(request: HttpRequest) -> HttpResponse:
         try:
             _check(request)
         except CerberoError as refusal:
+            told_on_page(request, refusal)
             messages.error(request, f"{refusal.message} ({refusal.code})")
         else:
             step_up.note(request)
