@@ -18,20 +18,25 @@ _times: dict[str, int] = {}
 
 def reach(place: str) -> None:
     """This process is at `place` now."""
-    if settings.FAIL_POINT:
+    if _is_watched():
         _reach(place)
 
 
 def around_commit(place: str) -> None:
     """At `place` inside the transaction, and at `place.committed` right after it."""
-    if settings.FAIL_POINT:
+    if _is_watched():
         _reach(place)
         transaction.on_commit(partial(_reach, f"{place}.committed"))
 
 
 def body(deed: str, content: bytes | None) -> bytes | Iterator[bytes] | None:
     """The same bytes; watched, they leave in two halves, with a place after each."""
-    return _halves(deed, content or b"") if settings.FAIL_POINT else content
+    return _halves(deed, content or b"") if _is_watched() else content
+
+
+def _is_watched() -> bool:
+    """The broken-glass canceller runs without settings, and is not watched."""
+    return settings.configured and bool(settings.FAIL_POINT)
 
 
 def _halves(deed: str, content: bytes) -> Iterator[bytes]:

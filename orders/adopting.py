@@ -18,6 +18,7 @@ from cerbero.access import Actor, user_of
 from cerbero.errors import DigestMismatch, NotFound, PermissionMissing, ReasonRequired, StateConflict
 from cerbero.lifecycle import transition
 from cerbero.models import DecisionRequest, DecisionStatus, Environment, User
+from cerbero.people import profile, signing
 from orders.lifecycle import DRIFT, ORDER, WORKING, OrderStatus
 from orders.models import Drift, Order
 from orders.reports import end_or_revive_ticket
@@ -51,11 +52,17 @@ def settle_drift(*, actor: Actor, drift_id: UUID, wanted: str, reason: str) -> D
 
 
 def decide_drift(
-    *, actor: Actor, request_id: UUID, digest: str, is_yes: bool, reason: str = ""
+    *,
+    actor: Actor,
+    request_id: UUID,
+    digest: str,
+    is_yes: bool,
+    reason: str = "",
+    assertion: dict[str, Any] | None = None,
 ) -> DecisionRequest:
     """The second person's word; a yes settles in the same transaction, in the first one's name.
 
-    Raises what `decisions.decide` raises, and DigestMismatch when the difference is another by now.
+    Raises what `signing.decide` raises, and DigestMismatch when the difference is another by now.
     """
     _person(actor)
     with transaction.atomic(durable=True):
@@ -66,12 +73,17 @@ def decide_drift(
         wanted = asked.facts["wanted"]
         if is_yes and _digest(case, wanted, asked.facts["reason"]) != asked.digest:
             raise DigestMismatch
-        request = decisions.decide(
-            actor=actor, request_id=request_id, digest=digest, is_yes=is_yes, reason=reason
+        request = signing.decide(
+            actor=actor,
+            request_id=request_id,
+            digest=digest,
+            is_yes=is_yes,
+            reason=reason,
+            assertion=assertion,
         )
         if request.status == DecisionStatus.APPROVED:
             decisions.consume(request, actor=actor, digest=request.digest)
-            first = User.objects.get(pk=request.excluded_user_ids[0])
+            (first,) = User.objects.filter(pk__in=profile.excluded_by(request))
             _settle(actor, case, wanted, asked.facts["reason"], first)
     return request
 

@@ -9,6 +9,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
 from cerbero import decisions
+from cerbero.people.passkeys import answered
 from orders import adopting, rounds
 from orders.admin.acting import attempt, demand, page
 from orders.models import DayReport, Drift, Order
@@ -61,14 +62,16 @@ def settle(request: HttpRequest, drift_id: UUID) -> HttpResponse:
 def decide(request: HttpRequest, request_id: UUID) -> HttpResponse:
     """The second person's yes or no."""
     demand(request, adopting.PERMISSION)
+    is_yes = request.POST.get("answer") == "yes"
     attempt(
         request,
         "Decided.",
         adopting.decide_drift,
         request_id=request_id,
         digest=request.POST.get("digest", ""),
-        is_yes=request.POST.get("answer") == "yes",
+        is_yes=is_yes,
         reason=request.POST.get("reason", ""),
+        assertion=answered(request.POST.get("assertion", "")) if is_yes else None,
     )
     return redirect("console:drift")
 

@@ -28,7 +28,7 @@ def test_a_second_run_mends_what_was_changed(fresh_database: Database) -> None:
 
 
 STOP = {f"orders.{act}" for act in ("cancel_order", "close_position", "halt_trading", "revoke_mandate")}
-PROPOSE = {"orders.propose_mandate", "orders.propose_ticket"}
+PROPOSE = {"orders.propose_mandate", "orders.propose_ticket", "orders.settle_drift"}
 
 
 def test_each_group_may_do_its_own_and_no_more(fresh_database: Database) -> None:

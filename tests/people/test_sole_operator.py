@@ -15,7 +15,7 @@ from django.urls import reverse
 
 from audit.models import Entry
 from brokers import services as brokers
-from brokers.models import LiveClearance
+from brokers.models import Account, LiveClearance
 from cerbero import access, decisions, health
 from cerbero.access import SERVER
 from cerbero.errors import (
@@ -31,9 +31,9 @@ from cerbero.errors import (
 from cerbero.models import DecisionRequest, DecisionStatus, User
 from cerbero.people import changes, passkeys, profile, signing
 from cerbero.people.models import Announcement, LiveBar, Passkey, PersonChange, Profile
-from orders import mandates, policies, resuming, services, trading
+from orders import adopting, mandates, policies, resuming, services, trading
 from orders.lifecycle import TicketStatus
-from orders.models import Mandate, PolicyVersion, Ticket, TradingState
+from orders.models import Drift, Mandate, PolicyVersion, Ticket, TradingState
 from tests.orders import world
 from tests.orders.budgets import terms as _terms
 from tests.orders.world import World
@@ -215,11 +215,13 @@ def test_policy_person_resume_and_mandate_each_wait_and_are_signed(
     TradingState.objects.filter(scope=TradingState.Scope.EVERYTHING).update(state="halted")
     resume = resuming.request_resume(actor=actor, scope=TradingState.Scope.EVERYTHING, reason="well again")
     mandate = mandates.propose_mandate(actor=actor, terms=_terms(desk))
+    case = _asked_drift(alone)
     questions: list[tuple[DecisionRequest, Callable[..., Any]]] = [
         (version.request, lambda **said: policies.decide_policy(version_id=version.pk, **said)),
         (grant.request, lambda **said: changes.decide(change_id=grant.pk, **said)),
         (resume, lambda **said: resuming.decide_resume(request_id=resume.pk, **said)),
         (mandate.request, lambda **said: mandates.decide_mandate(mandate_id=mandate.pk, **said)),
+        (case, lambda **said: adopting.decide_drift(request_id=case.pk, **said)),
     ]
     for request, decide in questions:
         said = {"actor": actor, "digest": request.digest, "is_yes": True}
@@ -239,6 +241,18 @@ def test_policy_person_resume_and_mandate_each_wait_and_are_signed(
     assert desk.people["carol"].groups.filter(name="Operator").exists()
     assert trading.worst_state(desk.account, None) == TradingState.State.ACTIVE
     assert Mandate.objects.get().status == "active"
+    settled = Drift.objects.get()
+    assert (settled.status, settled.settled_by) == ("adopted", alone.bob)
+
+
+def _asked_drift(alone: Alone) -> DecisionRequest:
+    """A difference on an account that is not known to be paper, which the sole operator wants adopted."""
+    account = alone.desk.account
+    Account.objects.filter(pk=account.pk).update(environment="live")
+    case = Drift.objects.create(account=account, kind=Drift.Kind.CASH_DIFFERENCE, subject="USD", amount=5)
+    adopting.settle_drift(actor=alone.actor, drift_id=case.pk, wanted="adopted", reason="a deposit")
+    Account.objects.filter(pk=account.pk).update(environment="paper")
+    return DecisionRequest.objects.get(subject_kind="drift")
 
 
 def _grant(alone: Alone) -> PersonChange:
