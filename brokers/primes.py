@@ -4,16 +4,21 @@ A search for 2048 bits takes some minutes of one processor. It keeps no state bu
 so it may be ended and gone on with at any moment.
 """
 
+import os
 import secrets
 import time
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from functools import cache
 from math import prod
+from multiprocessing import get_context
 
 BITS = 2048
 ROUNDS = 24
 SIEVE_BELOW = 20_000
 # Half of all searches of 2048 bits have ended after so many candidates that the sieve left over.
 TYPICAL_TRIES = 4500
+PIECE_SECONDS = 1.0
 
 
 def is_prime(number: int, rounds: int = ROUNDS) -> bool:
@@ -45,6 +50,28 @@ def search(seconds: float, bits: int = BITS) -> tuple[int | None, int]:
         if pow(2, half - 1, half) == 1 and is_safe_prime(2 * half + 1):
             return 2 * half + 1, tried
     return None, tried
+
+
+def search_on_all_processors(bits: int = BITS) -> Iterator[tuple[int | None, int]]:
+    """Search in processes of its own; every second or so the prime, or None, and how many were tried in all.
+
+    Ends with the prime; closing it earlier ends the processes.
+    """
+    # Spawned: a fork would take the caller's threads and connections along.
+    pool = ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=os.nice, initargs=(10,))
+    try:
+        tried, running = 0, {pool.submit(search, PIECE_SECONDS, bits) for _ in range(os.cpu_count() or 1)}
+        while True:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for piece in done:
+                prime, count = piece.result()
+                tried += count
+                yield prime, tried
+                if prime is not None:
+                    return
+                running.add(pool.submit(search, PIECE_SECONDS, bits))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _may_be(half: int) -> bool:

@@ -13,6 +13,7 @@ from django.urls import URLPattern, path, reverse
 
 from audit.models import Entry
 from brokers.credentials import open_credential
+from brokers.generation import prime_pem, public_half
 from brokers.models import Credential, Login
 from cerbero import decisions
 from cerbero.access import Actor, person
@@ -22,7 +23,6 @@ from cerbero.people.passkeys import answered
 from cerbero.site import ReadOnlyAdmin
 from keyrotation import services, swapping
 from keyrotation.calendar import ages
-from keyrotation.generation import prime_pem, public_half
 from keyrotation.lifecycle import MOVES, Kind, RotationStatus
 from keyrotation.models import Rotation
 from keyrotation.next_step import next_step, steps

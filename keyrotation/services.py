@@ -21,6 +21,7 @@ from brokers.credentials import (
     mistakes_in,
     store_credential,
 )
+from brokers.generation import GROUP_14_PRIME, KeyPair, PublicHalf, new_pair
 from brokers.models import Credential, Login
 from cerbero import decisions
 from cerbero.access import Actor, system, user_of
@@ -28,7 +29,6 @@ from cerbero.errors import BadInput, EnvironmentMismatch, NotFound, RotationOpen
 from cerbero.models import DecisionRequest, DecisionStatus, Environment
 from cerbero.people import signing
 from cerbero.people.signing import require_unbarred
-from keyrotation.generation import GROUP_14_PRIME, KeyPair, PublicHalf, new_pair
 from keyrotation.lifecycle import OPEN, Kind, RotationStatus
 from keyrotation.models import Rotation
 from keyrotation.rows import enter, go_on, locked, move

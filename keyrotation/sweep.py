@@ -10,12 +10,12 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from brokers import primes
+from brokers.generation import new_pair
 from cerbero import leases
 from cerbero.access import Actor
 from cerbero.errors import CerberoError, LeaseLost
 from cerbero.leases import ClockTime
 from cerbero.models import DecisionRequest, DecisionStatus
-from keyrotation.generation import new_pair
 from keyrotation.lifecycle import RotationStatus
 from keyrotation.models import Rotation
 from keyrotation.proving import prove

@@ -6,12 +6,12 @@ from uuid import UUID
 
 from pydantic import StringConstraints
 
+from brokers.generation import PublicHalf
 from brokers.models import Login
 from cerbero.access import Actor
 from cerbero.errors import NotFound
 from cerbero.tool import DESTRUCTIVE, READ, WRITE, Out, Params, tool
 from keyrotation import services
-from keyrotation.generation import PublicHalf
 from keyrotation.lifecycle import Kind
 from keyrotation.models import Rotation
 from keyrotation.next_step import next_step

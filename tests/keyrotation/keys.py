@@ -5,10 +5,10 @@ from functools import cache
 from typing import Any
 
 from brokers.credentials import store_credential
+from brokers.generation import KeyPair, new_pair
 from brokers.models import Credential, Login
 from cerbero import access
 from cerbero.access import Actor
-from keyrotation.generation import KeyPair, new_pair
 from keyrotation.models import Rotation
 from tests.brokers.logins import SYSTEM, somebody
 

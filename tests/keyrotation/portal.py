@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from brokers.credentials import load_credentials, open_credential
+from brokers.generation import public_half
 from brokers.models import Credential, Login
 from cerbero import access
 from cerbero.access import Actor
 from cerbero.models import DecisionRequest
 from keyrotation import services
-from keyrotation.generation import public_half
 from keyrotation.lifecycle import Kind
 from keyrotation.models import Rotation
 from keyrotation.sweep import sweep

@@ -7,11 +7,11 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from brokers.generation import new_pair
 from brokers.models import Credential
 from cerbero.access import issue_person_token
 from cerbero.models import User
 from keyrotation.calendar import ages, watch
-from keyrotation.generation import new_pair
 from keyrotation.models import Rotation, SystemKey
 from keyrotation.services import PROPOSER
 from orders.notices.models import Delivery

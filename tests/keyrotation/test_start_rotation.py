@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from audit.models import Entry
 from brokers.credentials import SECRET_COLUMNS, fingerprint, load_credentials, open_credential
+from brokers.generation import GROUP_14_PRIME
 from brokers.ibkr.oauth import private_key
 from brokers.models import Credential, Login
 from cerbero.errors import (
@@ -25,7 +26,6 @@ from cerbero.errors import (
     ScopeMissing,
 )
 from cerbero.tool import TOOLS, call
-from keyrotation.generation import GROUP_14_PRIME
 from keyrotation.models import Rotation
 from keyrotation.services import Prime
 from tests.brokers.logins import SYSTEM, events

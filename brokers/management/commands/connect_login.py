@@ -7,8 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from brokers.credentials import store_credential
-from brokers.models import Login
+from brokers.entering import enter_login
 from cerbero import access
 from cerbero.errors import CerberoError
 from cerbero.models import Environment
@@ -26,7 +25,10 @@ SECRETS = ("consumer_key", "access_token", "access_token_secret", "dh_prime")
 
 
 class Command(BaseCommand):
-    """Make a login, or give an existing one new keys: the old set is retired and its session forgotten."""
+    """Make a login, or give an existing one new keys: the old set is retired and its session forgotten.
+
+    From a whole file and without a look at the broker; `ibkr_setup` makes the keys and tries them first.
+    """
 
     help = __doc__ or ""
 
@@ -48,13 +50,9 @@ class Command(BaseCommand):
         except (OSError, ValueError, KeyError) as problem:
             raise CommandError(f"{credentials} cannot be used: {type(problem).__name__} {problem}") from None
         places = {place: stored[place] for place in ("base_url", "ws_url") if place in stored}
-        login, is_new = Login.objects.get_or_create(
-            name=name, defaults={"environment": environment, "is_enabled": True, **places}
-        )
-        if login.environment != environment:
-            raise CommandError(f"{name} is entered as {login.environment}; a login never changes that.")
+        actor = access.system("connect_login")
         try:
-            store_credential(actor=access.system("connect_login"), login=login, **keys)
+            _, is_new = enter_login(actor=actor, name=name, environment=environment, places=places, **keys)
         except CerberoError as refusal:
             raise CommandError(refusal.message) from None
         self.stdout.write(

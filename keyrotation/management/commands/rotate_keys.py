@@ -8,13 +8,13 @@ from uuid import UUID
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from brokers.credentials import open_credential
+from brokers.generation import prime_pem, public_half
 from brokers.models import Credential, Login
 from cerbero import access
 from cerbero.access import Actor
 from cerbero.errors import BadInput, CerberoError
 from cerbero.models import User
 from keyrotation import services, swapping
-from keyrotation.generation import prime_pem, public_half
 from keyrotation.lifecycle import Kind
 from keyrotation.models import Rotation
 from keyrotation.next_step import next_step

@@ -1,6 +1,7 @@
 """New keys for a login, and the halves of them that may be shown."""
 
-from base64 import b64encode
+import re
+from base64 import b64decode, b64encode
 from dataclasses import dataclass, field
 from textwrap import wrap
 
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
 from brokers.credentials import fingerprint, public_pem
 
 KEY_BITS = 2048
+DH_PEM = re.compile(r"-----BEGIN DH PARAMETERS-----(.*?)-----END DH PARAMETERS-----", re.DOTALL)
 GENERATOR = 2
 # A known safe prime of 2048 bits (RFC 3526, group 14): finding one of our own takes minutes.
 GROUP_14_PRIME = (
@@ -54,13 +56,39 @@ def prime_pem(prime: int) -> str:
     return "\n".join(["-----BEGIN DH PARAMETERS-----", *lines, "-----END DH PARAMETERS-----", ""])
 
 
+def prime_of_pem(pem: str) -> int:
+    """The prime of `dhparam.pem`, ours or OpenSSL's. Raises ValueError for anything else, or another generator than 2."""
+    found = DH_PEM.search(pem)
+    if found is None:
+        raise ValueError("no Diffie-Hellman parameters")
+    sequence, _ = _der_read(b64decode("".join(found[1].split()), validate=True), 0x30)
+    prime, rest = _der_read(sequence, 0x02)
+    generator, _ = _der_read(rest, 0x02)
+    if int.from_bytes(generator, "big") != GENERATOR:
+        raise ValueError("the generator is not 2")
+    return int.from_bytes(prime, "big")
+
+
+def _der_read(content: bytes, tag: int) -> tuple[bytes, bytes]:
+    """The first value of DER, and what follows it."""
+    if len(content) < 2 or content[0] != tag:
+        raise ValueError("not the parameters' form")
+    size, start = content[1], 2
+    if size & 0x80:
+        start += size & 0x7F
+        size = int.from_bytes(content[2:start], "big")
+    if len(content) < start + size:
+        raise ValueError("cut off")
+    return content[start : start + size], content[start + size :]
+
+
 def _der_number(number: int) -> bytes:
     # One byte more than the bits need, so that it is never read as negative.
     return _der(0x02, number.to_bytes(number.bit_length() // 8 + 1, "big"))
 
 
 def _der(tag: int, content: bytes) -> bytes:
-    """One value of DER: PKCS #3 parameters are a sequence of two numbers, which is all that is needed of it here."""
+    """One value of DER: PKCS #3 parameters are a sequence of two numbers; `cryptography` is about to drop them."""
     size = len(content)
     if size < 0x80:
         return bytes([tag, size]) + content
