@@ -13,6 +13,8 @@ from enum import StrEnum
 from typing import Any, Protocol
 from uuid import UUID
 
+from brokers.read_records import Reads
+
 
 class Side(StrEnum):
     BUY = "buy"
@@ -266,6 +268,11 @@ class Broker(Protocol):
     @property
     def credential_id(self) -> UUID | None:
         """The stored set of keys that it speaks with; None where they are not of ours."""
+        ...
+
+    @property
+    def reads(self) -> Reads:
+        """Markets, contracts and accounts, beside the order path."""
         ...
 
     def close(self) -> None:

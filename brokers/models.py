@@ -259,6 +259,24 @@ class Quote(models.Model):
         return f"{self.instrument} {self.bid} / {self.ask}"
 
 
+class BrokerAnswer(models.Model):
+    """The last answer to one question of a login, kept for every process; `read_at` is its age's beginning."""
+
+    login = models.ForeignKey(Login, models.CASCADE, related_name="answers")
+    name = models.CharField(max_length=32)
+    key = models.CharField(max_length=200, blank=True)
+    body = models.JSONField()
+    read_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["login", "name", "key"], name="broker_answer_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.login}: {self.name} {self.key}"
+
+
 class ReportQuerySet(models.QuerySet["Report"]):
     def waiting(self) -> "ReportQuerySet":
         return self.filter(applied_at=None).order_by("id")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from celery import shared_task
 from django.db.models import QuerySet
 
+from brokers.calendars import keep_calendars
 from brokers.models import Login, SessionState
 from brokers.sessions import keep_session, refresh_token
 from cerbero import access, leases
@@ -21,7 +22,12 @@ def keep_sessions() -> None:
     """Bring up or keep every enabled login's session, and let a disabled one's go; each under its own lease."""
     actor = access.system("session")
     logins = Login.objects.exclude(is_enabled=False, state=SessionState.DOWN)
-    _for_each_login(KEEP, logins, lambda login: keep_session(login, actor))
+
+    def keep(login: Login) -> None:
+        keep_session(login, actor)
+        keep_calendars(login)
+
+    _for_each_login(KEEP, logins, keep)
 
 
 @shared_task(name="brokers.tasks.refresh_tokens")

@@ -15,6 +15,7 @@ from cerbero.models import AccessToken, Bot, PersonToken, User
 
 # Every scope that a bot's token may carry, with what it opens. Deciding is not among them: only people decide.
 SCOPES = {
+    "market:read": "read markets, contracts and accounts at the broker",
     "orders:read": "read its own orders and tickets",
     "orders:write": "propose, cancel and close",
     "trading:halt": "halt trading for itself",
@@ -38,7 +39,7 @@ _OPENED_BY = {
     "orders.halt_trading": "halt",
     "keyrotation.rotate_keys": "rotate",
 }
-DEFAULT_SCOPES = ("orders:read", "orders:write", "trading:halt")
+DEFAULT_SCOPES = ("market:read", "orders:read", "orders:write", "trading:halt")
 
 PROGRAM = "token"
 _TAG = re.compile(r"[\x21-\x7e]{1,64}")

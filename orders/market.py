@@ -7,6 +7,7 @@ from decimal import Decimal
 from django.utils import timezone
 
 from brokers.base import Availability
+from brokers.calendars import why_closed
 from brokers.models import Instrument, Quote
 from cerbero.errors import ConfirmationNeeded, FeedDead
 from orders.models import Order, Ticket
@@ -32,6 +33,8 @@ class Market:
     seen_bid: Decimal | None
     seen_ask: Decimal | None
     limit_price: Decimal | None
+    # What the exchange's own calendar says of a market without live prices; "" where it is open or not known.
+    why_closed: str = ""
 
     @property
     def bid(self) -> str:
@@ -89,7 +92,8 @@ class Market:
             return ""
         if self.quote.is_halted:
             return "Trading in this instrument is halted at its exchange."
-        return DOUBTS.get(Availability(self.quote.availability), "")
+        doubt = DOUBTS.get(Availability(self.quote.availability), "")
+        return (self.why_closed or doubt) if doubt else ""
 
     @property
     def _mid_now(self) -> Decimal | None:
@@ -99,14 +103,17 @@ class Market:
 def market_of(ticket: Ticket, order: Order) -> Market:
     """One leg's market now, beside the one that the ticket's facts hold."""
     told = (ticket.request.facts if ticket.request else {}).get("quote") or {}
+    quote = getattr(order.instrument, "quote", None)
+    is_doubtful = quote is not None and quote.availability in DOUBTS
     return Market(
         instrument=order.instrument,
         places=price_places(order.instrument.price_increment),
-        quote=getattr(order.instrument, "quote", None),
+        quote=quote,
         feed_at=ticket.account.login.feed_alive_at,
         seen_bid=decimal(told.get("bid")),
         seen_ask=decimal(told.get("ask")),
         limit_price=order.limit_price or order.stop_price,
+        why_closed=why_closed(ticket.account.login, order.instrument, timezone.now()) if is_doubtful else "",
     )
 
 

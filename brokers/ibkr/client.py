@@ -15,6 +15,7 @@ from brokers import base
 from brokers.ibkr import contracts, holdings, messages
 from brokers.ibkr.auth import IbkrCredentials, TokenExchange
 from brokers.ibkr.ids import account_id, order_id, reply_id
+from brokers.ibkr.reads import IbkrReads
 from brokers.ibkr.values import moment, number, rows, text
 from brokers.ibkr.wire import Pace, Params, Wire
 from cerbero.errors import BrokerRejected, BrokerUnavailable, OutcomeUnknown, SessionExpired
@@ -55,6 +56,7 @@ class IbkrClient:
     ) -> None:
         self._credentials = credentials
         self._wire = Wire(base_url, credentials, session_token, pace, transport)
+        self.reads = IbkrReads(self._wire)
         self._wait, self._now = wait, now
         self._accounts: tuple[str, ...] = ()
 

@@ -15,6 +15,10 @@ def order_id(broker_order_id: str) -> str:
     return _checked(ORDER_ID, broker_order_id)
 
 
+def instrument_id(broker_instrument_id: str) -> str:
+    return _checked(ORDER_ID, broker_instrument_id)
+
+
 def reply_id(reply_id: str) -> str:
     return _checked(REPLY_ID, reply_id)
 

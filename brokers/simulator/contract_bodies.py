@@ -1,10 +1,11 @@
 """Contracts in the recorded shapes of ibkr-web-api.md §3."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from .calendar import is_half_day, trading_days
 from .universe import Instrument, Universe
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -20,7 +21,7 @@ TYPES = (
     "trailing_stop",
     "trailing_stop_limit",
 )
-SCHEDULE_DAYS = 5
+DAYS_BEFORE, DAYS_AFTER = 2, 5
 
 
 def search_row(instrument: Instrument, universe: Universe) -> dict[str, Any]:
@@ -216,23 +217,19 @@ def option_row(instrument: Instrument) -> dict[str, Any]:
 
 
 def schedule(instrument: Instrument) -> dict[str, Any]:
-    """The coming days. The simulated market itself never closes."""
-    today = datetime.now(NEW_YORK)
-    days = {}
-    for offset in range(SCHEDULE_DAYS):
-        day = today + timedelta(days=offset)
-        if day.weekday() < 5:
-            days[f"{day:%Y%m%d}"] = _hours(day)
+    """Some days around today, without those that have no trading. The simulated market itself never closes."""
+    days = trading_days(datetime.now(NEW_YORK).date(), before=DAYS_BEFORE, after=DAYS_AFTER)
     zone = "US/Eastern" if instrument.sec_type != "FUT" else "US/Central"
-    return {"exchange_time_zone": zone, "schedules": days}
+    return {"exchange_time_zone": zone, "schedules": {f"{day:%Y%m%d}": _hours(day) for day in days}}
 
 
-def _hours(day: datetime) -> dict[str, Any]:
+def _hours(day: date) -> dict[str, Any]:
     def epoch(hour: int, minute: int) -> int:
-        return int(day.replace(hour=hour, minute=minute, second=0, microsecond=0).astimezone(UTC).timestamp())
+        return int(datetime.combine(day, time(hour, minute), NEW_YORK).timestamp())
 
-    extended = {"cancel_daily_orders": True, "opening": epoch(4, 0), "closing": epoch(20, 0)}
+    end, last = (13, 17) if is_half_day(day) else (16, 20)
+    extended = {"cancel_daily_orders": True, "opening": epoch(4, 0), "closing": epoch(last, 0)}
     return {
-        "liquid_hours": [{"opening": epoch(9, 30), "closing": epoch(16, 0)}],
+        "liquid_hours": [{"opening": epoch(9, 30), "closing": epoch(end, 0)}],
         "extended_hours": [extended],
     }

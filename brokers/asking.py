@@ -1,0 +1,62 @@
+"""Through which login a bot's question goes, and which instrument it means. Nothing is guessed between two."""
+
+from brokers.models import Account, BrokerInstrument, Login, SessionState
+from cerbero.access import Actor
+from cerbero.errors import BadInput, EnvironmentMismatch, NotFound, SessionExpired
+
+
+def login_for(actor: Actor, account: str | None) -> Login:
+    """The login of that account, or the first of the actor's environment whose session is up.
+
+    Raises NotFound, BadInput (ambiguous), EnvironmentMismatch or SessionExpired.
+    """
+    if account is not None:
+        return account_for(actor, account).login
+    logins = Login.objects.filter(is_enabled=True, environment=actor.environment).order_by("name")
+    found = logins.filter(state=SessionState.UP).first()
+    if found is None:
+        raise SessionExpired(
+            "No login of your environment has its session up.", environment=actor.environment
+        )
+    return found
+
+
+def account_for(actor: Actor, broker_account_id: str) -> Account:
+    """An account that this actor may read. Raises NotFound, BadInput (ambiguous) or EnvironmentMismatch."""
+    rows = list(Account.objects.select_related("login").filter(broker_account_id=broker_account_id)[:2])
+    if not rows:
+        raise NotFound(account=broker_account_id)
+    if len(rows) > 1:
+        raise BadInput("Two logins list this account; name one login only.", account=broker_account_id)
+    if rows[0].environment != actor.environment:
+        raise EnvironmentMismatch(token=actor.environment, account=rows[0].environment)
+    return rows[0]
+
+
+def broker_ids(login: Login, symbols: list[str]) -> dict[str, str]:
+    """The broker's id of each symbol that Cerbero knows. Raises NotFound, or BadInput with the candidates."""
+    found: dict[str, list[BrokerInstrument]] = {symbol.upper(): [] for symbol in symbols}
+    rows = BrokerInstrument.objects.select_related("instrument").filter(
+        broker=login.broker, instrument__symbol__in=found
+    )
+    for row in rows:
+        found[row.instrument.symbol].append(row)
+    if unknown := sorted(symbol for symbol, each in found.items() if not each):
+        words = "Cerbero has no broker's id for this; resolve_contract finds one."
+        raise NotFound(words, symbols=unknown)
+    return {symbol: _only(symbol, each) for symbol, each in found.items()}
+
+
+def _only(symbol: str, rows: list[BrokerInstrument]) -> str:
+    if len(rows) > 1:
+        candidates = [
+            {
+                "broker_instrument_id": row.broker_instrument_id,
+                "asset_class": row.instrument.asset_class,
+                "currency": row.instrument.currency,
+            }
+            for row in rows
+        ]
+        words = "Several instruments have this symbol; name one by its broker_instrument_id."
+        raise BadInput(words, symbol=symbol, candidates=candidates)
+    return rows[0].broker_instrument_id

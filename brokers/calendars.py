@@ -1,0 +1,59 @@
+"""The exchanges' calendars as they were last read: for bots that ask, and for people who decide."""
+
+import logging
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from django.db.models import Exists, OuterRef
+
+from brokers.answers import Known, Memory
+from brokers.base import Broker
+from brokers.models import BrokerAnswer, BrokerInstrument, Instrument, Login, SessionState
+from brokers.schedules import Phase, Schedule
+from brokers.services import broker_for
+from cerbero.errors import BrokerError
+from cerbero.leases import ClockTime
+
+log = logging.getLogger(__name__)
+
+SCHEDULES = Memory("schedule", Schedule, seconds=6 * 3600)
+# A round of the session's task reads so many; each costs a request of the login's budget.
+EACH_TIME_MAX = 3
+
+
+def schedule_of(login: Login, broker: Broker, broker_instrument_id: str) -> Known[Schedule]:
+    """The calendar of an instrument's exchange. Raises a BrokerError."""
+    return SCHEDULES.ask(login, broker_instrument_id, lambda: broker.reads.schedule(broker_instrument_id))
+
+
+def keep_calendars(login: Login) -> None:
+    """Read anew up to EACH_TIME_MAX calendars of instruments that may be ordered; what fails waits for the next round."""
+    if not Login.objects.filter(pk=login.pk, is_enabled=True, state=SessionState.UP).exists():
+        return
+    young = ClockTime() - timedelta(seconds=SCHEDULES.seconds)
+    fresh = BrokerAnswer.objects.filter(
+        login=login, name=SCHEDULES.name, key=OuterRef("broker_instrument_id"), read_at__gt=young
+    )
+    known = BrokerInstrument.objects.filter(~Exists(fresh), broker=login.broker, instrument__is_allowed=True)
+    wanted = list(known.order_by("pk").values_list("broker_instrument_id", flat=True)[:EACH_TIME_MAX])
+    if not wanted:
+        return
+    with broker_for(login) as broker:
+        for each in wanted:
+            try:
+                schedule_of(login, broker, each)
+            except BrokerError as error:
+                log.warning("login %s: no calendar of %s: %s", login.name, each, error.message)
+
+
+def why_closed(login: Login, instrument: Instrument, at: datetime) -> str:
+    """That the exchange is closed at that time, as words; empty while it is open, or nothing is known of it."""
+    known = BrokerInstrument.objects.filter(instrument=instrument, broker=login.broker).first()
+    last = SCHEDULES.last(login, known.broker_instrument_id) if known else None
+    if last is None or last.value.phase(at) is not Phase.CLOSED:
+        return ""
+    opens_at = last.value.opens_after(at)
+    if opens_at is None:
+        return "The market is closed."
+    local = opens_at.astimezone(ZoneInfo(last.value.zone))
+    return f"The market is closed; it opens on {local:%a %d %b at %H:%M} {last.value.zone} time."

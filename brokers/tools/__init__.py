@@ -1,0 +1,3 @@
+"""What bots may read of the broker: parse, call, return. The modules register their tools."""
+
+from brokers.tools import calendar  # noqa: F401
