@@ -7,7 +7,8 @@ THURSDAY, SATURDAY, SUNDAY = 3, 5, 6
 
 def trading_days(around: date, *, before: int, after: int) -> list[date]:
     """So many days of trading before a date, and so many from it on."""
-    earlier, later = [], []
+    earlier: list[date] = []
+    later: list[date] = []
     day = around - timedelta(days=1)
     while len(earlier) < before:
         if is_trading_day(day):
