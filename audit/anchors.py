@@ -26,17 +26,26 @@ class Anchor:
         self.position = 0
         self._last = b""
 
-    def prepare(self, verifier_key: str) -> None:
-        """Make folder and public key where missing, and drop a note torn by a crash. Raises KeyMismatch."""
+    def prepare(self, verifier_key: str, former: str = "") -> bool:
+        """Make folder and public key where missing, and drop a note torn by a crash. Raises KeyMismatch.
+
+        True where the anchor still ends with the `former` key: then `hand_over` before the next signature.
+        """
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self.public_path.exists():
             if self.path.exists() and self.path.stat().st_size:
                 raise KeyMismatch(f"{self.path} holds checkpoints, but {self.public_path} is missing.")
             self._append(self.public_path, f"{verifier_key}\n".encode(), 0o644)
-        if self.public_path.read_text().strip() != verifier_key:
+        newest = self.public_path.read_text().strip().split("\n")[-1].split(" ")[0]
+        if newest not in {verifier_key, former or verifier_key}:
             raise KeyMismatch(f"{self.public_path} belongs to another SEAL_KEY; bring the old key back.")
         if self.path.exists():
             self._resume()
+        return newest != verifier_key
+
+    def hand_over(self, line: str) -> None:
+        """Name a new key, as the former one signed it (sealing.handover); flushed before anything is signed by it."""
+        self._append(self.public_path, f"{line}\n".encode(), 0o644)
 
     def append(self, position: int, note: str) -> None:
         """Anchor a head, unless it is the one that stands there last."""

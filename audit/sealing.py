@@ -73,6 +73,16 @@ class Signer:
         return b64encode(self.key_id + self.key.sign(body.encode())).decode()
 
 
+def handover(former: Signer, signer: Signer, position: int) -> str:
+    """The line by which the former key names its successor: whatever lies beyond `position` is signed by that."""
+    body = handover_body(signer.verifier_key, position)
+    return f"{signer.verifier_key} {position} {former.sign(body)}"
+
+
+def handover_body(verifier_key: str, position: int) -> str:
+    return f"{KEY_NAME} hands over\n{verifier_key}\n{position}\n"
+
+
 def seal_batch(limit: int = BATCH_SIZE) -> int:
     """Chain up to `limit` entries in one transaction and return how many were read; 0 when there are none.
 

@@ -10,8 +10,9 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -128,17 +129,17 @@ def _signed_heads(verdict: Verdict, anchored: str, public_key: Path) -> dict[int
     verdict.checkpoints, verdict.anchored = len(rows), len(notes)
     if not rows and not notes:
         return {}
-    key, key_id = _public_key(public_key)
+    keys = _public_keys(public_key)
     heads: dict[int, list[Head]] = {}
     stored = set()
     for position, digest, epoch, signature, _ in rows:
         body = f"cerbero/{epoch}\n{position}\n{base64.b64encode(_hex(digest, position)).decode()}\n"
-        _check_signature(key, key_id, body, signature, position, "checkpoint")
+        _check_signature(keys, body, signature, position, "checkpoint")
         stored.add((body, signature))
         heads.setdefault(position, []).append(Head(position, digest, "checkpoint"))
     for body, position, digest, signature in notes:
         if (body, signature) not in stored:
-            _check_signature(key, key_id, body, signature, position, "anchor")
+            _check_signature(keys, body, signature, position, "anchor")
         heads.setdefault(position, []).append(Head(position, digest, "anchor"))
     if rows and rows[-1][4] > ANCHOR_GRACE_SECONDS and rows[-1][0] not in {note[1] for note in notes}:
         raise Broken("anchor_behind", "the newest checkpoint is not in the anchor", position=rows[-1][0])
@@ -166,27 +167,53 @@ def _notes(text: str) -> Iterator[tuple[str, int, str, str]]:
         start = note.end()
 
 
-def _public_key(path: Path) -> tuple[Ed25519PublicKey, bytes]:
+@dataclass(frozen=True)
+class SealKey:
+    """A public key of the sealer, and the positions that it signs: beyond `after`, up to `until`."""
+
+    key: Ed25519PublicKey
+    key_id: bytes
+    after: int
+    until: float
+
+
+def _public_keys(path: Path) -> list[SealKey]:
+    """The keys of the file in their order: each but the first is named by the one before it, with its signature."""
+    keys: list[SealKey] = []
     try:
-        name, key_id, encoded = path.read_text().strip().split("+", 2)
-        raw = base64.b64decode(encoded, validate=True)
-        key = Ed25519PublicKey.from_public_bytes(raw[1:])
-    except (OSError, ValueError):
+        lines = path.read_text().strip().split("\n")
+        for line in lines:
+            words = line.split(" ")
+            key, key_id = _public_key(words[0])
+            after = int(words[1]) if keys else -1
+            if keys:
+                former = keys[-1]
+                body = f"cerbero hands over\n{words[0]}\n{after}\n"
+                _check_signature([former], body, words[2], former.after + 1, "handover")
+                keys[-1] = replace(former, until=after)
+            keys.append(SealKey(key, key_id, after, inf))
+    except (OSError, ValueError, IndexError):
         raise Broken("public_key_unreadable", f"there is no public key of the sealer in {path}") from None
+    return keys
+
+
+def _public_key(line: str) -> tuple[Ed25519PublicKey, bytes]:
+    name, key_id, encoded = line.split("+", 2)
+    raw = base64.b64decode(encoded, validate=True)
+    key = Ed25519PublicKey.from_public_bytes(raw[1:])
     expected = hashlib.sha256(f"{name}\n".encode() + raw).digest()[:4]
     if (name, raw[:1], bytes.fromhex(key_id)) != ("cerbero", b"\x01", expected):
-        raise Broken("public_key_unreadable", f"{path} is not the sealer's public key")
+        raise ValueError
     return key, expected
 
 
-def _check_signature(
-    key: Ed25519PublicKey, key_id: bytes, body: str, signature: str, position: int, source: str
-) -> None:
+def _check_signature(keys: list[SealKey], body: str, signature: str, position: int, source: str) -> None:
     try:
         raw = base64.b64decode(signature, validate=True)
-        if raw[:4] != key_id:
+        signed_by = next((each for each in keys if each.key_id == raw[:4]), None)
+        if signed_by is None or not signed_by.after < position <= signed_by.until:
             raise Broken("signed_by_another_key", f"the {source} names another key", position=position)
-        key.verify(raw[4:], body.encode())
+        signed_by.key.verify(raw[4:], body.encode())
     except (ValueError, InvalidSignature):
         raise Broken("signature_wrong", f"the {source}'s signature is wrong", position=position) from None
 

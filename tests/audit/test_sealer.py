@@ -159,6 +159,34 @@ def test_another_seal_key_is_refused(sealed: Trail, settings) -> None:
         call_command("run_sealer", once=True, anchor=sealed.anchor)
 
 
+def test_a_new_seal_key_is_named_by_the_old_one_and_verify_follows(sealed: Trail, settings) -> None:
+    old, new = settings.SEAL_KEY, "11" * 32
+    settings.SEAL_KEY = f"{new} {old}"
+    sealed.write(2)
+    for _ in range(2):
+        sealed.seal()
+    assert sealed.verify().ok
+    settings.SEAL_KEY = new
+    sealed.write()
+    sealed.seal()
+    verdict = sealed.verify()
+    assert (verdict.ok, verdict.anchored) == (True, verdict.checkpoints)
+    settings.SEAL_KEY = old
+    with pytest.raises(CommandError, match="another SEAL_KEY"):
+        sealed.seal()
+    public = Path(f"{sealed.anchor}.pub")
+    first, second = public.read_text().splitlines()
+    words = second.split(" ")
+    for forged, code in (
+        (f"{words[0]} {int(words[1]) - 1} {words[2]}", "signature_wrong"),
+        (f"{words[0]} {words[1]} {words[2][:-4]}AAA=", "signature_wrong"),
+    ):
+        public.write_text(f"{first}\n{forged}\n")
+        assert (sealed.verify().problem or {}).get("code") == code
+    public.write_text(f"{first}\n")
+    assert (sealed.verify().problem or {}).get("code") == "signed_by_another_key"
+
+
 def test_a_missing_seal_key_is_refused(trail: Trail, settings) -> None:
     settings.SEAL_KEY = ""
     with pytest.raises(CommandError, match="SEAL_KEY must be"):

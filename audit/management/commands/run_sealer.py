@@ -31,10 +31,12 @@ class Command(BaseCommand):
         parser.add_argument("--anchor", type=Path, default=settings.ANCHOR_PATH, help="default: ANCHOR_PATH")
 
     def handle(self, *, once: bool, anchor: Path, **options: Any) -> None:
-        signer, file = _signer(), Anchor(anchor)
+        signer, former = _signers()
+        file = Anchor(anchor)
         try:
             refuse_half_set_flags()
-            file.prepare(signer.verifier_key)
+            if file.prepare(signer.verifier_key, former.verifier_key if former else "") and former:
+                _hand_over(former, signer, file)
         except (KeyMismatch, OSError) as error:
             raise CommandError(f"The anchor cannot be used: {error}") from None
         except CannotStart as refusal:
@@ -52,11 +54,23 @@ class Command(BaseCommand):
         log.info("sealer ended")
 
 
-def _signer() -> sealing.Signer:
+def _signers() -> tuple[sealing.Signer, sealing.Signer | None]:
+    """The key that signs, and the one that it replaces where that still stands behind it."""
     try:
-        return sealing.Signer.from_hex(settings.SEAL_KEY)
+        signer, *former = [sealing.Signer.from_hex(seed) for seed in settings.SEAL_KEY.split()[:2]]
     except ValueError:
         raise CommandError("SEAL_KEY must be 32 bytes in hex; only the sealer needs it.") from None
+    return signer, former[0] if former else None
+
+
+def _hand_over(former: sealing.Signer, signer: sealing.Signer, anchor: Anchor) -> None:
+    """Anchor what the former key signed, and let it name the new one: verify_audit follows."""
+    newest = sealing.newest_checkpoint()
+    if newest and newest[0] >= anchor.position:
+        anchor.append(*newest)
+    position = max(newest[0] if newest else 0, anchor.position)
+    anchor.hand_over(sealing.handover(former, signer, position))
+    log.warning("the seal key was replaced at position %d", position)
 
 
 def _run(signer: sealing.Signer, anchor: Anchor, stop: threading.Event) -> None:
