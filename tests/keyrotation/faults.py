@@ -337,7 +337,11 @@ def report(rows: list[dict[str, Any]], watch: Watch, orders: dict[str, Any]) -> 
 
 def main() -> int:
     words = argparse.ArgumentParser(prog="make rotation-faults", description=__doc__)
-    words.add_argument("--case", default="", help="only cases whose mode or place contains this")
+    words.add_argument(
+        "--case",
+        default="",
+        help="only cases whose mode, process and place contain one of these, separated by commas",
+    )
     given = words.parse_args()
     servers, folder = Servers.start(), Path(tempfile.mkdtemp(prefix="cerbero-rotation-"))
     try:
@@ -348,9 +352,9 @@ def main() -> int:
 
         lane = Lane.open(folder)
         with contextlib.closing(lane):
-            return _play(
-                lane, [each for each in cases() if given.case in f"{each.mode} {each.job} {each.place}"]
-            )
+            parts = given.case.split(",")
+            named = ((each, f"{each.mode} {each.job} {each.place}") for each in cases())
+            return _play(lane, [each for each, name in named if any(part in name for part in parts)])
     finally:
         servers.stop()
         shutil.rmtree(folder, ignore_errors=True)
