@@ -6,6 +6,7 @@ Each answer carries its time, so that whoever reads it knows how old it is.
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from django.utils import timezone
@@ -27,11 +28,15 @@ class Known(Generic[T]):
 
 @dataclass(frozen=True)
 class Memory(Generic[T]):
-    """One kind of question: what the answer is, and for how many seconds it is not asked anew."""
+    """One kind of question: what the answer is, and for how many seconds it is not asked anew.
+
+    For `stands_seconds` it still stands in for an answer that only a rate limit keeps from us.
+    """
 
     name: str
     kind: type[T]
     seconds: float
+    stands_seconds: float = 3600
 
     def ask(self, login: Login, key: str, read: Callable[[], T]) -> Known[T]:
         """The answer of at most `seconds` ago, or a new one.
@@ -40,13 +45,13 @@ class Memory(Generic[T]):
         Raises what `read` raises otherwise.
         """
         last = self.last(login, key)
-        if last is not None and timezone.now() - last.as_of < timedelta(seconds=self.seconds):
+        if last is not None and not _is_older(last, self.seconds):
             return last
         try:
             return self.keep(login, key, read())
         except BrokerUnavailable as refusal:
             limited = refusal.details.get("paced") or refusal.details.get("rate_limited")
-            if last is None or not limited:
+            if last is None or not limited or _is_older(last, self.stands_seconds):
                 raise
             return last
 
@@ -64,6 +69,10 @@ class Memory(Generic[T]):
         BrokerAnswer.objects.update_or_create(login=login, name=self.name, key=key, defaults=body)
         return Known(value, now)
 
-    @property
+    @cached_property
     def _adapter(self) -> TypeAdapter[T]:
         return TypeAdapter(self.kind)
+
+
+def _is_older(known: Known[Any], seconds: float) -> bool:
+    return timezone.now() - known.as_of >= timedelta(seconds=seconds)

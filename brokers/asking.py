@@ -1,8 +1,16 @@
 """Through which login a bot's question goes, and which instrument it means. Nothing is guessed between two."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
+from brokers.answers import Known, Memory
+from brokers.base import Broker
 from brokers.models import Account, BrokerInstrument, Login, SessionState
+from brokers.services import broker_for
 from cerbero.access import Actor
 from cerbero.errors import BadInput, EnvironmentMismatch, NotFound, SessionExpired
+
+T = TypeVar("T")
 
 
 def login_for(actor: Actor, account: str | None) -> Login:
@@ -60,3 +68,13 @@ def _only(symbol: str, rows: list[BrokerInstrument]) -> str:
         words = "Several instruments have this symbol; name one by its broker_instrument_id."
         raise BadInput(words, symbol=symbol, candidates=candidates)
     return rows[0].broker_instrument_id
+
+
+def ask(login: Login, memory: Memory[T], key: str, read: Callable[[Broker], T]) -> Known[T]:
+    """What is remembered of a question, or the broker's answer now; the broker is opened only if it must be."""
+
+    def anew() -> T:
+        with broker_for(login) as broker:
+            return read(broker)
+
+    return memory.ask(login, key, anew)

@@ -188,16 +188,29 @@ class PositionRecord:
     currency: str
     asset_class: str
     market_value: Decimal | None = None
+    unrealized: Decimal | None = None
+    realized: Decimal | None = None
 
 
 @dataclass(frozen=True)
 class CashRecord:
-    """What an account has in one currency. `dividends` and `interest` are accrued and not yet paid."""
+    """What an account has in one currency. `dividends` and `interest` are accrued and not yet paid.
+
+    `exchange_rate` is what one unit is worth in the account's base currency.
+    """
 
     currency: str
     balance: Decimal
     dividends: Decimal | None = None
     interest: Decimal | None = None
+    settled: Decimal | None = None
+    net_liquidation: Decimal | None = None
+    stock_value: Decimal | None = None
+    option_value: Decimal | None = None
+    future_value: Decimal | None = None
+    unrealized: Decimal | None = None
+    realized: Decimal | None = None
+    exchange_rate: Decimal | None = None
 
 
 @dataclass(frozen=True)

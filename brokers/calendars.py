@@ -16,7 +16,7 @@ from cerbero.leases import ClockTime
 
 log = logging.getLogger(__name__)
 
-SCHEDULES = Memory("schedule", Schedule, seconds=6 * 3600)
+SCHEDULES = Memory("schedule", Schedule, seconds=6 * 3600, stands_seconds=7 * 86_400)
 # A round of the session's task reads so many; each costs a request of the login's budget.
 EACH_TIME_MAX = 3
 

@@ -63,14 +63,17 @@ def pacer(
 
 
 def await_endpoint(login_id: UUID, path: str, gap: float, wait: Callable[[float], None]) -> None:
-    """Wait until the last call of `path` is `gap` seconds old. Raises BrokerUnavailable (`paced`) after too long."""
+    """Wait until the last call of `path` is `gap` seconds old. Raises BrokerUnavailable (`paced`) after too long.
+
+    A gap that is longer than anybody would wait is not waited for at all.
+    """
     name, waited = f"pace:{login_id}:{path}", 0.0
     while True:
         try:
             leases.hold(name, "", gap)
             return
         except LeaseLost:
-            if waited >= ENDPOINT_WAIT_SECONDS_MAX:
+            if waited >= ENDPOINT_WAIT_SECONDS_MAX or gap > ENDPOINT_WAIT_SECONDS_MAX:
                 words = "Too many requests wait for this endpoint; nothing was sent."
                 raise BrokerUnavailable(words, paced=True, path=path) from None
         wait(ENDPOINT_LOOK_SECONDS)

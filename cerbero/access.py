@@ -19,6 +19,7 @@ SCOPES = {
     "orders:read": "read its own orders and tickets",
     "orders:write": "propose, cancel and close",
     "trading:halt": "halt trading for itself",
+    "session:renew": "ask that a broker session be brought up",
     "rotation:admin": "start and abort key rotations; never given by default",
 }
 # Every scope that a person's token may carry. Each adds to the person's own permissions, none replaces them;

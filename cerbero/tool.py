@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, TypeGuard, get_type_hints
+from typing import Any, TypeGuard, TypeVar, get_type_hints
 
 from prometheus_client import Counter, Histogram
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -51,6 +51,7 @@ class Out(BaseModel):
 
 
 Function = Callable[[Actor, Any], BaseModel]
+F = TypeVar("F", bound=Function)
 
 
 @dataclass(frozen=True)
@@ -90,10 +91,10 @@ class Tool:
 TOOLS: dict[str, Tool] = {}
 
 
-def tool(*, scope: str, effect: Effect) -> Callable[[Function], Function]:
+def tool(*, scope: str, effect: Effect) -> Callable[[F], F]:
     """Register a function as a tool. Raises TypeError at import when the record is not whole."""
 
-    def register(function: Function) -> Function:
+    def register(function: F) -> F:
         made = Tool.of(function, scope=scope, effect=effect)
         if made.name in TOOLS:
             raise TypeError(f"{made.name}: there is such a tool already")

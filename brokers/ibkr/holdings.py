@@ -7,6 +7,19 @@ from brokers.ibkr import messages
 from brokers.ibkr.values import Row, entry, first, number, rows, text, whole
 from cerbero.errors import BrokerUnavailable
 
+LEDGER_WORDS = {
+    "dividends": "dividends",
+    "interest": "interest",
+    "settled": "settledcash",
+    "net_liquidation": "netliquidationvalue",
+    "stock_value": "stockmarketvalue",
+    "option_value": "stockoptionmarketvalue",
+    "future_value": "futuremarketvalue",
+    "unrealized": "unrealizedpnl",
+    "realized": "realizedpnl",
+    "exchange_rate": "exchangerate",
+}
+
 
 def position_record(row: Row, broker_account_id: str) -> base.PositionRecord | None:
     """One holding, sparse or enriched (§5); None without a conid or a readable size."""
@@ -24,6 +37,8 @@ def position_record(row: Row, broker_account_id: str) -> base.PositionRecord | N
         currency=text(row.get("currency")) or "",
         asset_class=messages.ASSET_CLASSES.get(sec_type, sec_type.lower()),
         market_value=number(first(row, "mktValue", "marketValue")),
+        unrealized=number(first(row, "unrealizedPnl")),
+        realized=number(first(row, "realizedPnl")),
     )
 
 
@@ -62,8 +77,8 @@ def cash_records(data: Row) -> list[base.CashRecord]:
             continue
         if balance is None:
             raise BrokerUnavailable("A cash balance cannot be read.", currency=currency)
-        accrued = {name: number(said.get(name)) for name in ("dividends", "interest")}
-        found.append(base.CashRecord(currency=currency, balance=balance, **accrued))
+        known = {name: number(said.get(word)) for name, word in LEDGER_WORDS.items()}
+        found.append(base.CashRecord(currency=currency, balance=balance, **known))
     return found
 
 

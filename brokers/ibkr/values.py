@@ -6,7 +6,7 @@ The wire mixes strings and numbers for the same field; whatever cannot be read i
 import json
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -73,6 +73,14 @@ def moment(value: Any) -> datetime | None:
         if pattern.fullmatch(text):
             return _stamp(text, layout)
     return None
+
+
+def day(value: Any) -> date | None:
+    """`20261218`, as text or number."""
+    try:
+        return datetime.strptime(str(value), "%Y%m%d").replace(tzinfo=UTC).date()
+    except ValueError:
+        return None
 
 
 def first(row: Row, *names: str) -> Any:

@@ -68,12 +68,25 @@ class Wire:
     def close(self) -> None:
         self._http.close()
 
-    def read(self, method: str, path: str, *, params: Params | None = None, body: Any = None) -> Any:
-        """Ask; anything that is no answer raises BrokerUnavailable, SessionExpired or BrokerRejected."""
+    def read(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Params | None = None,
+        body: Any = None,
+        may_be_empty: bool = False,
+    ) -> Any:
+        """Ask; anything that is no answer raises BrokerUnavailable, SessionExpired or BrokerRejected.
+
+        An empty body is None where it may be one, and else no answer.
+        """
         try:
             response = self._exchange(method, path, params, body)
         except (httpx.HTTPError, AnswerTooLong) as error:
             raise BrokerUnavailable("The broker did not answer.", **_cause(path, error)) from error
+        if may_be_empty and response.status_code == 200 and not response.content.strip():
+            return None
         return self._read_answer(path, response)
 
     def exchange_token(self, path: str, header: str) -> Any:

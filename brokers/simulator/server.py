@@ -11,13 +11,31 @@ from pathlib import Path
 
 from aiohttp import web
 
-from . import contract_api, control_api, market_api, order_api, portfolio_api, session_api, stream_api
+from . import (
+    contract_api,
+    control_api,
+    market_api,
+    order_api,
+    performance_api,
+    portfolio_api,
+    session_api,
+    stream_api,
+)
 from .credentials import StateMismatch
 from .front import API, front
 from .simulator import SIM, Simulator, StateInUse, background
 
 logger = logging.getLogger("brokers.simulator")
-MODULES = (session_api, contract_api, market_api, order_api, portfolio_api, stream_api, control_api)
+MODULES = (
+    session_api,
+    contract_api,
+    market_api,
+    order_api,
+    portfolio_api,
+    performance_api,
+    stream_api,
+    control_api,
+)
 
 
 class PortUnavailable(Exception):

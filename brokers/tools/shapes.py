@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import StringConstraints, model_validator
 
-from brokers.asking import broker_ids, login_for
+from brokers.asking import account_for, broker_ids, login_for
 from brokers.models import Login
 from cerbero.access import Actor
 from cerbero.tool import Params
@@ -12,6 +12,23 @@ from cerbero.tool import Params
 AccountId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{1,32}$")]
 Symbol = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9. /-]{1,32}$")]
 BrokerId = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,14}$")]
+
+
+# So long an account's figures are not asked anew: orders need the login's ten requests a second, too.
+FRESH_SECONDS = 2
+
+
+class Everything(Params):
+    """Takes nothing."""
+
+
+class OfAccount(Params):
+    """One account of your environment."""
+
+    account: AccountId
+
+    def login(self, actor: Actor) -> Login:
+        return account_for(actor, self.account).login
 
 
 class ThroughLogin(Params):
@@ -23,7 +40,7 @@ class ThroughLogin(Params):
         return login_for(actor, self.account)
 
 
-class OfInstrument(ThroughLogin):
+class NamesInstrument(Params):
     """One instrument: a symbol that Cerbero knows, or the broker's id from `resolve_contract`."""
 
     symbol: Symbol | None = None
@@ -39,3 +56,11 @@ class OfInstrument(ThroughLogin):
         if self.broker_instrument_id is not None:
             return self.broker_instrument_id
         return next(iter(broker_ids(login, [self.symbol or ""]).values()))
+
+
+class OfInstrument(NamesInstrument, ThroughLogin):
+    """One instrument, through the login of an account or through the first that is up."""
+
+
+class OfHolding(NamesInstrument, OfAccount):
+    """One instrument in one account."""

@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from brokers.ibkr.read_messages import schedule
+from brokers.ibkr.contract_messages import schedule
 from brokers.schedules import DayKind, Phase
 from cerbero.errors import BrokerUnavailable
 

@@ -1,6 +1,6 @@
 """A bot at a desk with its session up at a simulator: `ask` calls a tool as a door would."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -32,9 +32,9 @@ def ask(login) -> Callable[..., dict[str, Any]]:
     bot = Bot.objects.create(
         name="scanner-alpha", owner=User.objects.create_user("alice"), environment="paper"
     )
-    actor = Actor(kind="bot", id=bot.pk, name=bot.name, scopes=frozenset(DEFAULT_SCOPES), environment="paper")
 
-    def send(name: str, **params: Any) -> dict[str, Any]:
+    def send(name: str, *, scopes: Iterable[str] = DEFAULT_SCOPES, **params: Any) -> dict[str, Any]:
+        actor = Actor(kind="bot", id=bot.pk, name=bot.name, scopes=frozenset(scopes), environment="paper")
         return call(TOOLS[name], actor, params).model_dump(mode="json")
 
     return send

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from brokers.answers import Known
-from brokers.ibkr.read_messages import schedule
+from brokers.ibkr.contract_messages import schedule
 from cerbero.errors import BadInput, CerberoError, NotFound
 from tests.brokers.test_schedules import recorded
 from tests.brokers.tools.conftest import AAPL

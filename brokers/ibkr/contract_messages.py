@@ -1,6 +1,6 @@
-"""From the wire's answers to the records of `brokers.read_records`, in tables (ibkr-web-api.md §3 to §5). Pure."""
+"""Contracts and calendars, from the wire to our records, in tables (ibkr-web-api.md §3). Pure."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 from brokers.ibkr.values import Row, entry, rows, text, whole
@@ -40,11 +40,3 @@ def _epoch(value: object) -> datetime:
     if seconds is None or not 0 < seconds < EPOCH_SECONDS_MAX:
         raise ValueError("no epoch second")
     return datetime.fromtimestamp(seconds, UTC)
-
-
-def iso_day(value: object) -> date | None:
-    """`20261218`, as text or number."""
-    try:
-        return datetime.strptime(str(value), "%Y%m%d").replace(tzinfo=UTC).date()
-    except ValueError:
-        return None
