@@ -101,6 +101,16 @@ def test_whoever_would_wait_too_long_for_an_endpoint_is_told_that_nothing_was_se
     assert refused.value.details == {"paced": True, "path": "/iserver/account/orders"}
 
 
+def test_a_gap_of_minutes_is_not_waited_for(login: Login) -> None:
+    waited: list[float] = []
+    pace = pacing.pacer(login.pk, GAPS, wait=waited.append)
+    pace("POST", "/pa/performance")
+    with pytest.raises(BrokerUnavailable) as refused:
+        pace("POST", "/pa/performance")
+    assert refused.value.details["paced"]
+    assert not waited
+
+
 @pytest.mark.parametrize(
     ("base_url", "limits"),
     [("https://api.ibkr.com/v1/api", True), ("http://127.0.0.1:5055/v1/api", False), ("nonsense", True)],
