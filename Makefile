@@ -23,7 +23,7 @@ test: $(VENV)/.installed-dev  ## the whole suite on servers of its own; ARGS='te
 	@exec $(PYTHON) -m pytest -n 2 --dist worksteal $(ARGS)
 
 adversarial: $(VENV)/.installed-dev  ## every attempt to pass the gate, in a table, and last its sums as one line of JSON
-	@$(PYTHON) -m pytest -q -p no:cacheprovider tests/adversarial $(ARGS)
+	@$(PYTHON) -m pytest -q -p no:cacheprovider -n 2 --dist worksteal tests/adversarial $(ARGS)
 
 faults: $(VENV)/.installed-dev  ## crashes × broker faults with a judge; RUNS=1000 SEED=7 for random runs, CASE='…' for some
 	@$(PYTHON) -m tests.faults $(if $(RUNS),--runs $(RUNS)) $(if $(SEED),--seed $(SEED)) $(if $(CASE),--case '$(CASE)') $(ARGS)

@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import pytest
@@ -12,12 +12,15 @@ import pytest
 from tests.rig import Database, Servers, django_uses
 from tests.simulator_process import start_simulator
 
-FOUND: list[dict[str, Any]] = []
+# By the test's id: workers finish in any order, and the table stands in one.
+FOUND: dict[str, dict[str, Any]] = {}
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.when == "teardown":
-        FOUND.extend(value for name, value in report.user_properties if name == "attempt")  # type: ignore[misc]
+        for name, row in report.user_properties:
+            if name == "attempt":
+                FOUND[report.nodeid] = row  # type: ignore[assignment]
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -27,17 +30,17 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     write = terminalreporter.write_line
     terminalreporter.section("attempts to pass the gate")
     write(f"{'attempt':<98} {'opened':>6} {'sent':>4}  told by")
-    for row in FOUND:
+    for _, row in sorted(FOUND.items()):
         write(f"{row['name'][:98]:<98} {row['opened']:>6} {row['sent']:>4}  {row['told_by'] or 'NOBODY'}")
 
 
 def pytest_unconfigure() -> None:
     """Last of all its sums, as one line of JSON."""
     if FOUND:
-        print(json.dumps(sums(FOUND)))  # noqa: T201
+        print(json.dumps(sums(FOUND.values())))  # noqa: T201
 
 
-def sums(rows: list[dict[str, Any]]) -> dict[str, int]:
+def sums(rows: Collection[dict[str, Any]]) -> dict[str, int]:
     return {
         "attempts": len(rows),
         "opened": sum(row["opened"] for row in rows),

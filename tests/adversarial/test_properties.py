@@ -4,6 +4,7 @@
 order there has a used approval of exactly those terms; (I4) nothing new after a halt returned (gates.md §6).
 """
 
+import os
 from decimal import Decimal
 from typing import Any
 
@@ -17,6 +18,8 @@ from orders import halting, services, trading
 from orders.canonical import ticket_digest
 from orders.models import Attempt, Order, Ticket
 
+# Few in the suite; many for a night.
+EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "10"))
 ALIVE = {"Submitted", "PreSubmitted", "Filled"}
 SIDES = {"BUY": "buy", "SELL": "sell"}
 
@@ -138,7 +141,7 @@ def test_whatever_happens_the_book_holds_only_what_was_approved(siege, attempt):
     run_state_machine_as_test(
         Desk,
         settings=settings(
-            max_examples=10,
+            max_examples=EXAMPLES,
             stateful_step_count=15,
             deadline=None,
             derandomize=True,
