@@ -70,12 +70,12 @@ def prove_in_use(turn: Turn, deadline: float) -> None:
             raise BrokerRejected("The broker lists no account under this login.")
         broker.positions(account.broker_account_id)
         _within(deadline)
-        _ask_what_if(broker, login, account)
+        ask_what_if(broker, login, account)
     _within(deadline)
     _hear_stream(login)
 
 
-def _ask_what_if(broker: Broker, login: Login, account: Account) -> None:
+def ask_what_if(broker: Broker, login: Login, account: Account) -> None:
     known = BrokerInstrument.objects.filter(broker=login.broker, instrument__asset_class__in=STOCKS)
     instrument_id = known.values_list("broker_instrument_id", flat=True).first()
     if instrument_id is None:

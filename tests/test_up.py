@@ -109,6 +109,10 @@ def test_the_first_start_a_crash_a_stop_and_a_second_start(up: Callable[[], Up])
     assert set(first.children()) == {process.name for process in PROCESSES}
     assert re.search(r"bob +\S{20} +Operator, Approver", first.text)
     wait_until(lambda: is_proposed(propose(first.text)), "the first quote", seconds=20)
+    page = re.search(r"(\S+)/admin/ +approve orders", first.text)
+    assert page is not None
+    wait_until(lambda: is_ready(page[1]), "everything to be well")
+    assert " 0 failed." in manage(first.var, "doctor", "--url", page[1])
 
     crashed = {name: first.children()[name] for name in ("orders", "relay", "sealer")}
     for name, pid in crashed.items():
@@ -147,6 +151,11 @@ def is_proposed(answer: dict) -> bool:
         return False
     assert answer.get("status") == "pending", answer
     return True
+
+
+def is_ready(page: str) -> bool:
+    with urllib.request.urlopen(f"{page}/health/ready", timeout=10) as answer:
+        return json.load(answer)["status"] == "ready"
 
 
 def propose(text: str) -> dict:
