@@ -33,9 +33,15 @@ class StartBody(serializers.Serializer):
     prime = serializers.ChoiceField([each.value for each in Prime], default=Prime.CURRENT.value)
 
 
-class ConfirmBody(serializers.Serializer):
+class ShownBody(serializers.Serializer):
     rotation_id = serializers.UUIDField()
     digest = serializers.CharField(max_length=64)
+
+
+class ConfirmBody(ShownBody):
+    assertion = serializers.DictField(
+        required=False, help_text="a passkey's answer to `signature`; a sole operator's yes needs one"
+    )
 
 
 class AbortBody(serializers.Serializer):
@@ -50,6 +56,7 @@ class RotationCalls(viewsets.ViewSet):
     outcome = "ok"
     rules: ClassVar[dict[str, Rule]] = {
         "start": Rule(PERMISSION, "rotate"),
+        "signature": Rule(PERMISSION),
         "confirm": Rule(PERMISSION),
         "abort": Rule(PERMISSION, "rotate"),
         "health": Rule("keyrotation.view_rotation", "read"),
@@ -77,16 +84,21 @@ class RotationCalls(viewsets.ViewSet):
         }
         return Response(described(started.rotation) | shown, 201)
 
+    @extend_schema(request=ShownBody, responses=OpenApiTypes.OBJECT)
+    @action(detail=False, methods=["post"])
+    def signature(self, request: Any) -> Response:
+        """What a sole operator's passkey is to sign: the options of `navigator.credentials.get`. By session only."""
+        _, asked = _asked(_read(ShownBody, request))
+        return Response(self._act(request, services.ask_signature, **asked))
+
     @extend_schema(request=ConfirmBody, responses=OpenApiTypes.OBJECT)
     @action(detail=False, methods=["post"])
     def confirm(self, request: Any) -> Response:
         """Say yes to the swap of a proven set, bound to the digest that was read. By session only."""
         sent = _read(ConfirmBody, request)
-        rotation = Rotation.objects.filter(pk=sent["rotation_id"]).first()
-        if rotation is None or rotation.request_id is None:
-            raise NotFound(rotation_id=str(sent["rotation_id"]))
-        asked = {"request_id": rotation.request_id, "digest": sent["digest"], "is_yes": True}
-        self._act(request, services.decide_rotation, **asked)
+        rotation, asked = _asked(sent)
+        signed = {"is_yes": True, "assertion": sent.get("assertion")}
+        self._act(request, services.decide_rotation, **asked, **signed)
         return Response(_now(rotation))
 
     @extend_schema(request=AbortBody, responses=OpenApiTypes.OBJECT)
@@ -133,6 +145,14 @@ def described(rotation: Rotation) -> dict[str, Any]:
     }
 
 
+def _asked(sent: dict[str, Any]) -> tuple[Rotation, dict[str, Any]]:
+    """The rotation, and the question about it by the digest that was read. Raises NotFound before anything is asked."""
+    rotation = Rotation.objects.filter(pk=sent["rotation_id"]).first()
+    if rotation is None or rotation.request_id is None:
+        raise NotFound(rotation_id=str(sent["rotation_id"]))
+    return rotation, {"request_id": rotation.request_id, "digest": sent["digest"]}
+
+
 def _now(rotation: Rotation) -> dict[str, Any]:
     return described(Rotation.objects.select_related("login", "request").get(pk=rotation.pk))
 
@@ -149,6 +169,7 @@ def _address(method: str, name: str, address: str) -> Any:
 
 urlpatterns = [
     _address("post", "start", "rotate-keys/start"),
+    _address("post", "signature", "rotate-keys/signature"),
     _address("post", "confirm", "rotate-keys/confirm"),
     _address("post", "abort", "rotate-keys/abort"),
     _address("get", "health", "health"),

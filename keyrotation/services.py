@@ -178,6 +178,14 @@ def decide_rotation(
     return request
 
 
+def ask_signature(*, actor: Actor, request_id: UUID, digest: str) -> dict[str, Any]:
+    """What a sole operator's passkey is to sign for a yes to a swap. Raises as `signing.ask` does."""
+    actor.require_session()
+    require_permission(actor, PERMISSION)
+    with transaction.atomic(durable=True):
+        return signing.ask(actor=actor, request_id=request_id, digest=digest, is_live=False)
+
+
 def abort_rotation(*, actor: Actor, rotation_id: UUID, reason: str) -> Rotation:
     """End a rotation whose keys are not in use, and destroy its private halves; the old set stays as it is.
 
