@@ -55,11 +55,11 @@ def measured(root: Path, count: int, mode: str) -> dict[str, Any]:
     try:
         sim.config(fill_delay=[0.01, 0.02], questions=[], per_side_limit=count + 1)
         world = worlds.connect(sim)
-        pace, burst = pacing.REQUESTS_PER_SECOND, pacing.BURST
-        pacing.REQUESTS_PER_SECOND = pacing.BURST = 1000
+        pace = pacing.REQUESTS_PER_SECOND
+        pacing.REQUESTS_PER_SECOND = 200
         lift_limits()
         rest(world, count)
-        pacing.REQUESTS_PER_SECOND, pacing.BURST = pace, burst
+        pacing.REQUESTS_PER_SECOND = pace
         note(f"{len(working(world))} orders rest")
         began = time.monotonic()
         told = halting.halt_trading(

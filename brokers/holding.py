@@ -1,16 +1,18 @@
-"""Holding a login's new orders for seconds, while its keys are swapped. Cancels are never held.
+"""Holding a login's new orders: for seconds while its keys are swapped, and while the broker is away by plan.
 
-A hold ends by the database's clock, so that a process that died cannot keep orders waiting. Whoever arms an
+Cancels are never held. A hold ends by the database's clock, so that a process that died cannot keep orders waiting. Whoever arms an
 attempt locks the login's row here first, as whoever swaps the keys does: one of the two comes second, and sees it.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.db import transaction
 
 from audit.services import record
 from brokers.base import Broker
+from brokers.ibkr.limits import away_until
 from brokers.models import Credential, Login
 from brokers.reports import notify_orders
 from cerbero.access import Actor
@@ -40,7 +42,14 @@ def release_sending(login: Login, *, actor: Actor) -> None:
 
 def is_held(login: Login) -> bool:
     """Whether new orders of this login wait now."""
-    return Login.objects.filter(pk=login.pk, held_until__gt=ClockTime()).exists()
+    return held_until(Login.objects.annotate(now=ClockTime()).get(pk=login.pk)) is not None
+
+
+def held_until(row: Any) -> datetime | None:
+    """Until when new orders wait; `row` is a login with `now` annotated."""
+    ends = [away_until(row.base_url, row.region_zone, row.now)]
+    ends += [row.held_until] if row.held_until and row.held_until > row.now else []
+    return max(filter(None, ends), default=None)
 
 
 def may_leave(login_id: UUID, broker: Broker | None) -> bool:
@@ -49,8 +58,7 @@ def may_leave(login_id: UUID, broker: Broker | None) -> bool:
     False while the login is held, and for a broker that was opened with keys that are no longer in use.
     """
     rows = Login.objects.select_for_update(no_key=True).annotate(now=ClockTime())
-    login = rows.only("held_until").get(pk=login_id)
-    if login.held_until is not None and login.held_until > login.now:
+    if held_until(rows.only("held_until", "base_url", "region_zone").get(pk=login_id)) is not None:
         return False
     active = Credential.objects.filter(login_id=login_id, status=Credential.Status.ACTIVE)
     keys = broker.credential_id if broker else None

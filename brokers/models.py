@@ -26,7 +26,17 @@ class SessionState(models.TextChoices):
     NOT_ESTABLISHED = "not_established", "connected but not established"
     EXPIRED = "expired"
     UNREACHABLE = "unreachable"
+    LOCKED_OUT = "locked_out", "locked out"
+    MAINTENANCE = "maintenance", "broker maintenance"
     MISMATCHED = "mismatched", "environment mismatch"
+
+
+class Region(models.TextChoices):
+    """Where a login's servers stand (ibkr-web-api.md §2.3)."""
+
+    AMERICA = "America/New_York"
+    EUROPE = "Europe/Zurich"
+    ASIA = "Asia/Hong_Kong"
 
 
 class Login(models.Model):
@@ -40,6 +50,8 @@ class Login(models.Model):
     is_paper = models.BooleanField(null=True, editable=False)
     base_url = models.URLField(default="https://api.ibkr.com/v1/api")
     ws_url = models.CharField(max_length=200, default="wss://api.ibkr.com/v1/api/ws")
+    # Where the broker's nights are counted (brokers/ibkr/limits.py).
+    region_zone = models.CharField(max_length=32, choices=Region, default=Region.AMERICA)
     is_enabled = models.BooleanField(default=True)
 
     state = models.CharField(max_length=16, choices=SessionState, default=SessionState.DOWN, editable=False)
@@ -55,7 +67,8 @@ class Login(models.Model):
     failures = models.PositiveSmallIntegerField(default=0, editable=False)
     retry_at = models.DateTimeField(db_default=Now(), editable=False)
     feed_alive_at = models.DateTimeField(null=True, editable=False)
-    paced_until = models.DateTimeField(db_default=Now(), editable=False)
+    # When the last requests left (brokers/pacing.py).
+    asked_at = ArrayField(models.DateTimeField(), default=list, editable=False)
     cooling_until = models.DateTimeField(null=True, editable=False)
     # New orders wait until then, and why (brokers/holding.py); cancels never do.
     held_until = models.DateTimeField(null=True, editable=False)

@@ -1,18 +1,21 @@
 """One request budget for a login, shared by every process through its row (ibkr-web-api.md §8).
 
-The generic cell rate algorithm in one UPDATE: `paced_until` is when the budget would be idle again.
+The row keeps when its last requests left, and one UPDATE finds out whether another may: never more than
+REQUESTS_PER_SECOND in any second, and the last of them are kept free, one for orders and sessions, one for cancels.
+So a cancel goes before every order that waits, and an order before every read, though none knows of another.
 Some endpoints have a limit of their own: a call holds its endpoint's lease for the gap, and never gives it back.
 After a 429 only cancels and one tickle a minute pass, since more traffic would prolong the penalty.
 """
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from enum import IntEnum
 from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.utils import timezone
 
 from brokers.models import Login
 from cerbero import leases
@@ -20,29 +23,48 @@ from cerbero.errors import BrokerUnavailable, LeaseLost
 from cerbero.leases import ClockTime
 
 REQUESTS_PER_SECOND = 10
-BURST = 10
-WAIT_SECONDS_MAX = 2.0
-# A cancel is never refused for want of budget: it waits for as long as the queue of cancels is.
-CANCEL_WAIT_SECONDS_MAX = 60.0
+# A little over a second: requests that left evenly may arrive closer together.
+WINDOW_SECONDS = 1.05
 COOLING_SECONDS = 600
 COOLING_TICKLE_SECONDS = 60
+LOOK_SECONDS_MAX = 0.25
 # Four accounts, read one after the other; reconciliation's rounds get as long as they must.
 ENDPOINT_WAIT_SECONDS_MAX = 20.0
 ENDPOINT_LOOK_SECONDS = 0.25
+
+
+class Rank(IntEnum):
+    """Who goes first; the number is how many requests of the second are left to those before."""
+
+    CANCEL = 0
+    ORDER = 1
+    READ = 2
+
+
+# A cancel is never refused for want of budget: it waits for as long as the queue of cancels is.
+WAIT_SECONDS_MAX = {Rank.CANCEL: 60.0, Rank.ORDER: 5.0, Rank.READ: 2.0}
+# What keeps the session counts as an order: without it none is sent.
+ORDER_PATH = re.compile(r"/iserver/(reply/|account/[^/]+/(orders$|order/))")
+SESSION_PATHS = ("/tickle", "/oauth/", "/iserver/auth/", "/iserver/accounts")
 
 # Seconds between two calls of one login, by method and path.
 Gaps = Mapping[tuple[str, str], float]
 
 TAKE_SLOT = """
     UPDATE brokers_login
-    SET paced_until = greatest(paced_until, clock_timestamp()) + %(interval)s * interval '1 second',
+    SET asked_at = asked_at[greatest(1, cardinality(asked_at) - %(most)s + 2):] || clock_timestamp(),
         tickle_asked_at = CASE WHEN %(is_tickle)s THEN clock_timestamp() ELSE tickle_asked_at END
     WHERE id = %(login)s
-      AND paced_until <= clock_timestamp() + %(ahead)s * interval '1 second'
+      AND (cardinality(asked_at) < %(room)s OR asked_at[cardinality(asked_at) - %(room)s + 1]
+           <= clock_timestamp() - %(window)s * interval '1 second')
       AND (%(is_cancel)s OR cooling_until IS NULL OR cooling_until <= clock_timestamp()
            OR (%(is_tickle)s AND (tickle_asked_at IS NULL
                OR tickle_asked_at <= clock_timestamp() - %(tickle_gap)s * interval '1 second')))
-    RETURNING extract(epoch FROM paced_until - clock_timestamp())::float8
+"""
+LOOK = """
+    SELECT CASE WHEN cooling_until > clock_timestamp() THEN cooling_until END,
+           extract(epoch FROM asked_at[cardinality(asked_at) - %(room)s + 1] - clock_timestamp())::float8 + %(window)s
+    FROM brokers_login WHERE id = %(login)s
 """
 
 
@@ -55,11 +77,19 @@ def pacer(
         gap = gaps.get((method, path)) if gaps else None
         if gap is not None:
             await_endpoint(login_id, path, gap, wait)
-        seconds = take_slot(login_id, is_cancel=method == "DELETE", is_tickle=path.endswith("/tickle"))
-        if seconds > 0:
-            wait(seconds)
+        await_slot(login_id, rank_of(method, path), is_tickle=path.endswith("/tickle"), wait=wait)
 
     return pace
+
+
+def rank_of(method: str, path: str) -> Rank:
+    """Whether a request cancels, places (or answers, amends, keeps the session), or asks."""
+    if method == "DELETE":
+        return Rank.CANCEL
+    is_order = method == "POST" and ORDER_PATH.match(path)
+    if is_order or path.startswith(SESSION_PATHS):
+        return Rank.ORDER
+    return Rank.READ
 
 
 def await_endpoint(login_id: UUID, path: str, gap: float, wait: Callable[[float], None]) -> None:
@@ -80,28 +110,34 @@ def await_endpoint(login_id: UUID, path: str, gap: float, wait: Callable[[float]
         waited += ENDPOINT_LOOK_SECONDS
 
 
-def take_slot(login_id: UUID, *, is_cancel: bool = False, is_tickle: bool = False) -> float:
-    """Take one request's slot; returns how many seconds to wait before using it.
+def await_slot(
+    login_id: UUID, rank: Rank, *, is_tickle: bool = False, wait: Callable[[float], None] = time.sleep
+) -> None:
+    """Take one request's slot, when there is one for this rank.
 
-    Raises BrokerUnavailable (`paced` or `cooling`) when it would be too long; RuntimeError in a transaction.
+    Raises BrokerUnavailable (`paced` or `cooling_until`) when it would take too long; RuntimeError in a transaction.
     """
-    spare = (BURST - 1) / REQUESTS_PER_SECOND
-    longest = CANCEL_WAIT_SECONDS_MAX if is_cancel else WAIT_SECONDS_MAX
-    taken: dict[str, Any] = {
-        "login": login_id,
-        "interval": 1 / REQUESTS_PER_SECOND,
-        "ahead": spare + longest,
-        "is_cancel": is_cancel,
+    waited = 0.0
+    while not take_slot(login_id, rank, is_tickle=is_tickle):
+        seconds = _until_next(login_id, rank)
+        if waited + seconds > WAIT_SECONDS_MAX[rank]:
+            raise BrokerUnavailable("Too many requests wait for this login; nothing was sent.", paced=True)
+        wait(seconds)
+        waited += seconds
+
+
+def take_slot(login_id: UUID, rank: Rank, *, is_tickle: bool = False) -> bool:
+    """Whether a request of this rank may leave at this moment; if so, it is counted."""
+    taken = _budget(login_id, rank) | {
+        "most": REQUESTS_PER_SECOND,
+        "is_cancel": rank is Rank.CANCEL,
         "is_tickle": is_tickle,
         "tickle_gap": COOLING_TICKLE_SECONDS,
     }
     # Durable: a network call inside a transaction would hold its locks while the broker thinks.
     with transaction.atomic(durable=True), connection.cursor() as cursor:
         cursor.execute(TAKE_SLOT, taken)
-        row = cursor.fetchone()
-    if row is None:
-        raise _refusal(login_id)
-    return max(0.0, float(row[0]) - BURST / REQUESTS_PER_SECOND)
+        return cursor.rowcount == 1
 
 
 def cool_down(login_id: UUID) -> None:
@@ -109,10 +145,16 @@ def cool_down(login_id: UUID) -> None:
     Login.objects.filter(pk=login_id).update(cooling_until=ClockTime() + timedelta(seconds=COOLING_SECONDS))
 
 
-def _refusal(login_id: UUID) -> BrokerUnavailable:
-    row = Login.objects.filter(pk=login_id).values("cooling_until").first()
-    details: dict[str, Any] = {"paced": True}
-    if row and row["cooling_until"] and row["cooling_until"] > timezone.now():
-        details["cooling_until"] = row["cooling_until"].isoformat()
-        return BrokerUnavailable("The broker limits our rate; only cancels pass for now.", **details)
-    return BrokerUnavailable("Too many requests wait for this login; nothing was sent.", **details)
+def _until_next(login_id: UUID, rank: Rank) -> float:
+    """Seconds until it is worth trying again. Raises BrokerUnavailable during the cool-down."""
+    with connection.cursor() as cursor:
+        cursor.execute(LOOK, _budget(login_id, rank))
+        cooling_until, seconds = cursor.fetchone() or (None, None)
+    if cooling_until is not None and rank is not Rank.CANCEL:
+        words = "The broker limits our rate; only cancels pass for now."
+        raise BrokerUnavailable(words, paced=True, cooling_until=cooling_until.isoformat())
+    return min(max(seconds or 0.0, 0.005), LOOK_SECONDS_MAX)
+
+
+def _budget(login_id: UUID, rank: Rank) -> dict[str, Any]:
+    return {"login": login_id, "room": REQUESTS_PER_SECOND - rank, "window": WINDOW_SECONDS}

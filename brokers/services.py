@@ -225,9 +225,9 @@ def set_login_enabled(*, actor: Actor, login: Login, is_enabled: bool) -> bool:
     """
     _administrator(actor)
     with transaction.atomic():
-        changed = (
-            Login.objects.filter(pk=login.pk).exclude(is_enabled=is_enabled).update(is_enabled=is_enabled)
-        )
+        others = Login.objects.filter(pk=login.pk).exclude(is_enabled=is_enabled)
+        # Whoever switches it wants it looked at now, however long it was to be left alone.
+        changed = others.update(is_enabled=is_enabled, failures=0, retry_at=Now())
         if changed:
             event = "login.switched_on" if is_enabled else "login.switched_off"
             _record(actor, event, login, {"login": login.name})

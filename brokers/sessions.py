@@ -20,6 +20,7 @@ from brokers.accounts import store_accounts
 from brokers.base import SessionStatus
 from brokers.credentials import load_credentials
 from brokers.ibkr.client import IbkrClient
+from brokers.ibkr.limits import away_until
 from brokers.instruments import resolve_instruments, unresolved
 from brokers.models import Login, SessionState
 from brokers.quotes import publish_hint
@@ -45,6 +46,9 @@ TICKLE_EVERY = timedelta(seconds=55)
 TOKEN_MARGIN = timedelta(hours=1)
 RETRY_SECONDS_MAX = 60.0
 COMPETING_RETRY_SECONDS = 30.0
+# So many refusals of the same keys in a row are no hiccup; asking on would prolong whatever bars us.
+KEY_REFUSALS_MAX = 5
+LOCKED_OUT_RETRY_SECONDS = 600.0
 
 EVENTS = {
     SessionState.DOWN: "session.ended",
@@ -56,6 +60,15 @@ EVENTS = {
     SessionState.EXPIRED: "session.expired",
     SessionState.UNREACHABLE: "session.lost",
     SessionState.MISMATCHED: "session.mismatched",
+    SessionState.LOCKED_OUT: "session.locked_out",
+    SessionState.MAINTENANCE: "session.maintained",
+}
+# What a planned reset or maintenance looks like from here.
+AWAY = {
+    SessionState.EXPIRED,
+    SessionState.NOT_ESTABLISHED,
+    SessionState.UNREACHABLE,
+    SessionState.LOCKED_OUT,
 }
 
 
@@ -182,8 +195,12 @@ def _attempt(turn: Turn, work: Callable[[Turn], str]) -> str:
         if error.details.get("paced") or error.details.get("rate_limited"):
             # We may not ask; that says nothing about the session.
             return _enter(turn, turn.row.state, _words(error))
+        if error.details.get("http_status") == 403:
+            return _locked_out(turn, f"The broker's door bars us. {_words(error)}")
         return _fail(turn, SessionState.UNREACHABLE, _words(error))
     except SessionExpired as error:
+        if error.details.get("keys_refused") and turn.row.failures >= KEY_REFUSALS_MAX:
+            return _locked_out(turn, f"The broker refuses our keys again and again. {_words(error)}")
         return _fail(turn, SessionState.EXPIRED, _words(error))
     except BrokerError as error:
         return _fail(turn, SessionState.NOT_ESTABLISHED, _words(error))
@@ -290,7 +307,11 @@ def _token_is_due(turn: Turn) -> bool:
 def _mint(turn: Turn, client: IbkrClient) -> None:
     if turn.row.state == SessionState.DOWN:
         _enter(turn, SessionState.MINTING, "")
-    token = client.mint()
+    try:
+        token = client.mint()
+    except SessionExpired as error:
+        error.details["keys_refused"] = True
+        raise
     sealed = seal(turn.row, "session_token", token.secret)
     with transaction.atomic():
         leases.check(*turn.held)
@@ -310,7 +331,15 @@ def _known_socket_session(row: Login) -> str:
         return ""
 
 
+def _locked_out(turn: Turn, words: str) -> str:
+    return _fail(turn, SessionState.LOCKED_OUT, words, at_least=LOCKED_OUT_RETRY_SECONDS)
+
+
 def _fail(turn: Turn, state: str, words: str, *, at_least: float = 0.0) -> str:
+    """Say how it is dead, and try again later and later; while the broker is away by plan, that is all it is."""
+    ends = away_until(turn.row.base_url, turn.row.region_zone, turn.now)
+    if ends is not None and state in AWAY:
+        state, words, at_least = SessionState.MAINTENANCE, f"Planned until {ends:%H:%M} UTC. {words}", 0.0
     failures = min(turn.row.failures + 1, 1000)
     backoff = min(RETRY_SECONDS_MAX, 2.0 ** min(failures, 10)) * random.uniform(0.5, 1.0)  # noqa: S311
     retry_at = ClockTime() + timedelta(seconds=max(at_least, backoff))

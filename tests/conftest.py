@@ -75,6 +75,8 @@ def fresh_database(
         pytest.fail("fresh_database and db exclude each other: fresh_database alone is enough")
     database = migrated.create_database()
     monkeypatch.setenv("DATABASE_URL", database.url())
+    # What waits for the request budget is tested by test_pacing.py, which sets it again.
+    monkeypatch.setattr("brokers.pacing.REQUESTS_PER_SECOND", 100)
     with django_db_blocker.unblock():
         with django_uses(database):
             yield database

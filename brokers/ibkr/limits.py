@@ -1,6 +1,8 @@
-"""Endpoints with a limit of their own beside the login's (ibkr-web-api.md §8)."""
+"""Endpoints with a limit of their own beside the login's, and the broker's nights (ibkr-web-api.md §2.3, §8)."""
 
+from datetime import UTC, datetime, time, timedelta
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 # Seconds between two calls of one login.
 GAPS = {
@@ -15,6 +17,37 @@ GAPS = {
 THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
+# The session is reset near 01:00 of its region, and Saturday evening in New York everything is maintained.
+NIGHT_BEGINS, NIGHT = time(0, 55), timedelta(minutes=20)
+WEEKEND_ZONE, SATURDAY = ZoneInfo("America/New_York"), 5
+WEEKEND_BEGINS, WEEKEND = time(22, 45), timedelta(hours=4, minutes=20)
+
+
+def away_until(base_url: str, region_zone: str, now: datetime) -> datetime | None:
+    """The end of the planned reset or maintenance that runs at `now`; a simulator on this machine has none."""
+    if _is_here(base_url):
+        return None
+    ends = [_end(now, ZoneInfo(region_zone), NIGHT_BEGINS, NIGHT)]
+    ends += [_end(now, WEEKEND_ZONE, WEEKEND_BEGINS, WEEKEND, SATURDAY)]
+    return max(filter(None, ends), default=None)
+
+
+def _end(
+    now: datetime, zone: ZoneInfo, begins: time, length: timedelta, weekday: int | None = None
+) -> datetime | None:
+    """When the window that `now` is in ends, in UTC."""
+    for days_ago in (0, 1):
+        day = now.astimezone(zone).date() - timedelta(days=days_ago)
+        began = datetime.combine(day, begins, zone).astimezone(UTC)
+        if weekday in (None, day.weekday()) and began <= now < began + length:
+            return began + length
+    return None
+
+
 def gaps_at(base_url: str) -> dict[tuple[str, str], float]:
     """The gaps that hold there; a simulator on this machine has none."""
-    return {} if urlsplit(base_url).hostname in THIS_MACHINE else GAPS
+    return {} if _is_here(base_url) else GAPS
+
+
+def _is_here(base_url: str) -> bool:
+    return urlsplit(base_url).hostname in THIS_MACHINE

@@ -1,11 +1,14 @@
 """Sessions: brought up fast, kept, healed, and honest about how they are dead."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
+from django.db import transaction
 
-from brokers import sessions
+from brokers import holding, sessions
 from brokers.accounts import environment_of
+from brokers.credentials import store_credential
+from brokers.ibkr.limits import away_until
 from brokers.models import Account, BrokerInstrument, Credential, Instrument, Login, SessionState
 from brokers.services import broker_for, session_token, socket_session
 from brokers.sessions import keep_session, refresh_token, take_over_session
@@ -19,6 +22,7 @@ from tests.brokers.logins import (
     brought_up,
     events,
     fresh,
+    key_material,
     make_login,
     ready_again,
     somebody,
@@ -185,9 +189,6 @@ def test_paper_keys_swapped_for_live_ones_are_found_out_at_the_next_tickle(
     login = brought_up(fresh_simulator)
     live = start_simulator(tmp_path / "live", "--live")
     try:
-        from brokers.credentials import store_credential
-        from tests.brokers.logins import key_material
-
         Login.objects.update(base_url=live.base_url, ws_url=live.ws_url)
         store_credential(actor=SYSTEM, login=fresh(login), **key_material(live.credentials))
         assert keep_session(ready_again(login), SYSTEM) == SessionState.MISMATCHED
@@ -241,6 +242,62 @@ def test_wrong_keys_are_an_expired_session_with_a_reason(
     row = fresh(login)
     assert row.state_detail
     assert token not in row.state_detail
+
+
+def test_keys_that_are_refused_again_and_again_are_a_lock_out_that_is_not_asked_for_long(
+    fresh_database: Database, fresh_simulator: SimulatorProcess
+) -> None:
+    login = make_login(fresh_simulator)
+    token = fresh_simulator.credentials["access_token"]
+    fresh_simulator.control("DELETE", f"/_sim/keys/{token}")
+    states = [keep_session(ready_again(login), SYSTEM) for _ in range(sessions.KEY_REFUSALS_MAX + 1)]
+    assert states == [*[SessionState.EXPIRED] * sessions.KEY_REFUSALS_MAX, SessionState.LOCKED_OUT]
+    row = fresh(login)
+    assert row.retry_at - row.state_changed_at > timedelta(minutes=9)
+    assert "again and again" in row.state_detail
+    store_credential(actor=SYSTEM, login=row, **key_material(fresh_simulator.credentials))
+    assert keep_session(login, SYSTEM) == SessionState.EXPIRED, "a person's new keys are tried at once"
+
+
+def test_a_planned_reset_is_called_so_holds_what_is_new_and_is_over_by_itself(
+    fresh_database: Database, fresh_simulator: SimulatorProcess, monkeypatch
+) -> None:
+    login = brought_up(fresh_simulator)
+    ends = login.tickled_at + timedelta(minutes=9)
+    for module in (sessions, holding):
+        monkeypatch.setattr(module, "away_until", lambda *_: ends)
+    assert holding.is_held(login)
+    with transaction.atomic():
+        assert not holding.may_leave(login.pk, None)
+    fresh_simulator.fault("status", path="/tickle|/iserver|/live_session_token", status=503)
+    assert keep_session(ready_again(login), SYSTEM) == SessionState.MAINTENANCE
+    assert f"Planned until {ends:%H:%M} UTC" in fresh(login).state_detail
+    fresh_simulator.control("DELETE", "/_sim/faults")
+    monkeypatch.undo()
+    assert keep_session(ready_again(login), SYSTEM) == SessionState.UP
+    assert not holding.is_held(login)
+
+
+REAL = "https://api.ibkr.com/v1/api"
+
+
+@pytest.mark.parametrize(
+    ("url", "zone", "moment", "ends"),
+    [
+        (REAL, "America/New_York", "2026-01-14T06:00", "2026-01-14T06:15"),
+        (REAL, "America/New_York", "2026-07-14T05:00", "2026-07-14T05:15"),
+        (REAL, "America/New_York", "2026-01-14T06:20", ""),
+        (REAL, "Europe/Zurich", "2026-01-14T00:00", "2026-01-14T00:15"),
+        (REAL, "Asia/Hong_Kong", "2026-01-13T17:00", "2026-01-13T17:15"),
+        (REAL, "Asia/Hong_Kong", "2026-01-18T04:00", "2026-01-18T08:05"),
+        (REAL, "America/New_York", "2026-01-18T07:00", "2026-01-18T08:05"),
+        (REAL, "America/New_York", "2026-01-17T07:00", ""),
+        ("http://127.0.0.1:5055/v1/api", "America/New_York", "2026-01-14T06:00", ""),
+    ],
+)
+def test_the_broker_s_nights_and_saturdays_are_known_in_each_region(url, zone, moment, ends) -> None:
+    found = away_until(url, zone, datetime.fromisoformat(f"{moment}+00:00"))
+    assert found == (datetime.fromisoformat(f"{ends}+00:00") if ends else None)
 
 
 def test_a_login_without_keys_is_down_and_says_so(fresh_database: Database) -> None:

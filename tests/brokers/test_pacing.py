@@ -1,7 +1,6 @@
 """One budget a login for every process, and silence after a 429."""
 
 import time
-from datetime import timedelta
 
 import pytest
 from django.db import transaction
@@ -9,39 +8,76 @@ from django.db import transaction
 from brokers import pacing
 from brokers.ibkr.limits import GAPS, gaps_at
 from brokers.models import Login
+from brokers.pacing import Rank
 from brokers.services import broker_for
 from cerbero.errors import BrokerUnavailable
-from cerbero.leases import ClockTime
 from tests.brokers.logins import brought_up, fresh
 from tests.rig import Database, run_together
 from tests.simulator_process import SimulatorProcess
 
 
 @pytest.fixture
-def login(fresh_database: Database) -> Login:
+def budget(fresh_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pacing, "REQUESTS_PER_SECOND", 10)
+
+
+@pytest.fixture
+def login(budget: None) -> Login:
     return Login.objects.create(name="desk", environment="paper")
 
 
-def test_a_burst_of_ten_passes_at_once_and_then_ten_a_second(login: Login) -> None:
-    waits = [pacing.take_slot(login.pk) for _ in range(15)]
-    assert waits[:10] == [0.0] * 10
-    assert waits[10] == pytest.approx(0.1, abs=0.08)
-    assert waits[14] == pytest.approx(0.5, abs=0.1)
+def taken(login: Login, rank: Rank, tries: int = 20) -> int:
+    return sum(pacing.take_slot(login.pk, rank) for _ in range(tries))
 
 
-def test_processes_share_one_budget(login: Login) -> None:
-    waits = run_together(*[lambda: [pacing.take_slot(login.pk) for _ in range(5)]] * 4)
-    taken = sorted(seconds for each in waits for seconds in each)
-    assert taken[9] == 0.0
-    assert taken[19] == pytest.approx(1.0, abs=0.3)
+def test_no_second_holds_more_than_ten_requests_and_cancels_go_before_orders_and_those_before_reads(
+    login: Login, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pacing, "WINDOW_SECONDS", 60)
+    assert taken(login, Rank.READ) == 8
+    assert taken(login, Rank.ORDER) == 1
+    assert taken(login, Rank.CANCEL) == 1
+    Login.objects.update(asked_at=[])
+    assert taken(login, Rank.CANCEL) == 10
+    assert taken(login, Rank.ORDER) == taken(login, Rank.READ) == 0
+    assert len(fresh(login).asked_at) == 10
 
 
-def test_what_would_wait_too_long_is_refused_but_a_cancel_waits(login: Login) -> None:
-    Login.objects.filter(pk=login.pk).update(paced_until=ClockTime() + timedelta(seconds=3))
+def test_processes_share_one_budget(login: Login, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pacing, "WINDOW_SECONDS", 60)
+    counts = run_together(*[lambda: taken(login, Rank.CANCEL, 5)] * 4)
+    assert sum(counts) == 10
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "rank"),
+    [
+        ("DELETE", "/iserver/account/DU1/order/7", Rank.CANCEL),
+        ("POST", "/iserver/account/DU1/orders", Rank.ORDER),
+        ("POST", "/iserver/account/DU1/order/7", Rank.ORDER),
+        ("POST", "/iserver/reply/abc", Rank.ORDER),
+        ("POST", "/tickle", Rank.ORDER),
+        ("POST", "/oauth/live_session_token", Rank.ORDER),
+        ("POST", "/iserver/account/DU1/orders/whatif", Rank.READ),
+        ("GET", "/iserver/account/orders", Rank.READ),
+        ("GET", "/portfolio/DU1/summary", Rank.READ),
+    ],
+)
+def test_each_request_has_its_rank(method: str, path: str, rank: Rank) -> None:
+    assert pacing.rank_of(method, path) is rank
+
+
+def test_what_would_wait_too_long_is_refused_but_a_cancel_waits(
+    login: Login, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pacing, "WINDOW_SECONDS", 3)
+    taken(login, Rank.CANCEL)
+    waited: list[float] = []
     with pytest.raises(BrokerUnavailable) as refused:
-        pacing.take_slot(login.pk)
-    assert refused.value.details["paced"] is True
-    assert pacing.take_slot(login.pk, is_cancel=True) > 1.5
+        pacing.await_slot(login.pk, Rank.READ, wait=waited.append)
+    assert refused.value.details == {"paced": True}
+    assert 1.5 < sum(waited) <= 2.0
+    pacing.await_slot(login.pk, Rank.CANCEL)
 
 
 def test_during_the_cool_down_only_cancels_and_one_tickle_a_minute_pass(login: Login) -> None:
@@ -61,7 +97,7 @@ def test_during_the_cool_down_only_cancels_and_one_tickle_a_minute_pass(login: L
 
 def test_nothing_is_sent_inside_a_transaction(login: Login) -> None:
     with transaction.atomic(), pytest.raises(RuntimeError):
-        pacing.take_slot(login.pk)
+        pacing.take_slot(login.pk, Rank.READ)
 
 
 def test_an_answer_429_begins_the_cool_down_and_the_next_request_never_leaves(

@@ -173,7 +173,7 @@ def shorten() -> None:
 
     wire.TIMEOUT = httpx.Timeout(connect=0.3, read=READ_SECONDS, write=READ_SECONDS, pool=0.3)
     client.BRING_UP_WAIT_SECONDS = client.SNAPSHOT_WAIT_SECONDS = client.ORDERS_WAIT_SECONDS = 0.03
-    pacing.REQUESTS_PER_SECOND = pacing.BURST = 1000
+    pacing.REQUESTS_PER_SECOND = 200
     pacing.COOLING_SECONDS, pacing.COOLING_TICKLE_SECONDS = 0.4, 0.1
     sessions.RETRY_SECONDS_MAX = sessions.COMPETING_RETRY_SECONDS = 0.2
     sessions.LEASE_SECONDS = tasks.LEASE_SECONDS = LEASE_SECONDS

@@ -17,7 +17,6 @@ from tests.rig import run_together
 def quick(floor, monkeypatch):
     """Our own pace does not slow the preparation."""
     monkeypatch.setattr(pacing, "REQUESTS_PER_SECOND", 500)
-    monkeypatch.setattr(pacing, "BURST", 500)
     floor.sim.config(per_side_limit=500)
     return floor
 

@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from brokers.entering import enter_login
+from brokers.models import Region
 from cerbero import access
 from cerbero.errors import CerberoError
 from cerbero.models import Environment
@@ -37,6 +38,7 @@ class Command(BaseCommand):
         parser.epilog = FORM
         parser.add_argument("name", help="a short name of your own, such as desk-paper")
         parser.add_argument("--environment", choices=Environment.values, required=True)
+        parser.add_argument("--region", choices=Region.values, help="whose nights it has; America's by default")
         parser.add_argument("--credentials", type=Path, required=True, metavar="FILE")
 
     def handle(self, *, name: str, environment: str, credentials: Path, **options: Any) -> None:
@@ -50,6 +52,7 @@ class Command(BaseCommand):
         except (OSError, ValueError, KeyError) as problem:
             raise CommandError(f"{credentials} cannot be used: {type(problem).__name__} {problem}") from None
         places = {place: stored[place] for place in ("base_url", "ws_url") if place in stored}
+        places |= {"region_zone": options["region"]} if options["region"] else {}
         actor = access.system("connect_login")
         try:
             _, is_new = enter_login(actor=actor, name=name, environment=environment, places=places, **keys)

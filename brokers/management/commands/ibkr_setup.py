@@ -14,7 +14,7 @@ from brokers.generation import GROUP_14_PRIME
 from brokers.ibkr.entered import WAITING
 from brokers.ibkr.oauth import IbkrCredentials
 from brokers.key_folder import ISSUED, ISSUED_FILE, PRIME_FILE, KeyFolder, read_issued
-from brokers.models import Login
+from brokers.models import Login, Region
 from cerbero import access
 from cerbero.errors import BadInput, BrokerUnavailable, CerberoError
 from cerbero.models import Environment
@@ -54,6 +54,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name", help="a short name of your own, such as desk-paper")
         parser.add_argument("--environment", choices=Environment.values, required=True)
+        parser.add_argument("--region", choices=Region.values, help="whose nights it has; America's by default")
         parser.add_argument("--folder", type=Path, default=Path("keys"), help="where the keys are made")
         parser.add_argument(
             "--issued", type=Path, metavar="FILE", help=f"JSON with {', '.join(ISSUED)}, instead of asking"
@@ -93,7 +94,8 @@ class Command(BaseCommand):
         entered = self._checked(name, keys, entered, may_ask=options["issued"] is None)
         address = places.get("base_url") or (login or Login()).base_url
         self._try(keys, entered, environment, address, places)
-        self._store(name, environment, places, keys, entered)
+        region = {"region_zone": options["region"]} if options["region"] else {}
+        self._store(name, environment, places | region, keys, entered)
 
     def _make_prime(self, keys: KeyFolder, *, is_known: bool) -> None:
         if keys.has_prime():
