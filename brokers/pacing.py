@@ -7,16 +7,15 @@ Some endpoints have a limit of their own: a call holds its endpoint's lease for 
 After a 429 only cancels and one tickle a minute pass, since more traffic would prolong the penalty.
 """
 
-import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from enum import IntEnum
 from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
 
+from brokers.ibkr.limits import Rank, rank_of
 from brokers.models import Login
 from cerbero import leases
 from cerbero.errors import BrokerUnavailable, LeaseLost
@@ -33,20 +32,8 @@ ENDPOINT_WAIT_SECONDS_MAX = 20.0
 ENDPOINT_LOOK_SECONDS = 0.25
 
 
-class Rank(IntEnum):
-    """Who goes first; the number is how many requests of the second are left to those before."""
-
-    CANCEL = 0
-    ORDER = 1
-    READ = 2
-
-
 # A cancel is never refused for want of budget: it waits for as long as the queue of cancels is.
 WAIT_SECONDS_MAX = {Rank.CANCEL: 60.0, Rank.ORDER: 5.0, Rank.READ: 2.0}
-# What keeps the session counts as an order: without it none is sent.
-ORDER_PATH = re.compile(r"/iserver/(reply/|account/[^/]+/(orders$|order/))")
-SESSION_PATHS = ("/tickle", "/oauth/", "/iserver/auth/", "/iserver/accounts")
-
 # Seconds between two calls of one login, by method and path.
 Gaps = Mapping[tuple[str, str], float]
 
@@ -80,16 +67,6 @@ def pacer(
         await_slot(login_id, rank_of(method, path), is_tickle=path.endswith("/tickle"), wait=wait)
 
     return pace
-
-
-def rank_of(method: str, path: str) -> Rank:
-    """Whether a request cancels, places (or answers, amends, keeps the session), or asks."""
-    if method == "DELETE":
-        return Rank.CANCEL
-    is_order = method == "POST" and ORDER_PATH.match(path)
-    if is_order or path.startswith(SESSION_PATHS):
-        return Rank.ORDER
-    return Rank.READ
 
 
 def await_endpoint(login_id: UUID, path: str, gap: float, wait: Callable[[float], None]) -> None:

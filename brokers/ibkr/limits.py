@@ -1,6 +1,8 @@
-"""Endpoints with a limit of their own beside the login's, and the broker's nights (ibkr-web-api.md §2.3, §8)."""
+"""Who goes first, endpoints with a limit of their own, and the broker's nights (ibkr-web-api.md §2.3, §8)."""
 
+import re
 from datetime import UTC, datetime, time, timedelta
+from enum import IntEnum
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -17,10 +19,32 @@ GAPS = {
 THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
+# What keeps the session counts as an order: without it none is sent.
+ORDER_PATH = re.compile(r"/iserver/(reply/|account/[^/]+/(orders$|order/))")
+SESSION_PATHS = ("/tickle", "/oauth/", "/iserver/auth/", "/iserver/accounts")
+
 # The session is reset near 01:00 of its region, and Saturday evening in New York everything is maintained.
 NIGHT_BEGINS, NIGHT = time(0, 55), timedelta(minutes=20)
 WEEKEND_ZONE, SATURDAY = ZoneInfo("America/New_York"), 5
 WEEKEND_BEGINS, WEEKEND = time(22, 45), timedelta(hours=4, minutes=20)
+
+
+class Rank(IntEnum):
+    """Who goes first; the number is how many requests of the second are left to those before."""
+
+    CANCEL = 0
+    ORDER = 1
+    READ = 2
+
+
+def rank_of(method: str, path: str) -> Rank:
+    """Whether a request cancels, places (or answers, amends, keeps the session), or asks."""
+    if method == "DELETE":
+        return Rank.CANCEL
+    is_order = method == "POST" and ORDER_PATH.match(path)
+    if is_order or path.startswith(SESSION_PATHS):
+        return Rank.ORDER
+    return Rank.READ
 
 
 def away_until(base_url: str, region_zone: str, now: datetime) -> datetime | None:

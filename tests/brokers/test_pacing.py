@@ -6,9 +6,8 @@ import pytest
 from django.db import transaction
 
 from brokers import pacing
-from brokers.ibkr.limits import GAPS, gaps_at
+from brokers.ibkr.limits import GAPS, Rank, gaps_at, rank_of
 from brokers.models import Login
-from brokers.pacing import Rank
 from brokers.services import broker_for
 from cerbero.errors import BrokerUnavailable
 from tests.brokers.logins import brought_up, fresh
@@ -64,7 +63,7 @@ def test_processes_share_one_budget(login: Login, monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_each_request_has_its_rank(method: str, path: str, rank: Rank) -> None:
-    assert pacing.rank_of(method, path) is rank
+    assert rank_of(method, path) is rank
 
 
 def test_what_would_wait_too_long_is_refused_but_a_cancel_waits(
