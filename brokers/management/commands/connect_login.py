@@ -38,7 +38,9 @@ class Command(BaseCommand):
         parser.epilog = FORM
         parser.add_argument("name", help="a short name of your own, such as desk-paper")
         parser.add_argument("--environment", choices=Environment.values, required=True)
-        parser.add_argument("--region", choices=Region.values, help="whose nights it has; America's by default")
+        parser.add_argument(
+            "--region", choices=Region.values, help="whose nights it has; America's by default"
+        )
         parser.add_argument("--credentials", type=Path, required=True, metavar="FILE")
 
     def handle(self, *, name: str, environment: str, credentials: Path, **options: Any) -> None:

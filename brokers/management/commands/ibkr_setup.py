@@ -54,7 +54,9 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name", help="a short name of your own, such as desk-paper")
         parser.add_argument("--environment", choices=Environment.values, required=True)
-        parser.add_argument("--region", choices=Region.values, help="whose nights it has; America's by default")
+        parser.add_argument(
+            "--region", choices=Region.values, help="whose nights it has; America's by default"
+        )
         parser.add_argument("--folder", type=Path, default=Path("keys"), help="where the keys are made")
         parser.add_argument(
             "--issued", type=Path, metavar="FILE", help=f"JSON with {', '.join(ISSUED)}, instead of asking"
