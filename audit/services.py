@@ -17,6 +17,11 @@ _INSERT = (
     "INSERT INTO audit_entry (event, actor_kind, actor_id, actor_name, subject_kind, subject_id, request_id, details) "
     "VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
 )
+_UPDATE_AND_INSERT = (
+    "WITH changed AS ({update} RETURNING 1) INSERT INTO audit_entry "
+    "(event, actor_kind, actor_id, actor_name, subject_kind, subject_id, request_id, details) "
+    "SELECT %s, %s, %s, %s, %s, %s, %s, %s FROM changed"
+)
 
 
 def record(
@@ -31,7 +36,43 @@ def record(
 
     Decimals, UUIDs and times in `details` become text. Raises TypeError for what has no JSON form.
     """
-    row = (
+    # Plain SQL: every call writes an entry, and building the statement anew costs more than the row.
+    with connection.cursor() as cursor:
+        cursor.execute(_INSERT, _row(event, actor, subject_kind, subject_id, details))
+    failpoints.around_commit(event)
+
+
+def record_change(
+    change: tuple[str, tuple[Any, ...]],
+    event: str,
+    *,
+    actor: Actor,
+    subject_kind: str,
+    subject_id: UUID | str | int,
+    details: dict[str, Any],
+) -> bool:
+    """Make a change, given as an UPDATE of one row, and enter it: one statement, both or neither.
+
+    False when the UPDATE found no row; then nothing is entered.
+    """
+    update, values = change
+    row = _row(event, actor, subject_kind, subject_id, details)
+    with connection.cursor() as cursor:
+        cursor.execute(_UPDATE_AND_INSERT.format(update=update), (*values, *row))
+        is_changed = cursor.rowcount == 1
+    if is_changed:
+        failpoints.around_commit(event)
+    return is_changed
+
+
+def _row(
+    event: str,
+    actor: Actor,
+    subject_kind: str,
+    subject_id: UUID | str | int,
+    details: dict[str, Any] | None,
+) -> tuple[Any, ...]:
+    return (
         event,
         actor.kind,
         actor.id,
@@ -41,10 +82,6 @@ def record(
         _clean(actor.request_id),
         json.dumps(_plain(details or {})),
     )
-    # Plain SQL: every call writes an entry, and building the statement anew costs more than the row.
-    with connection.cursor() as cursor:
-        cursor.execute(_INSERT, row)
-    failpoints.around_commit(event)
 
 
 def _plain(value: Any) -> Any:

@@ -13,6 +13,7 @@ from django.db.models.functions import Now
 from audit.services import record
 from cerbero import proofs
 from cerbero.access import Actor, user_of
+from cerbero.database.compiled import Compiled, Given
 from cerbero.errors import (
     AlreadyDecided,
     DigestMismatch,
@@ -33,6 +34,14 @@ MOVES: dict[str, frozenset[str]] = {
         {DecisionStatus.CONSUMED, DecisionStatus.EXPIRED, DecisionStatus.WITHDRAWN}
     ),
 }
+
+
+_YESES = Compiled(lambda: Decision.objects.filter(request=Given("request"), is_yes=True))
+_FRESH = Compiled(
+    lambda: DecisionRequest.objects.filter(
+        pk=Given("request"), status=DecisionStatus.APPROVED, expires_at__gt=Now()
+    ).values_list("pk", flat=True)
+)
 
 
 def ask(
@@ -124,10 +133,7 @@ def decide(
 def consume(request: DecisionRequest, *, actor: Actor, digest: str) -> None:
     """Use an approval, once. Raises AlreadyDecided unless it is approved and unexpired, or as `prove` does."""
     prove(request, digest=digest)
-    fresh = DecisionRequest.objects.filter(
-        pk=request.pk, status=DecisionStatus.APPROVED, expires_at__gt=Now()
-    )
-    if not fresh.exists():
+    if not _FRESH.rows(request=request.pk):
         raise AlreadyDecided(status=request.status)
     _move(request, DecisionStatus.CONSUMED, actor, consumed_at=Now())
 
@@ -142,10 +148,15 @@ def prove(request: DecisionRequest, *, digest: str) -> None:
         raise DigestMismatch(approved=request.digest, wanted=digest)
     if not proofs.holds_request(request):
         raise NotProven
-    yeses = [each for each in request.decisions.filter(is_yes=True) if proofs.holds_decision(each, request)]
+    yeses = [each for each in yeses_to(request) if proofs.holds_decision(each, request)]
     people = {each.person_id for each in yeses} - set(request.excluded_user_ids)
     if len(people) < request.quorum:
         raise NotProven(proven=len(people), quorum=request.quorum)
+
+
+def yeses_to(request: DecisionRequest) -> list[Decision]:
+    """Who said yes, as the rows have it; `prove` says what they are worth."""
+    return _YESES.rows(request=request.pk)
 
 
 def withdraw(request: DecisionRequest, *, actor: Actor) -> None:

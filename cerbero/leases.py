@@ -15,6 +15,7 @@ from typing import NamedTuple
 from django.db import connection, transaction
 from django.db.models import DateTimeField, Func
 
+from cerbero.database.compiled import Compiled, Given
 from cerbero.errors import LeaseLost
 from cerbero.models import Lease
 
@@ -27,6 +28,15 @@ class ClockTime(Func):
 
     function, arity = "clock_timestamp", 0
     output_field = DateTimeField()
+
+
+_OURS = Compiled(
+    lambda: (
+        Lease.objects.select_for_update()
+        .filter(name=Given("name"), fence=Given("fence"), expires_at__gt=ClockTime())
+        .values_list("name", flat=True)
+    )
+)
 
 
 class Held(NamedTuple):
@@ -86,8 +96,7 @@ def check(name: str, fence: int) -> None:
 
     Raises LeaseLost when it is not ours any more.
     """
-    found = Lease.objects.select_for_update().filter(name=name, fence=fence, expires_at__gt=ClockTime())
-    if not found.exists():
+    if not _OURS.rows(name=name, fence=fence):
         raise LeaseLost(lease=name)
 
 

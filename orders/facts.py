@@ -1,5 +1,6 @@
 """What a decision is taken on: the account, the instrument, the market and the position, read at one moment."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -12,6 +13,7 @@ from django.db.models.functions import Now
 from brokers.base import OrderType, QuoteRecord, Side
 from brokers.models import Account, BrokerInstrument, Instrument
 from cerbero.access import Actor
+from cerbero.database.compiled import Compiled, Given
 from cerbero.errors import BadInput, EnvironmentMismatch, NotFound
 from orders import risk
 from orders.canonical import plain
@@ -45,11 +47,7 @@ class Facts:
 
 def find_account(actor: Actor, broker_account_id: str) -> Account:
     """The account that this actor may use. Raises NotFound, BadInput (ambiguous) or EnvironmentMismatch."""
-    rows = list(
-        Account.objects.select_related("login", "limits", "balance", "clearance").filter(
-            broker_account_id=broker_account_id
-        )[:2]
-    )
+    rows = _ACCOUNTS.rows(broker_account_id=broker_account_id)
     if not rows:
         raise NotFound(account=broker_account_id)
     if len(rows) > 1:
@@ -61,16 +59,16 @@ def find_account(actor: Actor, broker_account_id: str) -> Account:
 
 def gather(account: Account, symbol: str, bot_id: UUID | None) -> Facts:
     """Read everything about one instrument, for an order of this bot. Raises NotFound for an unknown symbol."""
-    return from_instrument(account, _instruments(account).filter(symbol=symbol.upper()), symbol, bot_id)
+    rows = _BY_SYMBOL.rows(**_read_for(account), symbol=symbol.upper())
+    return from_instruments(account, rows, symbol, bot_id)
 
 
 def gather_for(account: Account, order: Order) -> Facts:
-    rows = _instruments(account).filter(pk=order.instrument_id)
-    return from_instrument(account, rows, str(order.instrument_id), order.ticket.bot_id)
+    rows = _BY_ID.rows(**_read_for(account), instrument=order.instrument_id)
+    return from_instruments(account, rows, str(order.instrument_id), order.ticket.bot_id)
 
 
-def from_instrument(account: Account, rows: Any, wanted: str, bot_id: UUID | None) -> Facts:
-    found = list(rows[:2])
+def from_instruments(account: Account, found: Sequence[Any], wanted: str, bot_id: UUID | None) -> Facts:
     if not found:
         raise NotFound(symbol=wanted)
     if len(found) > 1:
@@ -179,21 +177,35 @@ def contract(facts: Facts) -> dict[str, Any]:
     }
 
 
-def _instruments(account: Account) -> Any:
-    ours = BrokerInstrument.objects.filter(instrument=OuterRef("pk"), broker=account.login.broker)
-    held = Position.objects.filter(account=account, instrument=OuterRef("pk"))
+def _instruments(**which: Any) -> Any:
+    ours = BrokerInstrument.objects.filter(instrument=OuterRef("pk"), broker=Given("broker"))
+    held = Position.objects.filter(account=Given("account"), instrument=OuterRef("pk"))
     age = ExpressionWrapper(Now() - F("quote__received_at"), output_field=DurationField())
     underlying_age = ExpressionWrapper(
         Now() - F("underlying__quote__received_at"), output_field=DurationField()
     )
-    return Instrument.objects.select_related("quote", "underlying__quote").annotate(
+    rows = Instrument.objects.select_related("quote", "underlying__quote").filter(**which)
+    return rows.annotate(
         broker_instrument_id=Subquery(ours.values("broker_instrument_id")[:1]),
         held=Subquery(
             held.values("quantity")[:1], output_field=DecimalField(max_digits=38, decimal_places=18)
         ),
         quote_age=age,
         underlying_age=underlying_age,
-    )
+    )[:2]
+
+
+def _read_for(account: Account) -> dict[str, Any]:
+    return {"account": account.pk, "broker": account.login.broker}
+
+
+_BY_SYMBOL: Compiled[Any] = Compiled(lambda: _instruments(symbol=Given("symbol")))
+_BY_ID: Compiled[Any] = Compiled(lambda: _instruments(pk=Given("instrument")))
+_ACCOUNTS = Compiled(
+    lambda: Account.objects.select_related("login", "limits", "balance", "clearance").filter(
+        broker_account_id=Given("broker_account_id")
+    )[:2]
+)
 
 
 def _rate(account: Account, instrument: Instrument, bounds: Bounds) -> Decimal | None:

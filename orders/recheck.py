@@ -9,7 +9,8 @@ from django.utils.crypto import constant_time_compare
 
 from brokers.base import Broker
 from brokers.models import Account, SessionState
-from cerbero import leases
+from cerbero import decisions, leases
+from cerbero.database.compiled import Compiled, Given
 from cerbero.errors import (
     DigestMismatch,
     LiveTradingDenied,
@@ -18,7 +19,7 @@ from cerbero.errors import (
     SignatureMissing,
     TradingHalted,
 )
-from cerbero.models import DecisionRequest
+from cerbero.models import AccessToken, DecisionRequest
 from cerbero.people import profile, signing
 from orders import environment, judging, mandates, policies, policy, risk, trading
 from orders.canonical import ticket_digest
@@ -31,6 +32,12 @@ from orders.trading import must_be_signed
 
 # A close needs no approval, so nothing else ends its wait.
 CLOSE_WAITS_SECONDS = 60
+_LEGS = Compiled(lambda: Order.objects.filter(ticket=Given("ticket")))
+_REVOKED = Compiled(
+    lambda: AccessToken.objects.filter(bot=Given("bot"), revoked_at__gte=Given("since")).values_list(
+        "pk", flat=True
+    )[:1]
+)
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,7 @@ def look_again(
     """
     granted = granted or judging.granted(ticket)
     account, now = moment.facts.account, leases.database_now()
-    legs = [order if leg.pk == order.pk else leg for leg in ticket.orders.all()]
+    legs = [order if leg.pk == order.pk else leg for leg in _LEGS.rows(ticket=ticket.pk)]
     if ticket_digest(ticket, account, legs) != ticket.digest:
         raise Denied("terms_changed")
     if order.cancel_requested_at is not None:
@@ -192,7 +199,7 @@ def _look_at_proposer(ticket: Ticket) -> None:
         return
     if not (ticket.bot.is_active and ticket.bot.owner.is_active):
         raise Denied("bot_disabled")
-    if ticket.bot.tokens.filter(revoked_at__gte=ticket.created_at).exists():
+    if _REVOKED.rows(bot=ticket.bot_id, since=ticket.created_at):
         raise Denied("bot_token_revoked")
 
 
@@ -267,8 +274,8 @@ def _drift_percent(granted: DecisionRequest | Allowance, default: Decimal) -> De
     """The strictest that the yeses carry; one that carries none means the account's own."""
     if isinstance(granted, Allowance):
         return default
-    rows = granted.decisions.filter(is_yes=True).values_list("conditions", flat=True)
-    return min((Decimal((row or {}).get("drift_percent", default)) for row in rows), default=default)
+    said = [yes.conditions or {} for yes in decisions.yeses_to(granted)]
+    return min((Decimal(each.get("drift_percent", default)) for each in said), default=default)
 
 
 def _look_at_policy(ticket: Ticket, order: Order, facts: Facts, granted: DecisionRequest | Allowance) -> None:

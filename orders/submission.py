@@ -23,6 +23,7 @@ from brokers.reports import record_reports
 from brokers.sessions import session_lost
 from cerbero import decisions, failpoints, leases
 from cerbero.access import Actor
+from cerbero.database.compiled import Compiled, Given
 from cerbero.errors import (
     AlreadyDecided,
     BrokerError,
@@ -62,6 +63,11 @@ from orders.recheck import (
 from orders.tickets import ask_people, deny, terms_of
 
 log = logging.getLogger(__name__)
+_TICKET = Compiled(
+    lambda: (
+        Ticket.objects.select_for_update(of=("self",)).select_related(*TICKET_ROWS).filter(pk=Given("ticket"))
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -338,8 +344,8 @@ def _ask_again(actor: Actor, ticket: Ticket, order: Order, moment: Moment, moved
 
 def _locked(ticket: Ticket) -> Ticket:
     """The ticket with everything around it as it is now, whenever the caller read it."""
-    rows = Ticket.objects.select_for_update(of=("self",)).select_related(*TICKET_ROWS)
-    return rows.get(pk=ticket.pk)
+    (row,) = _TICKET.rows(ticket=ticket.pk)
+    return row
 
 
 def _withdraw_request(actor: Actor, request: DecisionRequest | None) -> None:

@@ -21,7 +21,14 @@ FLOOR_0 = _of_cerbero(
     "errors", "models", "access", "leases", "outbound", "plain", "proofs", "settings", "failpoints"
 )
 FLOOR_0 |= _of_cerbero(
-    "errors.base", "errors.door", "errors.gate", "errors.wire", "encryption", "database", "database.base"
+    "errors.base",
+    "errors.door",
+    "errors.gate",
+    "errors.wire",
+    "encryption",
+    "database",
+    "database.base",
+    "database.compiled",
 )
 ROOMS = {"audit": 1, "brokers": 3, "orders": 4, "keyrotation": 5}
 TOP = 8

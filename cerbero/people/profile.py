@@ -16,6 +16,7 @@ from django.db.models import Max
 from audit.services import record
 from cerbero import leases, proofs
 from cerbero.access import BOOTSTRAP, SERVER, Actor, user_of
+from cerbero.database.compiled import Compiled
 from cerbero.errors import BadInput, DelayRunning, PermissionMissing, SignatureMissing, StateConflict
 from cerbero.models import DecisionRequest, User
 from cerbero.people.announcing import announce
@@ -31,6 +32,7 @@ BARRED_FOR = timedelta(hours=24)
 
 
 _now = leases.database_now
+_NEWEST = Compiled(lambda: Profile.objects.select_related("operator").order_by("-number")[:1])
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Question:
 
 def sole() -> Profile | None:
     """The sole operator's profile, where it is the one in force; None means two people."""
-    row = Profile.objects.select_related("operator").order_by("-number").first()
+    row = _NEWEST.first()
     if row is None or row.operator is None or row.kind != Profile.Kind.SOLE_OPERATOR:
         return None
     is_proven = proofs.holds_body("profile", _body(row), row.proof)
