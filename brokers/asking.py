@@ -8,7 +8,7 @@ from brokers.base import Broker
 from brokers.models import Account, BrokerInstrument, Login, SessionState
 from brokers.services import broker_for
 from cerbero.access import Actor
-from cerbero.errors import BadInput, EnvironmentMismatch, NotFound, SessionExpired
+from cerbero.errors import BadInput, ContractAmbiguous, EnvironmentMismatch, NotFound, SessionExpired
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ def account_for(actor: Actor, broker_account_id: str) -> Account:
 
 
 def broker_ids(login: Login, symbols: list[str]) -> dict[str, str]:
-    """The broker's id of each symbol that Cerbero knows. Raises NotFound, or BadInput with the candidates."""
+    """The broker's id of each symbol that Cerbero knows. Raises NotFound, or ContractAmbiguous with the candidates."""
     found: dict[str, list[BrokerInstrument]] = {symbol.upper(): [] for symbol in symbols}
     rows = BrokerInstrument.objects.select_related("instrument").filter(
         broker=login.broker, instrument__symbol__in=found
@@ -66,7 +66,7 @@ def _only(symbol: str, rows: list[BrokerInstrument]) -> str:
             for row in rows
         ]
         words = "Several instruments have this symbol; name one by its broker_instrument_id."
-        raise BadInput(words, symbol=symbol, candidates=candidates)
+        raise ContractAmbiguous(words, symbol=symbol, candidates=candidates)
     return rows[0].broker_instrument_id
 
 

@@ -7,7 +7,7 @@ Quantities and prices are Decimal in the instrument's own units; times are aware
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Protocol
@@ -72,6 +72,7 @@ class InstrumentRecord:
     is_us: bool = False
     # How many units of the quoted price make one of the currency (100 for pence); None is one.
     price_magnifier: int | None = None
+    expires_on: date | None = None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """From our instruments to the broker's ids, by asking once. What is ambiguous stays unresolved: no order, no quote."""
 
 import logging
-from datetime import timedelta
+from datetime import date, timedelta
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
@@ -10,7 +10,7 @@ from audit.services import record
 from brokers.base import Broker, InstrumentRecord
 from brokers.models import BrokerInstrument, Instrument, Login
 from cerbero.access import Actor
-from cerbero.errors import BadInput
+from cerbero.errors import BadInput, ContractAmbiguous, NotFound
 from cerbero.leases import ClockTime
 
 log = logging.getLogger(__name__)
@@ -47,18 +47,45 @@ def unresolved(login: Login) -> QuerySet[Instrument]:
 
 def choose(instrument: Instrument, found: list[InstrumentRecord]) -> InstrumentRecord | str:
     """The one listing that is meant, or why there is none. Nothing is guessed between two."""
-    fitting = [each for each in found if each.currency == instrument.currency]
-    if instrument.exchange:
-        fitting = [each for each in fitting if each.exchange == instrument.exchange]
-    elif instrument.currency == "USD" and len(fitting) > 1:
-        # One symbol is listed in many places; a USD price of an American share means the American listing.
-        fitting = [each for each in fitting if each.is_us]
+    fitting = narrowed(found, instrument.currency, instrument.exchange)
     if len(fitting) == 1:
         return fitting[0]
     if not fitting:
         return f"The broker knows no {instrument.symbol} in {instrument.currency}."
     places = ", ".join(sorted({each.exchange or each.symbol for each in fitting}))
     return f"Several listings fit ({places}); set the exchange."
+
+
+def narrowed(
+    found: list[InstrumentRecord], currency: str | None, exchange: str | None
+) -> list[InstrumentRecord]:
+    """Those of a currency and an exchange, where these are named."""
+    fitting = [each for each in found if currency in (None, each.currency)]
+    if exchange:
+        return [each for each in fitting if each.exchange == exchange]
+    if currency == "USD" and len(fitting) > 1:
+        # One symbol is listed in many places; a USD price of an American share means the American listing.
+        return [each for each in fitting if each.is_us]
+    return fitting
+
+
+def front_month(found: list[InstrumentRecord], today: date) -> list[InstrumentRecord]:
+    """Those that expire next, today's among them; [] where nothing says when it expires."""
+    alive = [each for each in found if each.expires_on and each.expires_on >= today]
+    nearest = min((each.expires_on for each in alive if each.expires_on), default=None)
+    return [each for each in alive if each.expires_on == nearest]
+
+
+def only_one(symbol: str, fitting: list[InstrumentRecord], found: list[InstrumentRecord]) -> InstrumentRecord:
+    """Raises ContractAmbiguous, or NotFound; each lists what there is to choose from."""
+    if len(fitting) == 1:
+        return fitting[0]
+    shown = ("broker_instrument_id", "symbol", "name", "currency", "exchange", "expires_on")
+    candidates = [{name: getattr(each, name) for name in shown} for each in fitting or found]
+    if fitting:
+        raise ContractAmbiguous(symbol=symbol, candidates=candidates)
+    words = "No contract of this symbol fits; the details list those that there are."
+    raise NotFound(words, symbol=symbol, candidates=candidates)
 
 
 def _resolve(login: Login, broker: Broker, actor: Actor, instrument: Instrument) -> bool:

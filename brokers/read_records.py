@@ -3,7 +3,10 @@
 As in `brokers.base`: money and sizes are Decimal, times aware UTC, and what the broker did not say is None.
 """
 
+from __future__ import annotations
+
 import datetime as dt
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -13,6 +16,19 @@ from brokers.schedules import Schedule
 
 if TYPE_CHECKING:
     from brokers.base import PositionRecord
+    from brokers.market_records import (
+        Bars,
+        Contract,
+        Found,
+        Greeks,
+        OptionContract,
+        Pair,
+        Right,
+        Scan,
+        Scanned,
+        Strikes,
+        Ticker,
+    )
 
 
 class PerformancePeriod(StrEnum):
@@ -112,7 +128,7 @@ class Reads(Protocol):
     """What an adapter reads beside the order path; each raises a BrokerError, and nothing is sent twice."""
 
     def metadata(self, broker_account_id: str) -> AccountMetadata: ...
-    def position(self, broker_account_id: str, broker_instrument_id: str) -> "PositionRecord | None": ...
+    def position(self, broker_account_id: str, broker_instrument_id: str) -> PositionRecord | None: ...
     def profit(self) -> list[Profit]:
         """Of every account of the login."""
         ...
@@ -121,6 +137,36 @@ class Reads(Protocol):
     def transactions(
         self, broker_account_id: str, broker_instrument_id: str, currency: str, days: int
     ) -> Transactions: ...
+
+    def search(self, symbol: str, *, is_name: bool = False) -> list[Found]:
+        """What a symbol, or a part of a name, may mean; [] for an unknown one."""
+        ...
+
+    def contract(self, broker_instrument_id: str) -> Contract: ...
+    def strikes(self, symbol: str, underlying_id: str, month: str) -> Strikes: ...
+    def option_contracts(
+        self, symbol: str, underlying_id: str, month: str, strike: Decimal, right: Right | None = None
+    ) -> list[OptionContract]: ...
+    def currency_pairs(self, currency: str) -> list[Pair]: ...
+
+    def tickers(self, broker_instrument_ids: Sequence[str]) -> list[Ticker]: ...
+    def greeks(self, broker_instrument_ids: Sequence[str]) -> list[Greeks]: ...
+    def bars(
+        self,
+        broker_instrument_id: str,
+        period: str,
+        bar: str,
+        *,
+        outside_hours: bool = False,
+        until: dt.datetime | None = None,
+    ) -> Bars:
+        """Bars of so long a period that ends now, or at `until`."""
+        ...
+
+    def scan_choices(self) -> Scan: ...
+    def scan(
+        self, scan_type: str, instrument: str, location: str, filters: Mapping[str, Decimal]
+    ) -> list[Scanned]: ...
 
     def schedule(self, broker_instrument_id: str) -> Schedule:
         """The trading days around today of one instrument's exchange."""

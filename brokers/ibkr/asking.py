@@ -1,5 +1,7 @@
 """What each family of reads stands on: the wire, and answers of the expected form."""
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 from brokers.ibkr.wire import Params, Wire
@@ -9,19 +11,13 @@ from cerbero.errors import BrokerUnavailable
 class Asking:
     """Reads over one login's wire. No retries; pacing is the wire's."""
 
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
+    def __init__(self, wire: Wire, wait: Callable[[float], None] = time.sleep) -> None:
+        self._wire, self._wait = wire, wait
 
     def _object(
         self, method: str, path: str, *, params: Params | None = None, body: Any = None
     ) -> dict[str, Any]:
         data = self._wire.read(method, path, params=params, body=body)
         if not isinstance(data, dict):
-            raise BrokerUnavailable("The broker's answer cannot be read.", path=path)
-        return data
-
-    def _list(self, method: str, path: str, *, params: Params | None = None) -> list[Any]:
-        data = self._wire.read(method, path, params=params)
-        if not isinstance(data, list):
             raise BrokerUnavailable("The broker's answer cannot be read.", path=path)
         return data

@@ -16,6 +16,7 @@ from brokers.ibkr import contracts, holdings, messages
 from brokers.ibkr.auth import IbkrCredentials, TokenExchange
 from brokers.ibkr.ids import account_id, order_id, reply_id
 from brokers.ibkr.reads import IbkrReads
+from brokers.ibkr.snapshots import snapshots
 from brokers.ibkr.values import moment, number, rows, text
 from brokers.ibkr.wire import Pace, Params, Wire
 from cerbero.errors import BrokerRejected, BrokerUnavailable, OutcomeUnknown, SessionExpired
@@ -24,8 +25,6 @@ logger = logging.getLogger(__name__)
 
 BRING_UP_TRIES = 20
 BRING_UP_WAIT_SECONDS = 0.5
-SNAPSHOT_TRIES = 6
-SNAPSHOT_WAIT_SECONDS = 0.2
 ORDERS_TRIES = 3
 ORDERS_WAIT_SECONDS = 0.3
 POSITIONS_PER_PAGE = 100
@@ -56,7 +55,7 @@ class IbkrClient:
     ) -> None:
         self._credentials = credentials
         self._wire = Wire(base_url, credentials, session_token, pace, transport)
-        self.reads = IbkrReads(self._wire)
+        self.reads = IbkrReads(self._wire, wait)
         self._wait, self._now = wait, now
         self._accounts: tuple[str, ...] = ()
 
@@ -154,20 +153,15 @@ class IbkrClient:
         return contracts.find(self._wire, symbol.strip().upper(), asset_class)
 
     def snapshot(self, broker_instrument_ids: Sequence[str]) -> list[base.QuoteRecord]:
-        """Quotes now. The first answers are empty or partial (§4.1), so ask a few times, then return
-        what there is; an instrument without any field is left out."""
-        conids = list(dict.fromkeys(broker_instrument_ids))
-        params = {"conids": ",".join(conids), "fields": ",".join(messages.QUOTE_FIELDS)}
-        found: dict[str, base.QuoteRecord] = {}
-        for tries_left in reversed(range(SNAPSHOT_TRIES)):
-            for row in rows(self._wire.read("GET", "/iserver/marketdata/snapshot", params=params)):
-                quote = messages.quote_record(row, self._now())
-                if quote and not row.keys().isdisjoint(messages.QUOTE_FIELDS):
-                    found[quote.broker_instrument_id] = quote
-            if not tries_left or all(conid in found and _two_sided(found[conid]) for conid in conids):
-                break
-            self._wait(SNAPSHOT_WAIT_SECONDS)
-        return [found[conid] for conid in conids if conid in found]
+        """Quotes now; an instrument without any field is left out."""
+        return snapshots(
+            self._wire,
+            broker_instrument_ids,
+            messages.QUOTE_FIELDS,
+            lambda row: messages.quote_record(row, self._now()),
+            _two_sided,
+            self._wait,
+        )
 
     # Orders
 

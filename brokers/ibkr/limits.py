@@ -12,6 +12,8 @@ GAPS = {
     ("GET", "/iserver/account/trades"): 5.0,
     ("GET", "/iserver/account/pnl/partitioned"): 5.0,
     ("GET", "/portfolio/accounts"): 5.0,
+    ("GET", "/iserver/scanner/params"): 900.0,
+    ("POST", "/iserver/scanner/run"): 1.0,
     ("POST", "/pa/performance"): 900.0,
     ("POST", "/pa/transactions"): 900.0,
     ("POST", "/tickle"): 1.0,

@@ -11,7 +11,7 @@ from typing import Any
 from brokers import base
 from brokers.base import BrokerOrderState as State
 from brokers.base import OrderType, Side, TimeInForce
-from brokers.ibkr.values import Row, abbreviated, entry, first, moment, money, number, rows, text, whole
+from brokers.ibkr.values import Row, abbreviated, day, entry, first, moment, money, number, rows, text, whole
 
 ASSET_CLASSES = {
     "STK": "stock",
@@ -330,6 +330,7 @@ def instrument_record(conid: str, info: Row, *, exchange: str | None, is_us: boo
         price_increment=_increment(rules or {}),
         is_us=is_us,
         price_magnifier=whole((rules or {}).get("priceMagnifier")),
+        expires_on=day(info.get("maturity_date")),
     )
 
 

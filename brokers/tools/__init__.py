@@ -1,3 +1,12 @@
 """What bots may read of the broker: parse, call, return. The modules register their tools."""
 
-from brokers.tools import accounts, activity, calendar, portfolio, session  # noqa: F401
+from brokers.tools import (  # noqa: F401
+    accounts,
+    activity,
+    calendar,
+    contracts,
+    currencies,
+    not_offered,
+    portfolio,
+    session,
+)

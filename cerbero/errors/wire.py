@@ -97,3 +97,15 @@ class OutboundUnreachable(CerberoError):
     """The other side cannot be reached."""
 
     code, status, retryable = "outbound_unreachable", 502, True
+
+
+class NotOfferedByBroker(CerberoError):
+    """This broker's interface does not have it; asking again will not help."""
+
+    code, status = "not_offered_by_broker", 404
+
+
+class ContractAmbiguous(CerberoError):
+    """Several contracts fit, and none is guessed; the details list them, so name one more precisely."""
+
+    code, status = "contract_ambiguous", 409

@@ -167,12 +167,12 @@ def shorten() -> None:
     import httpx
 
     from brokers import pacing, relay, sessions
-    from brokers.ibkr import client, wire
+    from brokers.ibkr import client, snapshots, wire
     from keyrotation import proving, swapping, sweep
     from orders import canceling, cancels, doubts, halting, loop, models, reconciliation, tasks
 
     wire.TIMEOUT = httpx.Timeout(connect=0.3, read=READ_SECONDS, write=READ_SECONDS, pool=0.3)
-    client.BRING_UP_WAIT_SECONDS = client.SNAPSHOT_WAIT_SECONDS = client.ORDERS_WAIT_SECONDS = 0.03
+    client.BRING_UP_WAIT_SECONDS = snapshots.WAIT_SECONDS = client.ORDERS_WAIT_SECONDS = 0.03
     pacing.REQUESTS_PER_SECOND = 200
     pacing.COOLING_SECONDS, pacing.COOLING_TICKLE_SECONDS = 0.4, 0.1
     sessions.RETRY_SECONDS_MAX = sessions.COMPETING_RETRY_SECONDS = 0.2

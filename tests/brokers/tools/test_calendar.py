@@ -6,7 +6,7 @@ import pytest
 
 from brokers.answers import Known
 from brokers.ibkr.contract_messages import schedule
-from cerbero.errors import BadInput, CerberoError, NotFound
+from cerbero.errors import BadInput, CerberoError, ContractAmbiguous, NotFound
 from tests.brokers.test_schedules import recorded
 from tests.brokers.tools.conftest import AAPL
 
@@ -56,7 +56,7 @@ def test_a_symbol_of_two_instruments_is_refused_with_the_candidates(ask) -> None
 
     other = Instrument.objects.create(symbol="AAPL", currency="EUR")
     BrokerInstrument.objects.create(instrument=other, broker="ibkr", broker_instrument_id="38708077")
-    with pytest.raises(BadInput) as ambiguous:
+    with pytest.raises(ContractAmbiguous) as ambiguous:
         ask("get_clock", symbol="AAPL")
     assert {each["currency"] for each in ambiguous.value.details["candidates"]} == {"USD", "EUR"}
 

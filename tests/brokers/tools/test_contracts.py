@@ -1,0 +1,117 @@
+"""From symbols to contracts, rates and pairs, over the wire; and what IBKR does not offer."""
+
+from datetime import date
+from decimal import Decimal
+
+import pytest
+
+from brokers.base import InstrumentRecord
+from brokers.instruments import front_month, narrowed, only_one
+from cerbero.errors import BadInput, BrokerRejected, ContractAmbiguous, NotFound, NotOfferedByBroker
+from tests.brokers.tools.conftest import AAPL
+
+
+def listing(broker_id: str, currency: str = "USD", exchange: str = "NASDAQ", **more) -> InstrumentRecord:
+    fields = {"symbol": "X", "name": "X INC", "asset_class": "stock", "multiplier": Decimal(1)}
+    return InstrumentRecord(
+        broker_instrument_id=broker_id,
+        currency=currency,
+        exchange=exchange,
+        price_increment=None,
+        **fields | more,
+    )
+
+
+def test_a_search_says_what_is_traded_on_a_symbol(ask) -> None:
+    (found,) = ask("search_contracts", text="aapl")["found"]
+    assert (found["broker_instrument_id"], found["name"], found["exchange"]) == (AAPL, "APPLE INC", "NASDAQ")
+    options = next(each for each in found["sections"] if each["asset_class"] == "option")
+    assert len(options["months"]) == 3
+    by_name = ask("search_contracts", text="alphabet", by_name=True)["found"]
+    assert {each["symbol"] for each in by_name} == {"GOOG", "GOOGL"}
+    assert ask("search_contracts", text="NOPE")["found"] == []
+
+
+def test_a_contract_is_resolved_once_and_remembered_with_its_age(ask, simulator) -> None:
+    first = ask("resolve_contract", symbol="AAPL", currency="USD")
+    assert (first["broker_instrument_id"], first["asset_class"]) == (AAPL, "stock")
+    simulator.fault("status", path="trsrv/stocks", times=1)
+    try:
+        assert ask("resolve_contract", symbol="aapl")["as_of"] == first["as_of"]
+    finally:
+        simulator.control("DELETE", "/_sim/faults")
+    with pytest.raises(NotFound):
+        ask("resolve_contract", symbol="NOPE")
+    with pytest.raises(NotFound) as elsewhere:
+        ask("resolve_contract", symbol="AAPL", exchange="LSE")
+    assert [each["exchange"] for each in elsewhere.value.details["candidates"]] == ["NASDAQ"]
+
+
+def test_of_several_futures_none_is_guessed_and_the_front_month_is_the_next_to_expire(ask) -> None:
+    with pytest.raises(ContractAmbiguous) as ambiguous:
+        ask("resolve_contract", symbol="ES", asset_class="future")
+    days = sorted(each["expires_on"] for each in ambiguous.value.details["candidates"])
+    assert len(days) == 2
+    front = ask("resolve_contract", symbol="ES", asset_class="future", front_month=True)
+    assert front["expires_on"] == days[0].isoformat()
+    assert Decimal(front["multiplier"]) == 50
+    later = ask("resolve_contract", symbol="ES", asset_class="future", expires_on=days[1])
+    assert later["broker_instrument_id"] != front["broker_instrument_id"]
+    for wrong in ({"asset_class": "stock", "front_month": True}, {"asset_class": "swap"}):
+        with pytest.raises(BadInput):
+            ask("resolve_contract", symbol="ES", **wrong)
+
+
+def test_two_listings_are_told_apart_by_currency_and_exchange_or_not_at_all() -> None:
+    home, london, mexico = (
+        listing("1", is_us=True),
+        listing("2", "GBP", "LSE"),
+        listing("3", "USD", "MEXI"),
+    )
+    found = [home, london, mexico]
+    assert narrowed(found, "USD", None) == [home]
+    assert narrowed(found, None, "LSE") == [london]
+    with pytest.raises(ContractAmbiguous) as ambiguous:
+        only_one("X", narrowed(found, None, None), found)
+    assert len(ambiguous.value.details["candidates"]) == 3
+
+
+def test_the_front_month_needs_an_expiry() -> None:
+    today = date(2026, 12, 18)
+    december, march = listing("1", expires_on=today), listing("2", expires_on=date(2027, 3, 19))
+    assert front_month([march, december], today) == [december]
+    assert front_month([march, december], date(2026, 12, 19)) == [march]
+    assert front_month([listing("3")], today) == []
+
+
+def test_a_contract_tells_its_trading_rules(ask) -> None:
+    info = ask("get_contract_info", symbol="AAPL")
+    assert (info["currency"], info["industry"], info["expires_on"]) == ("USD", "Technology", None)
+    assert "limit" in info["rules"]["order_types"]
+    assert info["rules"]["price_steps"] == [{"lower_edge": "0.0", "increment": "0.01"}]
+    assert Decimal(info["rules"]["size_increment"]) == 1
+    with pytest.raises(BrokerRejected):
+        ask("get_contract_info", broker_instrument_id="1")
+
+
+def test_rates_and_pairs_are_the_brokers(ask) -> None:
+    there = ask("get_currency_rate", source="EUR", target="USD")
+    back = ask("get_currency_rate", source="USD", target="EUR")
+    assert abs(Decimal(there["rate"]) * Decimal(back["rate"]) - 1) < Decimal("0.01")
+    with pytest.raises(NotFound):
+        ask("get_currency_rate", source="EUR", target="XXX")
+    (pair,) = ask("get_currency_pairs", currency="USD")["pairs"]
+    assert (pair["symbol"], pair["base"], pair["quoted_in"]) == ("EUR.USD", "EUR", "USD")
+
+
+def test_what_the_broker_does_not_offer_is_said_so(ask, simulator) -> None:
+    account = simulator.credentials["accounts"][0]
+    for name, named in (
+        ("get_news", {"symbol": "AAPL"}),
+        ("get_fundamentals", {"symbol": "AAPL"}),
+        ("get_transfer_history", {"account": account}),
+    ):
+        with pytest.raises(NotOfferedByBroker) as refused:
+            ask(name, **named)
+        assert refused.value.as_json()["code"] == "not_offered_by_broker"
+        assert not refused.value.retryable
