@@ -21,7 +21,7 @@ from cerbero.errors import BrokerRejected, BrokerUnavailable, CannotDecrypt, Ses
 from cerbero.models import DecisionRequest, Environment
 from keyrotation.lifecycle import Kind, Mode, RotationStatus
 from keyrotation.models import Rotation
-from keyrotation.rows import enter, go_on, grows_dark, locked, move, postpone, stop
+from keyrotation.rows import enter, go_on, grows_dark, grows_light, locked, move, postpone, stop
 
 LIVE = Environment.LIVE
 KIND, GROUP = "rotation", "Administrator"
@@ -88,8 +88,7 @@ def _proven(actor: Actor, rotation: Rotation, old_works: bool) -> None:
     )
     with transaction.atomic(durable=True):
         row = locked(rotation.pk)
-        if not old_works:
-            grows_dark(actor, row)
+        (grows_light if old_works else grows_dark)(actor, row)
         if row.status == RotationStatus.PROVEN:
             # Nobody answered in time, or the set was tried again: it still works, so people are asked anew.
             go_on(actor, row)
@@ -106,8 +105,7 @@ def _not_yet(actor: Actor, rotation: Rotation, refused: SessionExpired, old_work
     now = leases.database_now()
     with transaction.atomic(durable=True):
         row = locked(rotation.pk)
-        if not old_works:
-            grows_dark(actor, row)
+        (grows_light if old_works else grows_dark)(actor, row)
         if is_hopeless and row.failures + 1 >= HOPELESS_TRIES:
             stop(actor, row, f"{refused.message} Enter what the portal shows again, or abort.")
         elif row.registered_at and now - row.registered_at > WAIT_MAX:

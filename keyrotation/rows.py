@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
@@ -13,7 +14,7 @@ from cerbero.access import Actor
 from cerbero.errors import NotFound
 from cerbero.leases import ClockTime
 from cerbero.lifecycle import transition
-from keyrotation.lifecycle import EVENTS, MOVES, RotationStatus
+from keyrotation.lifecycle import EVENTS, MOVES, Mode, RotationStatus
 from keyrotation.models import Rotation
 
 _FRESH: dict[str, Any] = {"failures": 0, "problem": "", "stopped_at": None}
@@ -79,6 +80,21 @@ def grows_dark(actor: Actor, rotation: Rotation) -> None:
     """From now on neither set opens the login, as far as we know."""
     if Rotation.objects.filter(pk=rotation.pk, dark_since=None).update(dark_since=Now()):
         enter(actor, rotation, "rotation.went_dark")
+
+
+def grows_light(actor: Actor, rotation: Rotation) -> None:
+    """The old set opens the login after all: it was the broker's night, or a fault of the moment."""
+    dark = Rotation.objects.filter(pk=rotation.pk, dark_until=None).exclude(dark_since=None)
+    if dark.update(dark_since=None):
+        enter(actor, rotation, "rotation.grew_light")
+
+
+def old_set_ended(actor: Actor, rotation: Rotation) -> None:
+    """The broker took it when the canary looked, and does not any more: from now on this is a blackout."""
+    with transaction.atomic(durable=True):
+        rows = Rotation.objects.filter(pk=rotation.pk).exclude(mode=Mode.BLACKOUT)
+        if rows.update(mode=Mode.BLACKOUT):
+            grows_dark(actor, rotation)
 
 
 def is_behind(login: Login) -> bool:

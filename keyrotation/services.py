@@ -23,9 +23,17 @@ from brokers.credentials import (
 )
 from brokers.generation import GROUP_14_PRIME, KeyPair, PublicHalf, new_pair
 from brokers.models import Credential, Login
+from brokers.proving import set_in_use_opens
 from cerbero import decisions
 from cerbero.access import Actor, system, user_of
-from cerbero.errors import BadInput, EnvironmentMismatch, NotFound, RotationOpen, StateConflict
+from cerbero.errors import (
+    BadInput,
+    BrokerUnavailable,
+    EnvironmentMismatch,
+    NotFound,
+    RotationOpen,
+    StateConflict,
+)
 from cerbero.models import DecisionRequest, DecisionStatus, Environment
 from cerbero.people import signing
 from cerbero.people.signing import require_unbarred
@@ -40,6 +48,10 @@ REASON_MAX = 300
 # The calendar starts what is due; nothing of it is in use before people have registered and confirmed it.
 PROPOSER = system("calendar")
 Status = RotationStatus
+LAST_SET = (
+    "The broker takes the old set no longer: this one is the only one that can open the login again, and is kept. "
+    "Confirm it, or enter it again."
+)
 
 
 class Prime(StrEnum):
@@ -149,17 +161,18 @@ def decide_rotation(
     """A person's word on swapping a proven set in; the sweep swaps after a yes, a no aborts.
 
     On a live login whoever started or registered it cannot decide. Raises what `signing.decide` raises,
-    LiveBarred, NotFound, or StateConflict when the rotation has moved on.
+    LiveBarred, NotFound, or StateConflict when the rotation has moved on, or a no would destroy the last set.
     """
     actor.require_session()
     require_permission(actor, PERMISSION)
+    asked = Rotation.objects.select_related("login").filter(request_id=request_id).first()
+    if asked is None:
+        raise NotFound(request_id=str(request_id))
+    if not is_yes:
+        _require_another_set(asked)
     with transaction.atomic(durable=True):
-        asked = Rotation.objects.filter(request_id=request_id).values_list("pk", flat=True).first()
-        if asked is None:
-            raise NotFound(request_id=str(request_id))
-        rotation = locked(asked)
-        if rotation.status != Status.PROVEN:
-            raise StateConflict(kind="rotation", id=str(rotation.pk), status=rotation.status)
+        rotation = locked(asked.pk)
+        _require_proven(rotation)
         person = user_of(actor)
         if is_yes and rotation.login.environment == Environment.LIVE and person is not None:
             require_unbarred(person)
@@ -189,14 +202,14 @@ def ask_signature(*, actor: Actor, request_id: UUID, digest: str) -> dict[str, A
 def abort_rotation(*, actor: Actor, rotation_id: UUID, reason: str) -> Rotation:
     """End a rotation whose keys are not in use, and destroy its private halves; the old set stays as it is.
 
-    Raises NotFound, PermissionMissing or ScopeMissing, EnvironmentMismatch, BadInput (no reason), or
-    StateConflict when its keys are in use or it has ended.
+    Raises NotFound, PermissionMissing or ScopeMissing, EnvironmentMismatch, BadInput (no reason), or StateConflict
+    when its keys are in use, it has ended, or the new set is the last that the broker may take.
     """
-    _require_right(actor)
+    rotation = get_rotation(actor=actor, rotation_id=rotation_id)
     words = reason_of(reason)
+    _require_another_set(rotation)
     with transaction.atomic(durable=True):
         rotation = locked(rotation_id)
-        _require_environment(actor, rotation.login)
         _abort(actor, rotation, words)
     return _fresh(rotation)
 
@@ -226,6 +239,26 @@ def get_rotation(*, actor: Actor, rotation_id: UUID) -> Rotation:
         raise NotFound(rotation_id=str(rotation_id))
     _require_environment(actor, rotation.login)
     return rotation
+
+
+def _require_proven(rotation: Rotation) -> None:
+    if rotation.status != Status.PROVEN:
+        raise StateConflict(kind="rotation", id=str(rotation.pk), status=rotation.status)
+
+
+def _require_another_set(rotation: Rotation) -> None:
+    """A registered set is not destroyed while the one in use opens nothing, until it has stopped as hopeless.
+
+    Raises StateConflict.
+    """
+    if rotation.status not in {Status.REGISTERED, Status.PROVEN} or rotation.stopped_at:
+        return
+    try:
+        another = set_in_use_opens(rotation.login)
+    except BrokerUnavailable:
+        another = rotation.dark_since is None
+    if not another:
+        raise StateConflict(LAST_SET, id=str(rotation.pk), status=rotation.status)
 
 
 def _require_right(actor: Actor) -> None:

@@ -18,18 +18,26 @@ from brokers.base import SessionToken
 from brokers.credentials import destroy_credential, use_credential
 from brokers.holding import hold_sending, release_sending
 from brokers.models import Credential, Login
-from brokers.proving import prove_in_use, try_keys
+from brokers.proving import prove_in_use, set_in_use_opens, try_keys
 from brokers.services import seal
 from brokers.sessions import Turn, look_now, session_turn
 from cerbero import decisions, leases
 from cerbero.access import Actor
-from cerbero.errors import BrokerError, CannotDecrypt, NotFound, StateConflict
+from cerbero.errors import (
+    BrokerError,
+    BrokerRejected,
+    BrokerUnavailable,
+    CannotDecrypt,
+    NotFound,
+    SessionExpired,
+    StateConflict,
+)
 from cerbero.leases import ClockTime
 from keyrotation.lifecycle import Mode, RotationStatus
 from keyrotation.models import Rotation
-from keyrotation.rows import enter, locked, move, postpone, stop
+from keyrotation.rows import enter, locked, move, old_set_ended, postpone, stop
 from keyrotation.services import PERMISSION, reason_of
-from orders.lifecycle import UNSETTLED
+from orders.lifecycle import UNSETTLED, AttemptStatus
 from orders.models import Attempt, ChangeAttempt
 from orders.trading import require_permission
 
@@ -46,6 +54,8 @@ PROOF_SECONDS = 15.0
 TURN_SECONDS, TURN_WAIT_SECONDS = 30.0, 5.0
 RETRY_SECONDS, FAILURES_MAX = 15, 5
 GRACE = timedelta(days=7)
+# The broker has answered, and does not take the set; BrokerUnavailable says nothing about it.
+REFUSED = (SessionExpired, BrokerRejected, CannotDecrypt)
 
 
 def swap(actor: Actor, rotation: Rotation) -> bool:
@@ -59,12 +69,11 @@ def swap(actor: Actor, rotation: Rotation) -> bool:
     with session_turn(login, actor, TURN_SECONDS, TURN_WAIT_SECONDS) as turn:
         hold_sending(login, actor=actor, seconds=HOLD_SECONDS, because="its keys are being swapped")
         try:
-            token = _mint(actor, rotation) if _drained(login) else None
+            token = _mint(actor, rotation) if _drained(rotation) else None
             if token is not None and _put_in_use(turn, rotation, token):
                 return _settle(turn, rotation)
-            if not is_quiet(login):
-                words = "An order's outcome is not known yet; orders flow, and the swap is tried again."
-                postpone(rotation, BREATHER_SECONDS, words, is_failure=False)
+            if not is_quiet(rotation):
+                _wait_for_quiet(actor, rotation)
             return False
         finally:
             release_sending(login, actor=actor)
@@ -79,14 +88,29 @@ def settle(actor: Actor, rotation: Rotation) -> bool:
 def roll_back(actor: Actor, rotation: Rotation, why: str) -> bool:
     """Put the old set back where the broker still honours it, and destroy the new one; true when it is in use.
 
-    Raises StateConflict when there is no way back: retired, ended, or swapped again since. LeaseLost.
+    Raises StateConflict when there is no way back: retired, ended, swapped again since, or the broker does not
+    take the old set. BrokerUnavailable when it cannot be asked. LeaseLost.
     """
     with session_turn(rotation.login, actor, TURN_SECONDS, TURN_WAIT_SECONDS) as turn:
-        return _roll_back(turn, rotation, why)
+        row = Rotation.objects.select_related("login", "credential", "previous").get(pk=rotation.pk)
+        old = _way_back(row)
+        try:
+            try_keys(old)
+        except REFUSED as problem:
+            words = f"The broker does not take the old set: putting it back would lock this login out. {problem.message}"
+            raise StateConflict(words) from None
+        return _roll_back(turn, row, why)
 
 
 def retire(actor: Actor, rotation: Rotation) -> None:
-    """Destroy the old set: its ciphertexts are overwritten, its fingerprints stay. Raises StateConflict."""
+    """Destroy the old set: its ciphertexts are overwritten, its fingerprints stay.
+
+    Raises StateConflict when the new one is not proven in use, or does not open the login now; BrokerUnavailable.
+    """
+    rotation.refresh_from_db()
+    is_next = rotation.status == RotationStatus.ACTIVE and rotation.settled_at is not None
+    if is_next and not set_in_use_opens(rotation.login):
+        raise StateConflict("The keys in use do not open the login now; the old ones are kept until they do.")
     with transaction.atomic(durable=True):
         row = locked(rotation.pk)
         if row.settled_at is None:
@@ -122,20 +146,37 @@ def retire_rotation(*, actor: Actor, rotation_id: UUID) -> None:
     retire(actor, rotation)
 
 
-def is_quiet(login: Login) -> bool:
-    """No attempt of the login is with the broker, or perhaps with it."""
-    amends = ChangeAttempt.objects.filter(account__login=login, kind="amend", status__in=UNSETTLED)
-    attempts = Attempt.objects.filter(ticket__account__login=login, status__in=UNSETTLED)
+def is_quiet(rotation: Rotation) -> bool:
+    """No attempt of the login is with the broker, or perhaps with it.
+
+    Where the broker has ended the old set only the new one can find out about a doubt: there, none is waited for.
+    """
+    open_states = {AttemptStatus.SENT} if rotation.mode == Mode.BLACKOUT else UNSETTLED
+    login = rotation.login
+    amends = ChangeAttempt.objects.filter(account__login=login, kind="amend", status__in=open_states)
+    attempts = Attempt.objects.filter(ticket__account__login=login, status__in=open_states)
     return not attempts.exists() and not amends.exists()
 
 
-def _drained(login: Login) -> bool:
+def _drained(rotation: Rotation) -> bool:
     deadline = time.monotonic() + DRAIN_SECONDS
-    while not is_quiet(login):
+    while not is_quiet(rotation):
         if time.monotonic() > deadline:
             return False
         time.sleep(DRAIN_LOOK_SECONDS)
     return True
+
+
+def _wait_for_quiet(actor: Actor, rotation: Rotation) -> None:
+    """Orders flow again for a while; unless the old set died since the canary, which nothing but the swap mends."""
+    try:
+        old_works = set_in_use_opens(rotation.login)
+    except BrokerUnavailable:
+        old_works = True
+    if not old_works:
+        old_set_ended(actor, rotation)
+    words = "An order's outcome is not known yet; orders flow, and the swap is tried again."
+    postpone(rotation, BREATHER_SECONDS if old_works else 0, words, is_failure=False)
 
 
 def _mint(actor: Actor, rotation: Rotation) -> SessionToken | None:
@@ -154,10 +195,10 @@ def _put_in_use(turn: Turn, rotation: Rotation, token: SessionToken) -> bool:
         _bound_locks()
         leases.check(*turn.held)
         row = locked(rotation.pk)
-        login = Login.objects.select_for_update().get(pk=row.login_id)
+        Login.objects.select_for_update().get(pk=row.login_id)
         if row.status != RotationStatus.PROVEN or row.request is None or row.credential is None:
             raise StateConflict(kind="rotation", id=str(row.pk), status=row.status)
-        if not is_quiet(login):
+        if not is_quiet(row):
             return False
         decisions.consume(row.request, actor=turn.actor, digest=row.request.digest)
         before = use_credential(
@@ -176,17 +217,14 @@ def _put_in_use(turn: Turn, rotation: Rotation, token: SessionToken) -> bool:
 
 
 def _settle(turn: Turn, rotation: Rotation) -> bool:
-    """The proof after the swap. What does not hold in time is rolled back, unless the broker ended the old set."""
+    """The proof after the swap. What does not hold in time is rolled back, where the broker still takes the old set."""
     leases.renew(*turn.held, TURN_SECONDS)
     try:
         prove_in_use(turn, time.monotonic() + PROOF_SECONDS)
     except (BrokerError, CannotDecrypt, TimeoutError) as problem:
         words = problem.message if isinstance(problem, BrokerError | CannotDecrypt) else "It took too long."
         log.warning("the swap did not prove itself", extra={"login": rotation.login.name, "why": words})
-        if rotation.mode == Mode.BLACKOUT:
-            _failed(turn.actor, rotation, f"The new set does not hold, and the old one is gone: {words}")
-        else:
-            _roll_back(turn, rotation, words)
+        _undo(turn, rotation, words)
         return False
     with transaction.atomic(durable=True):
         row = locked(rotation.pk)
@@ -197,18 +235,37 @@ def _settle(turn: Turn, rotation: Rotation) -> bool:
     return True
 
 
+def _undo(turn: Turn, rotation: Rotation, why: str) -> None:
+    """Back to the old set, but never to one that the broker has ended: the new one may be the last that it will take."""
+    row = Rotation.objects.select_related("login", "credential", "previous").get(pk=rotation.pk)
+    try:
+        try_keys(_way_back(row))
+    except BrokerUnavailable:
+        postpone(row, RETRY_SECONDS, f"The new set is not proven in use yet: {why}", is_failure=False)
+    except REFUSED:
+        old_set_ended(turn.actor, row)
+        _failed(turn.actor, row, f"The new set does not hold, and the broker has ended the old one: {why}")
+    else:
+        _roll_back(turn, row, why)
+
+
+def _way_back(row: Rotation) -> Credential:
+    """The set that was in use before. Raises StateConflict when it cannot be again."""
+    new, old = row.credential, row.previous
+    if new is None or old is None or row.status != RotationStatus.ACTIVE:
+        raise StateConflict(kind="rotation", id=str(row.pk), status=row.status)
+    if (new.status, old.status) != (Credential.Status.ACTIVE, Credential.Status.RETIRED):
+        raise StateConflict("There is no way back: the old set is destroyed, or another one is in use.")
+    return Credential.objects.select_related("login").get(pk=old.pk)
+
+
 def _roll_back(turn: Turn, rotation: Rotation, why: str) -> bool:
     with transaction.atomic(durable=True):
         _bound_locks()
         leases.check(*turn.held)
         row = locked(rotation.pk)
-        new, old = row.credential, row.previous
-        if new is None or old is None or row.status != RotationStatus.ACTIVE:
-            raise StateConflict(kind="rotation", id=str(row.pk), status=row.status)
-        if (new.status, old.status) != (Credential.Status.ACTIVE, Credential.Status.RETIRED):
-            raise StateConflict("There is no way back: the old set is destroyed, or another one is in use.")
-        use_credential(old, actor=turn.actor)
-        new.refresh_from_db()
+        use_credential(_way_back(row), actor=turn.actor)
+        new = Credential.objects.get(rotation=row)
         destroy_credential(new, actor=turn.actor)
         move(
             turn.actor, row, RotationStatus.ROLLED_BACK, {"why": why[:300]}, ended_at=Now(), problem=why[:300]

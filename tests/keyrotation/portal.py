@@ -76,6 +76,10 @@ class Portal:
         self.sweep()
         return self.now(rotation)
 
+    def revoke(self, credential: Credential) -> None:
+        """The broker ends a set, and the sessions that it opened."""
+        self.sim.control("DELETE", f"/_sim/keys/{credential.access_token}")
+
     def sweep(self) -> None:
         """What beat asks for, without waiting for whatever was postponed."""
         Rotation.objects.update(next_try_at=self.login.state_changed_at)

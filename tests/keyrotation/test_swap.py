@@ -1,19 +1,25 @@
 """From what the portal shows to keys in use: proven before, swapped at once, proven after, and back when it fails."""
 
+import itertools
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from django.db.models.functions import Now
 
 from brokers.credentials import load_credentials, open_credential
-from brokers.models import Credential, Login
+from brokers.models import Account, Credential, Instrument, Login
 from brokers.services import broker_for
 from cerbero.errors import CannotDecrypt, SelfApproval, StateConflict
+from cerbero.models import Bot
+from keyrotation import services
 from keyrotation.lifecycle import Kind
 from keyrotation.models import Rotation
 from keyrotation.swapping import retire, roll_back, roll_back_rotation
+from orders.models import Attempt
 from tests.brokers.logins import events
 from tests.keyrotation.portal import NEW_KEY, SWEEPER, Portal
+from tests.orders.world import put_order
 
 
 def is_usable(portal: Portal) -> bool:
@@ -157,8 +163,6 @@ def test_a_secret_that_fits_the_keys_but_not_the_token_is_told_from_a_slow_broke
 
 
 def test_keys_of_another_username_are_not_taken(portal):
-    from brokers.models import Account
-
     for number, account in enumerate(Account.objects.filter(login=portal.login)):
         Account.objects.filter(pk=account.pk).update(broker_account_id=f"U{number}")
     rotation = portal.registered()
@@ -197,7 +201,7 @@ def test_a_yes_that_came_too_late_is_asked_for_again_after_another_proof(portal,
 
 def test_an_order_in_flight_is_waited_for(portal, monkeypatch):
     monkeypatch.setattr("keyrotation.swapping.DRAIN_SECONDS", 0.1)
-    monkeypatch.setattr("keyrotation.swapping.is_quiet", lambda login: False)
+    monkeypatch.setattr("keyrotation.swapping.is_quiet", lambda rotation: False)
     rotation = portal.proven()
     portal.say(rotation)
     portal.sweep()
@@ -221,3 +225,101 @@ def test_what_came_before_the_proof_cannot_be_retired(portal, monkeypatch):
     rotation = portal.swapped()
     with pytest.raises(StateConflict):
         retire(SWEEPER, rotation)
+
+
+def dark(portal, **more):
+    """Proven, while the broker has ended the old set on Save."""
+    portal.sim.config(save_replaces=True)
+    rotation = portal.proven(**more)
+    assert (rotation.mode, bool(rotation.dark_since)) == ("blackout", True)
+    return rotation
+
+
+def doubt(portal) -> None:
+    """An order of the login whose outcome nobody knows yet."""
+    desk = SimpleNamespace(
+        account=Account.objects.filter(login=portal.login).first(),
+        bot=Bot.objects.create(name="scanner-alpha", owner_id=portal.dora.id, environment="paper"),
+        aapl=Instrument.objects.create(symbol="AAPL"),
+        keys=itertools.count(1),
+    )
+    put_order(desk, sent_ago=timedelta(0))
+    for status in ("sent", "in_doubt"):
+        Attempt.objects.update(status=status)
+
+
+def test_in_the_dark_a_doubt_that_only_the_new_set_can_settle_keeps_nobody_waiting(portal):
+    rotation = dark(portal)
+    portal.say(rotation)
+    doubt(portal)
+    portal.sweep()
+    assert Attempt.objects.get().status == "in_doubt"
+    assert (portal.now(rotation).status, portal.state) == ("active", "up")
+
+
+def test_a_doubt_holds_the_swap_up_until_the_old_set_dies_of_it(portal, monkeypatch):
+    monkeypatch.setattr("keyrotation.swapping.DRAIN_SECONDS", 0.1)
+    rotation = portal.proven()
+    portal.say(rotation)
+    doubt(portal)
+    portal.sweep()
+    assert (portal.now(rotation).status, portal.now(rotation).mode) == ("proven", "overlap")
+    portal.revoke(portal.in_use())
+    portal.sweep()
+    assert (portal.now(rotation).status, portal.now(rotation).mode) == ("proven", "blackout")
+    portal.sweep()
+    assert (portal.now(rotation).status, portal.state) == ("active", "up")
+
+
+def test_the_last_set_that_the_broker_takes_is_neither_aborted_nor_refused(portal):
+    rotation = dark(portal)
+    with pytest.raises(StateConflict, match="only one"):
+        services.abort_rotation(actor=portal.carol, rotation_id=rotation.pk, reason="wrong day")
+    with pytest.raises(StateConflict, match="only one"):
+        portal.say(rotation, is_yes=False, reason="not today")
+    assert portal.now(rotation).request.status == "pending"
+    portal.say(rotation)
+    portal.sweep()
+    assert portal.state == "up"
+
+
+def test_what_has_stopped_as_hopeless_can_be_aborted_in_the_dark_too(portal):
+    rotation = dark(portal)
+    Rotation.objects.filter(pk=rotation.pk).update(stopped_at=rotation.created_at)
+    services.abort_rotation(actor=portal.carol, rotation_id=rotation.pk, reason="its keys cannot be read")
+    assert portal.now(rotation).status == "aborted"
+
+
+def test_a_failing_set_is_kept_where_the_old_one_has_died_since_the_canary(portal):
+    rotation = portal.proven(refuses="/iserver/|/tickle")
+    portal.say(rotation)
+    portal.revoke(portal.in_use())
+    portal.sweep()
+    kept = portal.now(rotation)
+    assert (kept.status, kept.mode, kept.credential.status) == ("active", "blackout", "active")
+    assert "has ended the old one" in kept.problem
+    with pytest.raises(StateConflict, match="lock this login out"):
+        roll_back_rotation(actor=portal.carol, rotation_id=rotation.pk, reason="the desk asked")
+    assert portal.now(rotation).previous.status == "retired"
+
+
+def test_the_old_set_is_not_destroyed_while_the_new_one_opens_nothing(portal):
+    rotation = portal.swapped()
+    portal.revoke(portal.in_use())
+    with pytest.raises(StateConflict, match="kept until they do"):
+        retire(SWEEPER, portal.now(rotation))
+    Rotation.objects.filter(pk=rotation.pk).update(retire_at=portal.login.state_changed_at)
+    portal.sweep()
+    waiting = portal.now(rotation)
+    assert (waiting.status, waiting.previous.status) == ("active", "retired")
+    roll_back_rotation(actor=portal.carol, rotation_id=rotation.pk, reason="the new set was revoked")
+    assert (portal.state, is_usable(portal)) == ("up", True)
+
+
+def test_a_login_that_grows_light_again_is_not_called_dark_for_ever(portal):
+    portal.sim.config(activation_seconds=3600)
+    rotation = portal.registered()
+    Rotation.objects.filter(pk=rotation.pk).update(dark_since=rotation.created_at)
+    portal.sweep()
+    assert portal.now(rotation).dark_since is None
+    assert "rotation.grew_light" in events("rotation.")
