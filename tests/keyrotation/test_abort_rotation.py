@@ -82,7 +82,7 @@ def test_when_the_entry_cannot_be_written_nothing_is_destroyed(desk, monkeypatch
     def away(*_, **__):
         raise ConnectionError("the trail cannot be written")
 
-    monkeypatch.setattr("cerbero.lifecycle.record", away)
+    monkeypatch.setattr("cerbero.lifecycle.record_change", away)
     with pytest.raises(ConnectionError):
         desk.abort(rotation)
     assert Rotation.objects.get(pk=rotation.pk).status == "generated"
