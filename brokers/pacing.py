@@ -8,7 +8,8 @@ After a 429 only cancels and one tickle a minute pass, since more traffic would 
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -30,6 +31,8 @@ LOOK_SECONDS_MAX = 0.25
 # Four accounts, read one after the other; reconciliation's rounds get as long as they must.
 ENDPOINT_WAIT_SECONDS_MAX = 20.0
 ENDPOINT_LOOK_SECONDS = 0.25
+# A place is free again after that, whatever became of its holder: an answer takes less.
+PLACE_SECONDS = 60.0
 
 
 # A cancel is never refused for want of budget: it waits for as long as the queue of cancels is.
@@ -115,6 +118,25 @@ def take_slot(login_id: UUID, rank: Rank, *, is_tickle: bool = False) -> bool:
     with transaction.atomic(durable=True), connection.cursor() as cursor:
         cursor.execute(TAKE_SLOT, taken)
         return cursor.rowcount == 1
+
+
+@contextmanager
+def one_of(most: int, name: str) -> Iterator[None]:
+    """Hold one of `most` places while something runs, over all processes. Raises BrokerUnavailable (`paced`) where none is free."""
+    for number in range(most):
+        place = f"{name}:{number}"
+        try:
+            fence = leases.hold(place, "", PLACE_SECONDS)
+        except LeaseLost:
+            continue
+        try:
+            yield
+        finally:
+            leases.release(place, fence)
+        return
+    raise BrokerUnavailable(
+        "Too many such questions are open at once; nothing was sent.", paced=True, most=most
+    )
 
 
 def cool_down(login_id: UUID) -> None:

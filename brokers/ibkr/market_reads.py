@@ -25,7 +25,8 @@ class MarketReads(Asking):
             [instrument_id(each) for each in broker_instrument_ids],
             said.TICKER_FIELDS,
             lambda row: said.ticker(row, datetime.now(UTC)),
-            lambda ticker: ticker.quote.bid is not None and ticker.quote.ask is not None,
+            # A field that nobody asked for before comes later than one that is streamed already.
+            lambda ticker: None not in (ticker.quote.bid, ticker.quote.ask, ticker.high, ticker.change),
             self._wait,
         )
 

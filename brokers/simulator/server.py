@@ -18,6 +18,7 @@ from . import (
     order_api,
     performance_api,
     portfolio_api,
+    scanner_api,
     session_api,
     stream_api,
 )
@@ -32,6 +33,7 @@ MODULES = (
     market_api,
     order_api,
     portfolio_api,
+    scanner_api,
     performance_api,
     stream_api,
     control_api,

@@ -6,7 +6,10 @@ from brokers.tools import (  # noqa: F401
     calendar,
     contracts,
     currencies,
+    market,
     not_offered,
+    options,
     portfolio,
+    scanning,
     session,
 )
