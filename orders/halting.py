@@ -179,7 +179,8 @@ def _begin(
     with transaction.atomic(durable=True):
         trading.may_halt(actor, scope, scope_id)
         row = trading.locked(scope, scope_id)
-        before = {name: getattr(row, name) for name in ("state", "changed_by", "reason", "changed_at")}
+        before = {name: getattr(row, name) for name in ("changed_by", "reason", "changed_at")}
+        before["state"] = row.effective
         event = "trading.drilled" if is_drill else "trading.halted"
         trading.stop_new(actor=actor, scope=scope, scope_id=scope_id, reason=reason, event=event)
         now = timezone.now()

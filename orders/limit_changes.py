@@ -24,7 +24,10 @@ SECONDS = 86_400
 PERMISSION = "orders.change_limits"
 _ROWS: dict[str, type[Limits] | type[LimitSet]] = {"limits": Limits, "limitset": LimitSet}
 _PICKS = {limit.name: limit.strictest for limit in LIMITS}
-_LISTS = {"symbols": common, "accounts": common}
+_OWN: dict[type[Limits] | type[LimitSet], dict[str, Any]] = {
+    Limits: {"cash_tolerance": min},
+    LimitSet: {"symbols": common, "accounts": common},
+}
 
 Row = Limits | LimitSet
 
@@ -32,12 +35,13 @@ Row = Limits | LimitSet
 def change_limits(*, actor: Actor, row: Row) -> DecisionRequest | None:
     """Take a row with new values: saved where it only tightens, otherwise put to another Administrator, unsaved.
 
-    A narrower set that is new can only tighten. Runs in the caller's transaction.
+    A narrower set that is new can only tighten. A row that does not prove itself is put to the other one whole,
+    since nobody knows what it stands before. Runs in the caller's transaction.
     """
     trading.require_permission(actor, PERMISSION)
     rows: Any = type(row).objects.select_for_update()
     before = None if row._state.adding else rows.get(pk=row.pk)
-    if before is None or not loosened(before, row):
+    if before is None or (before.is_proven and not loosened(before, row)):
         row.save()
         return None
     return _ask(actor, before, row)
@@ -45,7 +49,7 @@ def change_limits(*, actor: Actor, row: Row) -> DecisionRequest | None:
 
 def loosened(before: Row, after: Row) -> list[str]:
     """The limits of which the new value is not the stricter one. Pure."""
-    picks = _PICKS | (_LISTS if isinstance(after, LimitSet) else {})
+    picks = _PICKS | _OWN[type(after)]
     return [
         name for name, pick in picks.items() if _loosens(pick, getattr(before, name), getattr(after, name))
     ]
@@ -108,7 +112,9 @@ def _ask(actor: Actor, before: Row, after: Row) -> DecisionRequest:
     person = user_of(actor)
     if person is None:
         raise PermissionMissing("Only a signed-in person loosens a limit.")
-    names = [name for name in _names(after) if _text(before, name) != _text(after, name)]
+    names = [
+        each for each in _names(after) if not before.is_proven or _text(before, each) != _text(after, each)
+    ]
     facts = {
         "kind": str(after._meta.model_name),
         "row": str(after.pk),
@@ -140,7 +146,9 @@ def _apply(actor: Actor, request: DecisionRequest) -> None:
     decisions.consume(request, actor=actor, digest=request.digest)
     model = _ROWS[facts["kind"]]
     row: Any = model.objects.select_for_update().filter(pk=facts["row"]).first()
-    if row is None or any(_text(row, name) != words for name, words in facts["before"].items()):
+    moved = row is None or any(_text(row, name) != words for name, words in facts["before"].items())
+    # A yes to some values must not make the others ours, where somebody wrote past this program.
+    if moved or not (row.is_proven or set(_names(row)) <= facts["before"].keys()):
         raise StateConflict("These limits moved since this was proposed; propose it anew.")
     for name, words in facts["after"].items():
         setattr(row, name, None if words is None else row._meta.get_field(name).to_python(words))
@@ -151,7 +159,7 @@ def _apply(actor: Actor, request: DecisionRequest) -> None:
 
 
 def _names(row: Row) -> list[str]:
-    return [*_PICKS, *(_LISTS if isinstance(row, LimitSet) else ())]
+    return [*_PICKS, *_OWN[type(row)]]
 
 
 def _text(row: Row, name: str) -> str | None:

@@ -10,6 +10,7 @@ from django.db.models import Q
 from brokers.models import MONEY, Account
 from cerbero.models import Bot
 from orders.limit_table import LIMITS, Kind, Limit
+from orders.proven import Proven
 
 
 def _field(limit: Limit, *, is_complete: bool) -> models.Field:
@@ -37,7 +38,7 @@ def _words(says: str) -> ArrayField:
     return ArrayField(models.CharField(max_length=32), default=list, blank=True, help_text=says)
 
 
-class Limits(models.Model):
+class Limits(Proven):
     """An account's limits. Every one has a value: nothing is unlimited by accident."""
 
     account = models.OneToOneField(Account, models.CASCADE, primary_key=True, related_name="limits")
@@ -55,7 +56,7 @@ class Limits(models.Model):
         return f"limits of {self.account}"
 
 
-class LimitSet(models.Model):
+class LimitSet(Proven):
     """Limits of a narrower scope: every column that is named must fit. What is left empty is not narrowed.
 
     A set never loosens: of all that apply the strictest wins, the account's own among them.

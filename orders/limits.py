@@ -37,11 +37,15 @@ LOOK_ALIKES_MAX = 5
 
 @dataclass(frozen=True)
 class Applying:
-    """The account's limits and every narrower set that applies, and the strictest of them all."""
+    """The account's limits and every narrower set that applies, and the strictest of them all.
+
+    Unless every row proves that this program wrote it, no order passes, whatever the values say.
+    """
 
     account_limits: Limits
     sets: tuple[LimitSet, ...]
     bounds: Bounds
+    is_proven: bool
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def applying(account: Account, bot_id: UUID | None, asset_class: str = "") -> Ap
         symbols=tuple(tuple(row.symbols) for row in sets if row.symbols),
         accounts=tuple(tuple(row.accounts) for row in sets if row.accounts),
     )
-    return Applying(account.limits, sets, bounds)
+    return Applying(account.limits, sets, bounds, all(row.is_proven for row in (account.limits, *sets)))
 
 
 def reread(account: Account) -> Account:

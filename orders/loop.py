@@ -40,6 +40,7 @@ from orders import (
     canceling,
     drift,
     environment,
+    forged,
     halting,
     hand_settling,
     limit_changes,
@@ -105,6 +106,7 @@ def turn(actor: Actor, holder: str, holds: dict[str, Hold]) -> None:
     limit_changes.expire_overdue(actor=actor)
     adopting.expire_overdue(actor=actor)
     halting.stay_armed(actor=actor)
+    forged.halt_forged(actor)
     environment.halt_mismatched(actor)
     drift.restrain(actor)
     for login in Login.objects.all():

@@ -26,6 +26,7 @@ from orders.lifecycle import OPEN, WORKING, OrderStatus, TicketStatus
 from orders.limit_models import CurrencyRate as CurrencyRate
 from orders.limit_models import Limits as Limits
 from orders.limit_models import LimitSet as LimitSet
+from orders.proven import Proven
 from orders.standing import Allowance as Allowance
 from orders.standing import Mandate as Mandate
 from orders.standing import PolicyVersion as PolicyVersion
@@ -35,7 +36,7 @@ def _choices(kind: type[StrEnum]) -> list[tuple[str, str]]:
     return [(word.value, word.value.replace("_", " ")) for word in kind]
 
 
-class TradingState(models.Model):
+class TradingState(Proven):
     """Active, reducing or halted, in one scope. Rows exist before they are needed; a missing one refuses."""
 
     class Scope(models.TextChoices):
@@ -63,7 +64,16 @@ class TradingState(models.Model):
         constraints = [models.UniqueConstraint(fields=["scope", "scope_id"], name="trading_state_once")]
 
     def __str__(self) -> str:
-        return f"{self.get_scope_display()} {self.scope_id}: {self.state}"
+        return f"{self.label}: {self.state}"
+
+    @property
+    def label(self) -> str:
+        return f"{self.get_scope_display()} {self.scope_id}".strip()
+
+    @property
+    def effective(self) -> str:
+        """What counts: a row that this program did not write is as good as halted."""
+        return self.state if self.is_proven else self.State.HALTED
 
 
 # What a submission looks at beside the ticket, for select_related.

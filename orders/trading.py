@@ -24,9 +24,8 @@ def ensure_states(account: Account | None = None, bot: Bot | None = None) -> Non
         wanted += [(Scope.BROKER, account.login.broker), (Scope.ACCOUNT, str(account.pk))]
     if bot is not None:
         wanted.append((Scope.BOT, str(bot.pk)))
-    TradingState.objects.bulk_create(
-        [TradingState(scope=scope, scope_id=scope_id) for scope, scope_id in wanted], ignore_conflicts=True
-    )
+    for scope, scope_id in wanted:
+        TradingState.objects.get_or_create(scope=scope, scope_id=scope_id)
 
 
 def ensure_all() -> None:
@@ -52,9 +51,12 @@ def scopes_of(account: Account, bot_id: object | None) -> Q:
 
 
 def worst_state(account: Account, bot_id: object | None, *, lock: bool = False) -> str:
-    """The strictest state that applies. A missing row counts as halted. `lock` holds halts off until commit."""
+    """The strictest state that applies. A row that is missing, or that does not prove itself, counts as halted.
+
+    `lock` holds halts off until commit.
+    """
     rows = TradingState.objects.filter(scopes_of(account, bot_id)).order_by("scope", "scope_id")
-    states = list((rows.select_for_update() if lock else rows).values_list("state", flat=True))
+    states = [row.effective for row in (rows.select_for_update() if lock else rows)]
     if len(states) != (4 if bot_id else 3):
         return State.HALTED
     return max(states, key=lambda state: _SEVERITY[State(state)])
@@ -90,7 +92,7 @@ def reduce_trading(*, actor: Actor, scope: str = Scope.EVERYTHING, scope_id: str
 
 def reduce_within(actor: Actor, scope: str, scope_id: str, reason: str) -> None:
     """Reduce a scope inside the caller's transaction. Raises StateConflict or NotFound."""
-    if locked(scope, scope_id).state == State.HALTED:
+    if locked(scope, scope_id).effective == State.HALTED:
         raise StateConflict("This scope is halted, which is stricter; resume it first.", scope=scope)
     _set_state(actor, scope, scope_id, State.REDUCING, reason, "trading.reduced")
 
@@ -109,8 +111,7 @@ def resume_trading(*, actor: Actor, scope: str = Scope.EVERYTHING, scope_id: str
 
 def activate(actor: Actor, scope: str, scope_id: str, reason: str) -> None:
     """Lift what holds a scope, and disarm its halts. Runs in the caller's transaction."""
-    _set_state(actor, scope, scope_id, State.ACTIVE, reason, "trading.resumed")
-    TradingState.objects.filter(scope=scope, scope_id=scope_id).update(needs_two=False)
+    _set_state(actor, scope, scope_id, State.ACTIVE, reason, "trading.resumed", needs_two=False)
     Halt.objects.armed().filter(scope=scope, scope_id=scope_id).update(released_at=ClockTime())
     notify_orders()
 
@@ -125,9 +126,9 @@ def locked(scope: str, scope_id: str) -> TradingState:
 
 
 def takes_two(scope: str, scope_id: str) -> bool:
-    """Whether two people resume a scope: where money is live, and everything after a restore."""
-    held = TradingState.objects.filter(scope=scope, scope_id=scope_id, needs_two=True)
-    return held.exists() or is_live(scope, scope_id)
+    """Whether two people resume a scope: where money is live, after a restore, and where a row was forged."""
+    rows = TradingState.objects.filter(scope=scope, scope_id=scope_id)
+    return any(row.needs_two or not row.is_proven for row in rows) or is_live(scope, scope_id)
 
 
 def is_live(scope: str, scope_id: str) -> bool:
@@ -167,13 +168,22 @@ def of_scope(scope: str, scope_id: str) -> Q:
     }[Scope(scope)]
 
 
-def _set_state(actor: Actor, scope: str, scope_id: str, state: str, reason: str, event: str) -> None:
-    _bound_the_wait()
-    changed = TradingState.objects.filter(scope=scope, scope_id=scope_id).update(
-        state=state, changed_by=actor.name, reason=reason[:300], changed_at=ClockTime()
-    )
-    if changed != 1:
-        raise NotFound(scope=scope, scope_id=scope_id)
+def _set_state(
+    actor: Actor,
+    scope: str,
+    scope_id: str,
+    state: str,
+    reason: str,
+    event: str,
+    *,
+    needs_two: bool | None = None,
+) -> None:
+    row = locked(scope, scope_id)
+    # What stood in a row that was forged is not carried on: two people lift what follows.
+    row.needs_two = (row.needs_two or not row.is_proven) if needs_two is None else needs_two
+    row.state, row.changed_by, row.reason = state, actor.name, reason[:300]
+    row.changed_at = ClockTime()
+    row.save()
     details = {"scope": scope, "scope_id": scope_id, "reason": reason[:300]}
     record(event, actor=actor, subject_kind="tradingstate", subject_id=scope_id or scope, details=details)
 

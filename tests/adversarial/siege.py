@@ -55,16 +55,19 @@ class Siege:
         connection.close()
         self.sim.control("DELETE", "/_sim/faults")
         self.sim.config(questions=[], fills="normal", freeze=True)
-        TradingState.objects.update(state="active")
+        for row in TradingState.objects.all():
+            if row.effective != "active" or row.needs_two:
+                row.state, row.needs_two = "active", False
+                row.save()
         Login.objects.update(
             is_enabled=True, state=SessionState.UP, cooling_until=None, feed_alive_at=timezone.now()
         )
         Account.objects.filter(pk=self.desk.account.pk).update(environment="paper", allowed_question_ids=[])
-        Limits.objects.all().delete()
-        LimitSet.objects.all().delete()
+        if LimitSet.objects.exists():
+            self.as_owner(("DELETE FROM orders_limitset", []))
         # What earlier attempts left resting must not be why this one is refused.
         much = {"position_max": 10**9, "gross_exposure_max": 10**9, "daily_turnover_max": 10**9}
-        Limits.objects.create(account=self.desk.account, leverage_max=1000, **world.ROOMY, **much)
+        Limits(account=self.desk.account, leverage_max=1000, **world.ROOMY, **much).save()
         Balance.objects.update(as_of=timezone.now())
         Instrument.objects.update(is_allowed=True, multiplier=1, currency="USD")
         BrokerInstrument.objects.filter(instrument=self.desk.aapl).update(broker_instrument_id=world.AAPL)
@@ -124,13 +127,17 @@ class Siege:
 
     def prepared(self, ticket: Ticket) -> tuple[Sending, Order, Any, Hold]:
         """The ticket as a process leaves it that prepared and did not arm."""
+        sending, *rest = self.prepares(ticket)
+        assert sending is not None
+        return sending, *rest
+
+    def prepares(self, ticket: Ticket) -> tuple[Sending | None, Order, Any, Hold]:
+        """The transaction that looks at everything again, and what came of it."""
         hold, order = self.hold(), self.desk.order(ticket)
         fresh = Ticket.objects.select_related(*submission.TICKET_ROWS).get(pk=ticket.pk)
         with broker_for(self.desk.login) as broker:
             moment = submission.read_moment(fresh, order, broker)
-        sending = submission.prepare(ME, fresh, order, moment, hold)
-        assert sending is not None
-        return sending, order, moment, hold
+        return submission.prepare(ME, fresh, order, moment, hold), order, moment, hold
 
     def sql(self, words: str, *values: Any, role: str = APP) -> Any:
         """What somebody with a database password can say; psycopg's error when the database refuses."""
@@ -146,6 +153,9 @@ class Siege:
             "cerbero_decisionrequest",
             "cerbero_decision",
             "orders_attempt",
+            "orders_tradingstate",
+            "orders_limits",
+            "orders_limitset",
         )
         with psycopg.connect(self.database.url(OWNER)) as link:
             for table in tables:

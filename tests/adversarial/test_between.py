@@ -22,6 +22,7 @@ from orders.tickets import terms_of
 from tests.orders.world import until
 
 ME = access.system("orders")
+NO_LIMITS = "DELETE FROM orders_limits"
 
 
 def _halt(siege: Any, scope: str, scope_id: str = "") -> None:
@@ -225,7 +226,7 @@ def test_our_clock_is_wrong_and_the_approval_is_over(siege, attempt, settings, m
 
 def test_a_missing_trading_state_counts_as_halted(siege, attempt):
     ticket = attempt.on(siege.approved())
-    TradingState.objects.filter(scope="4-bot").delete()
+    siege.as_owner(("DELETE FROM orders_tradingstate WHERE scope = '4-bot'", []))
     siege.turn()
     trading.ensure_states(bot=siege.desk.bot)
     attempt.held(ticket, "trading_halted")
@@ -233,7 +234,7 @@ def test_a_missing_trading_state_counts_as_halted(siege, attempt):
 
 def test_the_limits_are_gone(siege, attempt):
     ticket = attempt.on(siege.approved())
-    Limits.objects.all().delete()
+    siege.as_owner((NO_LIMITS, []))
     siege.turn()
     attempt.held(ticket, "not_found")
 
@@ -261,7 +262,7 @@ def test_a_cancel_passes(siege, attempt, obstacle):
         "halted": lambda: _halt(siege, "1-everything"),
         "login disabled": lambda: Login.objects.update(is_enabled=False),
         "bot disabled": lambda: Bot.objects.update(is_active=False),
-        "limits gone": lambda: Limits.objects.all().delete(),
+        "limits gone": lambda: siege.as_owner((NO_LIMITS, [])),
     }[obstacle]()
     services.cancel_order(actor=siege.desk.person("bob"), order_id=order.pk)
     attempt.told("cancel.sent", outcome="accepted")

@@ -5,7 +5,9 @@ import threading
 import pytest
 from django.db import transaction
 
+from brokers.models import Account
 from cerbero.errors import NotFound, PermissionMissing, TradingHalted
+from cerbero.models import Bot
 from orders import halting, trading
 from orders.models import Limits, TradingState
 from tests.orders import world as worlds
@@ -51,11 +53,12 @@ def test_a_scope_that_does_not_exist_is_not_found(desk):
 
 
 def test_accounts_and_bots_that_came_since_get_their_rows(desk):
-    TradingState.objects.all().delete()
-    Limits.objects.all().delete()
+    words = {"login": desk.login, "environment": "paper", "listed_at": desk.account.listed_at}
+    account = Account.objects.create(broker_account_id="DU7654321", **words)
+    bot = Bot.objects.create(name="scanner-beta", owner=desk.people["alice"], environment="paper")
     trading.ensure_all()
-    assert sorted(TradingState.objects.values_list("scope", flat=True)) == sorted(TradingState.Scope.values)
-    assert desk.place().status == "proposed"
+    assert Limits.objects.filter(account=account).exists()
+    assert trading.worst_state(account, bot.pk) == "active"
     halting.halt_trading(mode="stop_new", actor=desk.person("bob"), reason="x")
     trading.ensure_all()
     assert TradingState.objects.filter(state="halted").count() == 1, "a halt outlives it"

@@ -19,7 +19,7 @@ from cerbero.errors import (
     RiskRefused,
     TradingHalted,
 )
-from cerbero.models import DecisionRequest
+from cerbero.models import Bot, DecisionRequest
 from orders import services, trading
 from orders.models import Limits, Order, Ticket, TradingState
 from tests.orders import world as worlds
@@ -138,7 +138,7 @@ def test_reducing_refuses_what_opens(desk):
 
 
 def test_a_missing_state_row_refuses(desk):
-    TradingState.objects.filter(scope=TradingState.Scope.BOT).delete()
+    desk.bot = Bot.objects.create(name="unheard-of", owner=desk.people["alice"], environment="paper")
     with pytest.raises(TradingHalted):
         desk.place()
 
@@ -170,9 +170,10 @@ def test_unknown_accounts_and_symbols_are_not_found(desk):
 
 
 def test_an_account_without_limits_refuses(desk):
-    Limits.objects.all().delete()
+    words = {"login": desk.login, "environment": "paper", "listed_at": desk.account.listed_at}
+    bare = Account.objects.create(broker_account_id="DU7654321", **words)
     with pytest.raises(NotFound, match="no limits"):
-        desk.place()
+        desk.place(account=bare.broker_account_id)
 
 
 def test_a_person_proposes_and_is_excluded_from_deciding(desk):
