@@ -100,8 +100,8 @@ class QuoteRecord:
 class OrderTerms:
     """One leg, as it goes to the wire.
 
-    A bracket's children carry `parent_client_order_id` and no id of their own. US futures need
-    `manual_indicator` and `ext_operator` (CME rule 536-B, ibkr-web-api.md §6.1).
+    A bracket's children carry `parent_client_order_id` and no id of their own. Of legs with `one_cancels_other`, which
+    travel together, the broker cancels the rest when one fills. US futures need `manual_indicator` and `ext_operator` (CME rule 536-B, ibkr-web-api.md §6.1).
     """
 
     broker_instrument_id: str
@@ -114,6 +114,7 @@ class OrderTerms:
     client_order_id: str | None = None
     outside_hours: bool = False
     parent_client_order_id: str | None = None
+    one_cancels_other: bool = False
     manual_indicator: bool | None = None
     ext_operator: str | None = None
 

@@ -51,7 +51,9 @@ def record_reports(
     One that says the same as the newest of its order or execution is left out. `as_of` is the moment
     that a poll was asked; None is now.
     """
-    rows = [_row(login, source, report, raw, as_of) for report, raw in reports]
+    # An exit is known by its entry, whatever the broker lists first.
+    entries_first = sorted(reports, key=lambda each: getattr(each[0], "parent_order_id", None) is not None)
+    rows = [_row(login, source, report, raw, as_of) for report, raw in entries_first]
     with transaction.atomic():
         fresh = _without_repeats(login, rows)
         if fresh:

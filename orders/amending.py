@@ -57,6 +57,8 @@ def amend_order(
     if actor.is_person:
         trading.require_permission(actor, "orders.propose_ticket")
     order = _order(actor, order_id)
+    if order.ticket.group:
+        raise BadInput("An order of a group is not amended alone: cancel the set, and place it anew.")
     with broker_for(order.ticket.account.login) as broker:
         row = broker.order(order.broker_order_id)
     if row is None or not amended.has(row, _terms(order)):

@@ -1,5 +1,7 @@
 """What was sent to a broker, each in a row that is committed before the wire, and what was asked about it since."""
 
+from typing import TYPE_CHECKING
+
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -8,6 +10,9 @@ from uuid_utils.compat import uuid7
 from brokers.models import MONEY, Account
 from cerbero.models import Bot, DecisionRequest, User
 from orders.lifecycle import AttemptStatus, TicketStatus
+
+if TYPE_CHECKING:
+    from orders.models import Order
 
 _UNSETTLED = Q(status__in=["prepared", "sent", "in_doubt"])
 
@@ -40,6 +45,35 @@ class Attempt(models.Model):
             ),
         ]
         indexes = [models.Index(fields=["prepared_at"], name="attempt_prepared")]
+
+    def __str__(self) -> str:
+        return self.client_order_id
+
+    @property
+    def carried(self) -> "models.QuerySet[Order]":
+        """The orders that it sends: a group's first sending carries all, one that completes it only what was missing."""
+        orders = self.ticket.orders.order_by("number")
+        return orders.filter(sendings__attempt=self) if self.ticket.group else orders
+
+    @property
+    def completes(self) -> bool:
+        """Whether it sends again what the broker did not take of a group that was approved and sent."""
+        return self.ticket.group != "" and self.legs.filter(order__completes__isnull=False).exists()
+
+
+class AttemptLeg(models.Model):
+    """One order of a group in one sending, by our own id for it. An exit that waits for its entry carries none on the
+    wire (ibkr-web-api.md §6.2): its id is the ledger's alone.
+    """
+
+    attempt = models.ForeignKey(Attempt, models.PROTECT, related_name="legs")
+    order = models.ForeignKey("orders.Order", models.PROTECT, related_name="sendings")
+    client_order_id = models.CharField(max_length=32, unique=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["attempt", "order"], name="attempt_leg_once_an_attempt"),
+        ]
 
     def __str__(self) -> str:
         return self.client_order_id

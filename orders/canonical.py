@@ -31,14 +31,19 @@ def leg_terms(order: Order) -> dict[str, Any]:
 
 
 def ticket_digest(ticket: Ticket, account: Account, orders: Sequence[Order]) -> str:
-    """SHA-256 in hex over account, environment, every leg's every term, and whether it only reduces."""
-    body = {
+    """SHA-256 in hex over account, environment, every leg's every term, how they hang together, and whether it reduces.
+
+    What a leg is to the others follows from the kind of the group and its number (orders/groups/relations.py).
+    """
+    body: dict[str, Any] = {
         "account": str(account.pk),
         "broker_account_id": account.broker_account_id,
         "environment": account.environment,
         "reduce_only": ticket.reduce_only,
         "orders": [leg_terms(order) for order in sorted(orders, key=lambda order: order.number)],
     }
+    if ticket.group:
+        body["group"] = ticket.group
     return digest_of(body)
 
 
@@ -58,10 +63,12 @@ def accepted_question_ids(facts: dict[str, Any]) -> list[str]:
     return sorted({str(question["id"]) for question in facts.get("questions", [])})
 
 
-def client_order_id(ticket: Ticket, number: int) -> str:
-    """32 hex characters from proposer, account, key and attempt number: the same after any restore."""
+def client_order_id(ticket: Ticket, number: int, leg: int = 1) -> str:
+    """32 hex characters from proposer, account, key, attempt number and leg: the same after any restore."""
     proposer = ticket.bot_id or ticket.person_id
     words = f"{ticket.account_id}/{proposer}/{ticket.idempotency_key}/{number}"
+    if leg > 1:
+        words += f"/{leg}"
     return hashlib.sha256(words.encode()).hexdigest()[:32]
 
 

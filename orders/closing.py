@@ -3,7 +3,7 @@
 from decimal import Decimal
 from uuid import UUID
 
-from django.db.models import Q, Sum
+from django.db.models import Q
 
 from brokers.base import Broker, Side
 from brokers.models import Account
@@ -35,8 +35,13 @@ def closable(account: Account, facts: Facts, held: Decimal, *, but: UUID | None 
     )
     if but is not None:
         exits = exits.exclude(ticket_id=but)
-    sums = exits.aggregate(total=Sum("quantity"), filled=Sum("filled_quantity"))
-    return abs(held) - (sums["total"] or Decimal(0)) + (sums["filled"] or Decimal(0))
+    reserved: dict[UUID, Decimal] = {}
+    for order in exits.select_related("ticket"):
+        left = order.quantity - order.filled_quantity
+        # Of a group's exits one cancels the other.
+        before = reserved.get(order.ticket_id, Decimal(0))
+        reserved[order.ticket_id] = max(before, left) if order.ticket.group else before + left
+    return abs(held) - sum(reserved.values(), Decimal(0))
 
 
 def proof_of(ticket: Ticket, broker_instrument_id: str) -> str:

@@ -37,6 +37,10 @@ def counter_ticket(
         ticket = Ticket.objects.select_related("account").filter(pk=ticket_id).exclude(request=None).first()
         if ticket is None:
             raise NotFound(ticket_id=str(ticket_id))
+        if ticket.group:
+            raise BadInput(
+                "The orders of a group hang together: reject it, and say in the reason what would do."
+            )
         proposal = _better(ticket, ticket.first_order, quantity, limit_price, reason)
         return _propose(actor, ticket, proposal, digest)
 
@@ -59,7 +63,7 @@ def _propose(actor: Actor, ticket: Ticket, proposal: Proposal, digest: str) -> T
         made.counter_of = locked
         seen = as_seen(facts, order, checks) | {"counter_of": str(locked.pk)}
         made.request = ask_people(actor, made, facts, order, seen, judging.who_decides(made, order, facts))
-        insert(actor, made, order, "ticket.proposed")
+        insert(actor, made, "ticket.proposed")
         if request.status == DecisionStatus.REJECTED:
             deny(actor, locked, "countered", _told(made, order, proposal.reason))
     return made

@@ -20,11 +20,11 @@ from cerbero.lifecycle import transition
 from cerbero.models import DecisionRequest
 from orders import amend_sending, amended, canceling
 from orders.facts import as_seen, check_sending, gather_for
+from orders.groups import wire
 from orders.lifecycle import ATTEMPT, ORDER, TICKET, AttemptStatus, OrderStatus, TicketStatus
 from orders.models import Attempt, Inquiry, Ticket
 from orders.notices.alerting import alert
-from orders.presentation import sentence
-from orders.tickets import ask_people, deny
+from orders.tickets import ask_people, deny, told
 
 # Longer than the broker's worst delay between taking an order and listing it.
 GRACE = timedelta(seconds=60)
@@ -44,10 +44,9 @@ def settle_absent(
     doubted = list(_doubted(account).filter(sent_at__lt=asked_at))
     is_live = bool(doubted) and _is_live(broker)
     for attempt in doubted:
-        reports = Report.objects.filter(login=account.login, record__client_order_id=attempt.client_order_id)
-        if reports.exists():
+        if _is_found(account, attempt):
             _keep(attempt, asked_at, Inquiry.Result.FOUND, is_live)
-            if not reports.waiting().exists():
+            if not Report.objects.filter(login=account.login).waiting().exists():
                 _was_found(actor, attempt)
             continue
         _keep(attempt, asked_at, Inquiry.Result.ABSENT if is_live else Inquiry.Result.FAILED, is_live)
@@ -83,6 +82,15 @@ def settle_changes(
     for change in amended.in_doubt(account):
         if amended.ask_about(actor, change, broker, grace, ABSENT_TIMES) == amended.OVER:
             amend_sending.over(actor, change)
+
+
+def _is_found(account: Account, attempt: Attempt) -> bool:
+    """Of a group all must be: an entry that lives says nothing of its exits."""
+    if attempt.ticket.group:
+        return not wire.missing(attempt).exists()
+    return Report.objects.filter(
+        login=account.login, record__client_order_id=attempt.client_order_id
+    ).exists()
 
 
 def _was_found(actor: Actor, attempt: Attempt) -> None:
@@ -131,15 +139,30 @@ def never_arrived(actor: Actor, attempt: Attempt, **by_hand: str) -> None:
             outcome=attempt.outcome | {"found": False, "asked": attempt.absent_count + 1, **by_hand},
             settled_at=Now(),
         )
-        if attempt.outcome.get("refused") and not ticket.orders.exclude(cancel_requested_at=None).exists():
+        if wire.missing(attempt).count() < attempt.carried.count() or attempt.completes:
+            _end_missing(actor, attempt)
+        elif attempt.outcome.get("refused") and not ticket.orders.exclude(cancel_requested_at=None).exists():
             _back_to_people(actor, attempt)
         else:
             deny(actor, ticket, "never_arrived", {"client_order_id": attempt.client_order_id})
         alert(
             f"settled:{attempt.pk}",
-            f"Never arrived: {sentence(ticket.first_order)} on {ticket.account}",
+            f"Never arrived: {told(ticket)} on {ticket.account}",
             f"The broker does not know {attempt.client_order_id}. {by_hand.get('reason', '')}",
             path="/admin/doubts/",
+        )
+
+
+def _end_missing(actor: Actor, attempt: Attempt) -> None:
+    """The rest of a group arrived: what did not is ended, and orders/groups/safety.py makes the rest safe."""
+    for order in wire.missing(attempt):
+        transition(
+            order,
+            OrderStatus.CANCELED,
+            moves=ORDER,
+            actor=actor,
+            event="order.never_arrived",
+            text="It never arrived at the broker.",
         )
 
 
@@ -152,10 +175,11 @@ def _back_to_people(actor: Actor, attempt: Attempt) -> None:
         # Their yes did not answer it, so another would not, either.
         deny(actor, ticket, "broker_asks_again", {"questions": questions})
         return
-    transition(order, OrderStatus.PENDING, moves=ORDER, actor=actor, event="order.returned")
+    for leg in ticket.legs:
+        transition(leg, OrderStatus.PENDING, moves=ORDER, actor=actor, event="order.returned")
     facts = gather_for(ticket.account, order)
-    checks = check_sending(facts, order)
-    seen = as_seen(facts, order, checks) | {
+    checks = check_sending(facts, *ticket.legs, group=ticket.group)
+    seen = as_seen(facts, order, checks, ticket) | {
         "questions": questions,
         "asked_again": "broker_asked",
     }

@@ -18,6 +18,7 @@ from cerbero.lifecycle import transition
 from cerbero.models import Environment
 from orders import guessing, trading
 from orders.canonical import plain
+from orders.groups.wire import may_shrink
 from orders.lifecycle import DRIFT
 from orders.models import Drift, Execution, Order, TradingState
 from orders.notices.alerting import alert
@@ -140,11 +141,17 @@ def _terms(order: Order, fact: OrderReport) -> dict[str, tuple[Any, Any]]:
     return {
         "instrument": (order.instrument_id, instrument),
         "side": (order.side, fact.side),
-        "quantity": (order.quantity, fact.total_quantity),
+        "quantity": (order.quantity, _total(order, fact)),
         "limit_price": (order.limit_price, _price(order.limit_price, fact.limit_price)),
         "stop_price": (order.stop_price, _price(order.stop_price, fact.stop_price)),
         "time_in_force": (order.time_in_force, fact.time_in_force),
     }
+
+
+def _total(order: Order, fact: OrderReport) -> Decimal | None:
+    """Of two orders of which one cancels the other the broker takes off what the other filled: that is as approved."""
+    total = fact.total_quantity
+    return None if total is not None and may_shrink(order) and total < order.quantity else total
 
 
 def _price(ours: Decimal | None, theirs: Decimal | None) -> Decimal | None:

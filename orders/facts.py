@@ -1,7 +1,7 @@
 """What a decision is taken on: the account, the instrument, the market and the position, read at one moment."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -17,8 +17,10 @@ from cerbero.database.compiled import Compiled, Given
 from cerbero.errors import BadInput, EnvironmentMismatch, NotFound
 from orders import risk
 from orders.canonical import plain
+from orders.groups.relations import NAMES, is_exit, role
+from orders.lifecycle import Group
 from orders.limits import Applying, Subject, applying, look_alikes, read_book
-from orders.models import CurrencyRate, Order, Position
+from orders.models import CurrencyRate, Order, Position, Ticket
 from orders.risk import Bounds, Case, Check, Leg, Market, notional, position_effect
 
 _NOT_PROVEN = Check(
@@ -98,24 +100,48 @@ def from_instruments(account: Account, found: Sequence[Any], wanted: str, bot_id
     )
 
 
-def check_order(facts: Facts, order: Order) -> list[Check]:
-    """Every limit, for an order that is proposed: counts are of this moment, and nothing is held."""
-    return _check(facts, order, None)
+def check_order(facts: Facts, *orders: Order, group: str = "") -> list[Check]:
+    """Every limit, for what is proposed: counts are of this moment, and nothing is held."""
+    return _check(facts, orders, group, None)
 
 
-def check_sending(facts: Facts, order: Order) -> list[Check]:
-    """Every limit again, counted now and without the order's own ticket.
+def check_sending(facts: Facts, *orders: Order, group: str = "") -> list[Check]:
+    """Every limit again, counted now and without the orders' own ticket.
 
     Within a submission's locks, with facts read under them, no other order can pass beside it.
     """
-    return _check(facts, order, order.ticket_id)
+    return _check(facts, orders, group, orders[0].ticket_id)
 
 
-def _check(facts: Facts, order: Order, ticket_id: UUID | None) -> list[Check]:
-    subject = Subject(facts.account, facts.bot_id, facts.instrument.pk, order.side, order.quantity, ticket_id)
-    book = read_book(subject, facts.rules)
-    checks = risk.check_all(Case(leg_of(order, facts), facts.market, facts.bounds, book))
-    return checks if facts.rules.is_proven else [_NOT_PROVEN, *checks]
+def _check(facts: Facts, orders: Sequence[Order], group: str, ticket_id: UUID | None) -> list[Check]:
+    """The checks of each leg; of a later one what the first has not said already, under the leg's name."""
+    found: list[Check] = []
+    told: set[Check] = set()
+    for order in orders:
+        alike = sum(each.side == order.side for each in orders)
+        subject = Subject(
+            facts.account, facts.bot_id, facts.instrument.pk, order.side, order.quantity, ticket_id
+        )
+        book = read_book(subject, facts.rules)
+        case = Case(leg_of(order, facts), facts.market, facts.bounds, book, len(orders), alike)
+        checks = risk.check_exit(case) if is_exit(group, order.number) else risk.check_all(case)
+        found += [_named(check, group, order) for check in checks if check not in told]
+        told |= set(checks)
+    return found if facts.rules.is_proven else [_NOT_PROVEN, *found]
+
+
+def _named(check: Check, group: str, order: Order) -> Check:
+    if not group or order.number == 1:
+        return check
+    return replace(check, name=f"{NAMES[role(group, order.number)].capitalize()}: {check.name.lower()}")
+
+
+def worth(facts: Facts, orders: Sequence[Order], group: str) -> Decimal | None:
+    """What a ticket counts for in base money: its entry, or the larger of two of which one is canceled; None is unknown."""
+    counted = orders if group == Group.OCO else orders[:1]
+    values = [notional(leg_of(order, facts), facts.market, facts.bounds) for order in counted]
+    known = [value for value in values if value is not None]
+    return max(known) if len(known) == len(values) else None
 
 
 def market_of(quote: QuoteRecord | None) -> Market:
@@ -146,10 +172,12 @@ def leg_of(order: Order, facts: Facts) -> Leg:
     )
 
 
-def as_seen(facts: Facts, order: Order, checks: list[Check]) -> dict[str, Any]:
-    """What the approver is shown and what is stored with the decision; decimals as text."""
-    market, leg = facts.market, leg_of(order, facts)
-    value = notional(leg, market, facts.bounds)
+def as_seen(facts: Facts, order: Order, checks: list[Check], ticket: Ticket | None = None) -> dict[str, Any]:
+    """What the approver is shown and what is stored with the decision; decimals as text. Of a group's `ticket` the
+    position is what its entry makes of it.
+    """
+    market = facts.market
+    value = worth(facts, ticket.legs if ticket else [order], ticket.group if ticket else "")
     change = order.quantity if order.side == Side.BUY else -order.quantity
     balance = getattr(facts.account, "balance", None)
     return {

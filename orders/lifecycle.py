@@ -15,6 +15,27 @@ class TicketStatus(TextChoices):
     WITHDRAWN = "withdrawn"
 
 
+class Group(TextChoices):
+    """How the orders of one ticket hang together; a ticket of one order has none (docs/groups.md)."""
+
+    # An entry, its take profit and its stop loss; of the exits one cancels the other.
+    BRACKET = "bracket"
+    # Two orders, of which one cancels the other.
+    OCO = "oco"
+    # An entry, and the exit that waits for it.
+    OTO = "oto"
+
+
+class GroupState(TextChoices):
+    """What became of a group at the broker, and what is done about a half that was not taken."""
+
+    WATCHED = ""
+    UNWINDING = "unwinding"
+    COMPLETING = "completing"
+    NAKED = "naked"
+    SETTLED = "settled"
+
+
 class OrderStatus(TextChoices):
     PENDING = "pending"
     SUBMITTED = "submitted"

@@ -2,14 +2,30 @@
 
 `open` orders are handed to the wire and not ended, in doubt or not. A fill that we learned of after the
 positions were read counts beside them; so nothing is missed between a fill and the next reconciliation.
+
+Of a group's orders on one side only the largest can fill, and an exit no more than its entry has filled: what else
+they could not do together is not counted. Each counts as an order of its own.
 """
 
 BOOK = """
 WITH moving AS (
     SELECT o.instrument_id, i.symbol, i.asset_class, o.side, o.status = ANY(%(open)s) AS is_open,
-        CASE WHEN o.status = ANY(%(open)s) THEN o.quantity - o.filled_quantity ELSE 0 END
+        CASE WHEN o.status <> ALL(%(open)s) THEN 0
+            WHEN t."group" = '' OR o.number = 1 AND t."group" <> 'oco' THEN o.quantity - o.filled_quantity
+            WHEN EXISTS (
+                SELECT FROM orders_order p WHERE p.ticket_id = t.id AND p.side = o.side AND p.status = ANY(%(open)s)
+                  AND (p.quantity - p.filled_quantity, -p.number) > (o.quantity - o.filled_quantity, -o.number)
+            ) THEN 0
+            WHEN t."group" = 'oco' THEN o.quantity - o.filled_quantity
+            ELSE greatest(least(o.quantity - o.filled_quantity, (
+                SELECT sum(CASE p.number WHEN 1 THEN p.filled_quantity ELSE -p.filled_quantity END)
+                FROM orders_order p WHERE p.ticket_id = t.id
+            )), 0) END
             + CASE WHEN o.filled_at > %(as_of)s THEN o.filled_quantity ELSE 0 END AS quantity,
-        CASE WHEN t.reduce_only THEN coalesce(t.notional, 0) ELSE t.notional END / o.quantity AS unit_value
+        CASE WHEN t.reduce_only THEN coalesce(t.notional, 0) ELSE t.notional END
+            / CASE WHEN t."group" = '' THEN o.quantity ELSE (
+                SELECT max(p.quantity) FROM orders_order p WHERE p.ticket_id = t.id
+            ) END AS unit_value
     FROM orders_order o
     JOIN orders_ticket t ON t.id = o.ticket_id
     JOIN brokers_instrument i ON i.id = o.instrument_id
@@ -58,13 +74,13 @@ SELECT opposing.*, (
       AND t.account_id = %(account)s AND o.reference_price IS NOT NULL
     ORDER BY o.created_at LIMIT 1
 ), CASE WHEN %(is_sending)s THEN (
-    SELECT count(*) FROM orders_attempt a
+    SELECT count(DISTINCT a.id) FROM orders_attempt a
     JOIN orders_ticket t ON t.id = a.ticket_id JOIN orders_order o ON o.ticket_id = t.id
     WHERE a.prepared_at >= %(window)s AND t.bot_id = %(bot)s AND t.id <> %(ticket)s
       AND o.instrument_id = %(instrument)s AND o.side = %(side)s AND o.quantity = %(quantity)s
 ) ELSE (
     SELECT count(*) FROM (
-        SELECT FROM orders_order o JOIN orders_ticket t ON t.id = o.ticket_id
+        SELECT DISTINCT t.id FROM orders_order o JOIN orders_ticket t ON t.id = o.ticket_id
         WHERE o.instrument_id = %(instrument)s AND o.created_at >= %(window)s AND t.bot_id = %(bot)s
           AND o.side = %(side)s AND o.quantity = %(quantity)s
         LIMIT %(repeats)s
@@ -85,13 +101,17 @@ WITH scope AS (
         WITH ORDINALITY AS scope(broker, account_id, bot_id, asset_class, number)
 ), message AS (
     SELECT a.prepared_at AS at, true AS is_order, a.ticket_id,
-        CASE WHEN row_number() OVER (PARTITION BY a.ticket_id ORDER BY a.number DESC) > 1 THEN 0
-            WHEN o.status = ANY(%(ended)s) THEN t.notional * o.filled_quantity / o.quantity
+        CASE WHEN row_number() OVER (PARTITION BY o.id ORDER BY a.number DESC) > 1 THEN 0
+            WHEN o.status = ANY(%(ended)s) OR t."group" <> '' AND EXISTS (
+                SELECT FROM orders_order p
+                WHERE p.ticket_id = t.id AND p.number < o.number AND (p.status <> ALL(%(ended)s) OR t."group" <> 'oco')
+            ) THEN t.notional * o.filled_quantity / o.quantity
             ELSE t.notional END AS value,
         o.instrument_id, t.account_id, t.bot_id
     FROM orders_attempt a
     JOIN orders_ticket t ON t.id = a.ticket_id
-    JOIN orders_order o ON o.ticket_id = t.id
+    JOIN orders_order o ON o.ticket_id = t.id AND (t."group" = '' OR EXISTS (
+        SELECT FROM orders_attemptleg l WHERE l.attempt_id = a.id AND l.order_id = o.id))
     WHERE a.prepared_at >= %(day)s AND t.id <> %(ticket)s
     UNION ALL
     SELECT o.cancel_requested_at, false, t.id, 0, o.instrument_id, t.account_id, t.bot_id

@@ -50,6 +50,7 @@ from orders import (
     services,
     submission,
 )
+from orders.groups import safety
 from orders.holding import hold_all, hold_back
 from orders.lifecycle import ORDER, AttemptStatus, OrderStatus, TicketStatus
 from orders.models import TICKET_ROWS, Amendment, Attempt, ChangeAttempt, Order, Ticket
@@ -145,6 +146,7 @@ def _serve(actor: Actor, login: Login, hold: Hold) -> None:
     canceling.doubt_abandoned(actor, login)
     for order in Order.objects.to_cancel().filter(ticket__account__login=login):
         _guarded(actor, login, partial(_cancel_again, actor, login, order))
+    lacking = safety.watch(actor, login)
     if login.state != SessionState.UP or is_held(login):
         hold_all(actor, login, "login_held" if is_held(login) else f"session_{login.state}")
         return
@@ -155,9 +157,12 @@ def _serve(actor: Actor, login: Login, hold: Hold) -> None:
     amendments = list(
         Amendment.objects.filter(status=TicketStatus.ALLOWED, order__ticket__account__login=login)
     )
-    if not prepared and not sendable and not amendments:
+    if not prepared and not sendable and not amendments and not lacking:
         return
     with broker_for(login) as broker:
+        for ticket in lacking:
+            work = partial(safety.complete, actor=actor, ticket=ticket, broker=broker, hold=hold)
+            _guarded(actor, login, work)
         _place(actor, login, hold, broker, prepared, sendable, amendments)
 
 
@@ -172,7 +177,7 @@ def _place(
 ) -> None:
     works: list[tuple[Ticket | None, Callable[[], None]]] = [
         *(
-            (each.ticket, partial(submission.resume, actor=actor, attempt=each, broker=broker, hold=hold))
+            (each.ticket, partial(_resume, actor=actor, attempt=each, broker=broker, hold=hold))
             for each in prepared
         ),
         *(
@@ -195,6 +200,11 @@ def _place(
         if problem and ticket is not None:
             hold_back(actor, ticket, problem)
         reports.drain(actor)
+
+
+def _resume(*, actor: Actor, attempt: Attempt, broker: Broker, hold: Hold) -> None:
+    again = safety.resume if attempt.completes else submission.resume
+    again(actor=actor, attempt=attempt, broker=broker, hold=hold)
 
 
 def _guarded(actor: Actor, login: Login, work: Callable[[], None]) -> str:

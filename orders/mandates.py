@@ -25,7 +25,7 @@ from cerbero.models import Bot, DecisionRequest, DecisionStatus
 from cerbero.people import profile, signing
 from orders import policies, policy, trading
 from orders.canonical import digest_of, plain
-from orders.lifecycle import MANDATE, AttemptStatus, TicketStatus
+from orders.lifecycle import MANDATE, AttemptStatus, Group, TicketStatus
 from orders.models import Allowance, Mandate, Order, Ticket
 
 
@@ -184,7 +184,7 @@ def claim(ticket: Ticket, order: Order, case: policy.Case) -> Mandate | None:
             bot=ticket.bot_id,
             instrument_ids__contains=[order.instrument_id],
             sides__contains=[order.side],
-            order_types__contains=[order.order_type],
+            order_types__contains=[order.order_type, *case.more_types],
             order_notional_max__gte=case.notional,
         )
     )
@@ -281,8 +281,11 @@ def _end_is_proven(ticket: Ticket) -> bool:
 
 
 def _give_back(actor: Actor, use: Allowance) -> None:
-    order = use.ticket.orders.get(number=1)
-    unfilled = max(order.quantity - order.filled_quantity, Decimal(0))
+    order = use.ticket.first_order
+    filled = order.filled_quantity
+    if use.ticket.group == Group.OCO:
+        filled = sum((leg.filled_quantity for leg in use.ticket.legs), Decimal(0))
+    unfilled = max(order.quantity - filled, Decimal(0))
     # Down to the cent, so that rounding never gives back what was not there.
     back = (use.notional * unfilled / order.quantity).quantize(Decimal("0.01"), ROUND_DOWN)
     with transaction.atomic(durable=True):

@@ -11,9 +11,11 @@ from uuid_utils.compat import uuid7
 
 from brokers.base import OrderType, Side, TimeInForce
 from brokers.models import MONEY, Account, Instrument
+from cerbero.database.compiled import Compiled, Given
 from cerbero.models import Bot, DecisionRequest, DecisionStatus, User
 from orders.attempt_models import Amendment as Amendment
 from orders.attempt_models import Attempt as Attempt
+from orders.attempt_models import AttemptLeg as AttemptLeg
 from orders.attempt_models import ChangeAttempt as ChangeAttempt
 from orders.attempt_models import Inquiry as Inquiry
 from orders.drift_models import Book as Book
@@ -22,7 +24,7 @@ from orders.drift_models import Drift as Drift
 from orders.halt_models import Halt as Halt
 from orders.halt_models import HaltedOrder as HaltedOrder
 from orders.halt_models import HaltMode as HaltMode
-from orders.lifecycle import OPEN, WORKING, OrderStatus, TicketStatus
+from orders.lifecycle import OPEN, WORKING, Group, GroupState, OrderStatus, TicketStatus
 from orders.limit_models import CurrencyRate as CurrencyRate
 from orders.limit_models import Limits as Limits
 from orders.limit_models import LimitSet as LimitSet
@@ -110,6 +112,9 @@ class Ticket(models.Model):
     person = models.ForeignKey(User, models.PROTECT, null=True, related_name="tickets")
     idempotency_key = models.CharField(max_length=64)
     digest = models.CharField(max_length=64)
+    # How its orders hang together, and what became of that; empty for one order.
+    group = models.CharField(max_length=8, choices=Group, blank=True, default="", db_default="")
+    group_state = models.CharField(max_length=10, choices=GroupState, blank=True, default="", db_default="")
     # True for a close sized from the broker's own position: it needs no approval (gates.md G6).
     reduce_only = models.BooleanField(default=False)
     status = models.CharField(max_length=9, choices=TicketStatus, default=TicketStatus.PROPOSED)
@@ -154,6 +159,11 @@ class Ticket(models.Model):
         ]
         indexes = [
             models.Index(fields=["allowed_at"], condition=Q(status="allowed"), name="ticket_sendable"),
+            models.Index(
+                fields=["account"],
+                condition=~Q(group="") & ~Q(group_state="settled"),
+                name="ticket_group_watched",
+            ),
             models.Index(fields=["status", "created_at"]),
         ]
         permissions = [
@@ -169,8 +179,16 @@ class Ticket(models.Model):
         return f"ticket {self.pk}"
 
     @cached_property
+    def legs(self) -> "list[Order]":
+        """The orders that were proposed and decided, the first one first."""
+        rows = _LEGS.rows(ticket=self.pk)
+        for row in rows:
+            row.ticket = self
+        return rows
+
+    @property
     def first_order(self) -> "Order":
-        return self.orders.select_related("instrument").get(number=1)
+        return self.legs[0]
 
     @property
     def proposer(self) -> str:
@@ -217,6 +235,8 @@ class Order(models.Model):
     reported_at = models.DateTimeField(null=True)
     # When a person last said that a resting GTC order shall go on.
     reaffirmed_at = models.DateTimeField(null=True)
+    # The approved exit that the broker did not take, and for which this one was sent again.
+    completes = models.OneToOneField("self", models.PROTECT, null=True, related_name="completion")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     objects = OrderQuerySet.as_manager()
@@ -236,6 +256,15 @@ class Order(models.Model):
 
     def __str__(self) -> str:
         return f"{self.side} {self.quantity.normalize():f} {self.instrument}"
+
+
+_LEGS = Compiled(
+    lambda: (
+        Order.objects.select_related("instrument")
+        .filter(ticket=Given("ticket"), completes=None)
+        .order_by("number")
+    )
+)
 
 
 class WhatIf(models.Model):

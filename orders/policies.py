@@ -27,9 +27,10 @@ from cerbero.errors import (
 from cerbero.lifecycle import transition
 from cerbero.models import DecisionRequest, DecisionStatus
 from cerbero.people import signing
-from orders import policy, risk, trading
+from orders import policy, trading
 from orders.canonical import digest_of
-from orders.facts import Facts, leg_of
+from orders.facts import Facts, worth
+from orders.groups.relations import is_exit
 from orders.lifecycle import POLICY
 from orders.models import Order, PolicyVersion, Ticket
 
@@ -61,7 +62,9 @@ def active() -> tuple[PolicyVersion, list[policy.Rule]]:
 
 
 def case_of(ticket: Ticket, order: Order, facts: Facts) -> policy.Case:
-    """A ticket as the rules see it, at this moment."""
+    """A ticket as the rules see it, at this moment. Of a group the exits only take back what its entry opens."""
+    legs = ticket.legs if ticket.group else [order]
+    others = [leg for leg in legs[1:] if not is_exit(ticket.group, leg.number)]
     return policy.Case(
         environment=facts.account.environment,
         account=facts.account.broker_account_id,
@@ -70,8 +73,10 @@ def case_of(ticket: Ticket, order: Order, facts: Facts) -> policy.Case:
         order_type=str(order.order_type),
         effect=policy.effect_of(facts.position, order.side, order.quantity),
         symbol=facts.instrument.symbol,
-        notional=risk.notional(leg_of(order, facts), facts.market, facts.bounds),
+        notional=worth(facts, legs, ticket.group),
         at=timezone.now(),
+        more_types=tuple(str(leg.order_type) for leg in legs[1:]),
+        more_effects=tuple(policy.effect_of(facts.position, leg.side, leg.quantity) for leg in others),
     )
 
 

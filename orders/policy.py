@@ -119,7 +119,11 @@ _RULES: TypeAdapter[list[Rule]] = TypeAdapter(
 
 @dataclass(frozen=True)
 class Case:
-    """What is judged. `notional` is in the account's currency; `bot` is empty for a person's ticket."""
+    """What is judged. `notional` is in the account's currency; `bot` is empty for a person's ticket.
+
+    A group has more order types, and may have more effects, than its first order's: a rule that lets pass must name
+    them all, one that asks or refuses only one of them.
+    """
 
     environment: str
     account: str
@@ -130,6 +134,8 @@ class Case:
     symbol: str
     notional: Decimal | None
     at: datetime
+    more_types: tuple[str, ...] = ()
+    more_effects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -162,7 +168,7 @@ def requirements(rules: Sequence[Rule], case: Case) -> Iterator[Requirement]:
         if _asks_notional(rule.when) and case.notional is None:
             yield Requirement(rule.name, REFUSE, position, reason="the order's value cannot be computed")
             return
-        if matches(rule.when, case):
+        if matches(rule.when, case, passes=rule.then.do in {ALLOW, MANDATE}):
             yield _requirement(rule, position)
 
 
@@ -186,24 +192,34 @@ def strictest_people(rules: Sequence[Rule], case: Case) -> Requirement | None:
     return max(found, key=lambda each: each.quorum, default=None)
 
 
-def matches(when: When, case: Case, *, notional: Decimal | None = None, any_hour: bool = False) -> bool:
+def matches(
+    when: When, case: Case, *, notional: Decimal | None = None, any_hour: bool = False, passes: bool = False
+) -> bool:
+    """Whether a rule speaks of this case; `passes` is one that would let it pass unasked."""
     value = case.notional if notional is None else notional
     lists = (
         (when.environments, case.environment),
         (when.accounts, case.account),
         (when.bots, case.bot),
         (when.asset_classes, case.asset_class),
-        (when.order_types, case.order_type),
-        (when.effects, case.effect),
         (when.symbols, case.symbol),
+    )
+    sets = (
+        (when.order_types, {case.order_type, *case.more_types}),
+        (when.effects, {case.effect, *case.more_effects}),
     )
     return (
         all(allowed is None or told in allowed for allowed, told in lists)
+        and all(allowed is None or _covers(set(allowed), told, passes) for allowed, told in sets)
         and not (when.symbols_not and case.symbol in when.symbols_not)
         and (when.notional_min is None or (value is not None and value >= when.notional_min))
         and (when.notional_max is None or (value is not None and value <= when.notional_max))
         and (when.hours is None or any_hour or when.hours.hold(case.at))
     )
+
+
+def _covers(allowed: set[str], told: set[str], passes: bool) -> bool:
+    return told <= allowed if passes else bool(told & allowed)
 
 
 def effect_of(before: Decimal, side: str, quantity: Decimal) -> str:

@@ -1,5 +1,6 @@
 """Looking again at the moment of sending: values that people saw, against values of now (gates.md G17)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -26,13 +27,12 @@ from orders.canonical import ticket_digest
 from orders.closing import closable, position_now, proof_of
 from orders.facts import Facts, check_sending, contract, gather_for, market_of
 from orders.lifecycle import OrderStatus, TicketStatus
-from orders.models import Allowance, Amendment, Order, Ticket
+from orders.models import Allowance, Amendment, Attempt, Order, Ticket
 from orders.tickets import require_live
 from orders.trading import must_be_signed
 
 # A close needs no approval, so nothing else ends its wait.
 CLOSE_WAITS_SECONDS = 60
-_LEGS = Compiled(lambda: Order.objects.filter(ticket=Given("ticket")))
 _REVOKED = Compiled(
     lambda: AccessToken.objects.filter(bot=Given("bot"), revoked_at__gte=Given("since")).values_list(
         "pk", flat=True
@@ -94,14 +94,15 @@ def look_again(
 ) -> None:
     """Everything that the proposal was held against, at the moment of sending (gates.md G17).
 
-    `order` is the very object whose terms are sent, so that what is digested and what leaves cannot differ.
+    `order` and the ticket's other legs are the very objects whose terms are sent, so that what is digested and what
+    leaves cannot differ.
     """
     granted = granted or judging.granted(ticket)
     account, now = moment.facts.account, leases.database_now()
-    legs = [order if leg.pk == order.pk else leg for leg in _LEGS.rows(ticket=ticket.pk)]
+    legs = [order, *ticket.legs[1:]]
     if ticket_digest(ticket, account, legs) != ticket.digest:
         raise Denied("terms_changed")
-    if order.cancel_requested_at is not None:
+    if any(leg.cancel_requested_at is not None for leg in legs):
         raise Denied("canceled_before_sending")
     _look_at_proposer(ticket)
     _look_at_state(ticket, account, state, now)
@@ -114,7 +115,7 @@ def look_again(
     if granted is None or granted.expires_at <= now:
         raise Denied("approval_expired")
     _look_at_signatures(account, granted)
-    _look_at_market(order, moment, granted)
+    _look_at_market(legs, ticket.group, moment, granted)
     look_at_proof(ticket, granted)
     _look_at_policy(ticket, order, moment.facts, granted)
 
@@ -131,7 +132,7 @@ def look_at_proof(ticket: Ticket, granted: DecisionRequest | Allowance) -> None:
 
 def look_at_return(ticket: Ticket, order: Order) -> None:
     """An attempt that never left belongs to a ticket on its way, with its approval used up for it."""
-    if ticket.status != TicketStatus.SENT or order.status != OrderStatus.SUBMITTED:
+    if ticket.status != TicketStatus.SENT or any(leg.status != OrderStatus.SUBMITTED for leg in ticket.legs):
         raise Denied("not_on_its_way", ticket=ticket.status, order=order.status)
     if ticket.reduce_only:
         return
@@ -141,16 +142,39 @@ def look_at_return(ticket: Ticket, order: Order) -> None:
     look_at_proof(ticket, granted)
 
 
-def is_still_wanted(ticket: Ticket) -> bool:
+def look_at_completion(ticket: Ticket, state: str) -> None:
+    """What an approved exit is held against that is sent again: its price and size were agreed with its group, so that
+    neither drift nor REDUCING keeps it back (gates.md §8); a halt does.
+    """
+    account = ticket.account
+    if ticket_digest(ticket, account, ticket.legs) != ticket.digest:
+        raise Denied("terms_changed")
+    if not account.login.is_enabled:
+        raise Waits("login_disabled")
+    if environment.is_mismatched(account):
+        raise Waits(environment.CODE)
+    if not may_pass(ticket, state, completes=True):
+        raise Waits("trading_halted")
+    granted = judging.granted(ticket)
+    if granted is None or granted.consumed_at is None:
+        raise Denied("approval_not_proven", why="not used")
+    look_at_proof(ticket, granted)
+    _look_at_signatures(account, granted)
+
+
+def is_still_wanted(attempt: Attempt) -> bool:
     """Whether nobody halted or canceled it since it was armed."""
-    is_canceled = ticket.orders.exclude(cancel_requested_at=None).exists()
-    return not is_canceled and may_pass(ticket, trading.worst_state(ticket.account, ticket.bot_id))
+    ticket = attempt.ticket
+    is_canceled = attempt.carried.exclude(cancel_requested_at=None).exists()
+    state = trading.worst_state(ticket.account, ticket.bot_id)
+    return not is_canceled and may_pass(ticket, state, completes=attempt.completes)
 
 
-def may_pass(ticket: Ticket, state: str) -> bool:
-    """Whether a trading state lets this ticket through."""
+def may_pass(ticket: Ticket, state: str, *, completes: bool = False) -> bool:
+    """Whether a trading state lets this ticket through; an exit that completes a group only takes back."""
+    reduces = ticket.reduce_only or completes
     try:
-        trading.require_open(state, reduce_only=ticket.reduce_only, by_person=ticket.person_id is not None)
+        trading.require_open(state, reduce_only=reduces, by_person=ticket.person_id is not None)
     except TradingHalted:
         return False
     return True
@@ -187,7 +211,7 @@ def look_at_amendment(amendment: Amendment, changed: Order, moment: Moment | Non
     except LiveTradingDenied as denied:
         raise Denied(denied.code, **denied.details) from None
     _look_at_signatures(account, request)
-    _look_at_market(changed, moment, request)
+    _look_at_market([changed], "", moment, request)
     _look_at_policy(ticket, changed, moment.facts, request)
 
 
@@ -249,11 +273,13 @@ def _look_at_position(ticket: Ticket, order: Order, moment: Moment) -> None:
         raise Denied("position_changed", position=str(held), closable=str(left))
 
 
-def _look_at_market(order: Order, moment: Moment, granted: DecisionRequest | Allowance) -> None:
+def _look_at_market(
+    legs: Sequence[Order], group: str, moment: Moment, granted: DecisionRequest | Allowance
+) -> None:
     facts = moment.facts
     if granted.facts.get("contract") != contract(facts):
         raise Denied("contract_changed")
-    failed = risk.failed(check_sending(facts, order))
+    failed = risk.failed(check_sending(facts, *legs, group=group))
     codes = {check.code for check in failed}
     if "quote_age_max_seconds" in codes:
         raise Moved("quote_missing")

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import Sum
+from django.db.models import QuerySet, Sum
 from django.db.models.functions import Now
 
 from audit.services import record
@@ -20,8 +20,10 @@ from cerbero.access import Actor
 from cerbero.lifecycle import transition
 from cerbero.models import DecisionStatus
 from orders import amended, canceling, days, drift, guessing
+from orders.groups import wire
+from orders.groups.wire import may_shrink
 from orders.lifecycle import ATTEMPT, ENDED, ORDER, TICKET, WORKING, AttemptStatus, OrderStatus, TicketStatus
-from orders.models import Attempt, Drift, Execution, Order, Ticket
+from orders.models import Attempt, AttemptLeg, Drift, Execution, Order, Ticket
 from orders.notices.alerting import alert
 from orders.presentation import sentence
 
@@ -81,7 +83,7 @@ def apply(actor: Actor, report: Report) -> bool:
 
 
 def _apply_order(actor: Actor, report: Report, fact: OrderReport) -> bool:
-    order = _find_order(report, fact.broker_order_id, fact.client_order_id)
+    order = _find_order(report, fact.broker_order_id, fact.client_order_id) or _find_exit(report, fact)
     if order is None:
         return _unmatched_order(actor, report, fact)
     if _is_another(order, fact):
@@ -92,7 +94,7 @@ def _apply_order(actor: Actor, report: Report, fact: OrderReport) -> bool:
         order.broker_order_id = fact.broker_order_id
     _settle_attempt(actor, order)
     filled = max(order.filled_quantity, fact.filled_quantity or Decimal(0))
-    if fact.state == BrokerOrderState.FILLED:
+    if fact.state == BrokerOrderState.FILLED and not may_shrink(order):
         filled = max(filled, fact.filled_quantity or order.quantity)
     if not amended.hear(actor, order, fact, report.as_of):
         drift.compare_terms(actor, order, fact)
@@ -216,12 +218,12 @@ def _after_execution(actor: Actor, report: Report, execution: Execution, order: 
 
 
 def _find_order(report: Report, broker_order_id: str, client_order_id: str | None) -> Order | None:
-    """By our own id first, then by the broker's. A ticket has one leg with a client order id of its own."""
-    orders = Order.objects.select_for_update(of=("self",)).select_related(
-        "ticket__account__login", "instrument"
-    )
-    orders = orders.filter(ticket__account__login=report.login)
+    """By our own id first, then by the broker's. An order that was sent alone has its attempt's id."""
+    orders = _find(report)
     if client_order_id:
+        leg = AttemptLeg.objects.filter(client_order_id=client_order_id).first()
+        if leg is not None:
+            return orders.filter(pk=leg.order_id).first()
         attempt = Attempt.objects.filter(client_order_id=client_order_id).first()
         if attempt is not None:
             return orders.filter(ticket_id=attempt.ticket_id, number=1).first()
@@ -230,8 +232,24 @@ def _find_order(report: Report, broker_order_id: str, client_order_id: str | Non
     return orders.filter(broker_order_id=broker_order_id).first()
 
 
+def _find(report: Report) -> QuerySet[Order]:
+    rows = Order.objects.select_for_update(of=("self",)).select_related(
+        "ticket__account__login", "instrument"
+    )
+    return rows.filter(ticket__account__login=report.login)
+
+
+def _find_exit(report: Report, fact: OrderReport) -> Order | None:
+    """An exit that waits for its entry carries no id of ours: it is known by its parent and its terms."""
+    if fact.client_order_id or not fact.parent_order_id:
+        return None
+    entry = _find_order(report, fact.parent_order_id, None)
+    leg = wire.leg_of(fact, wire.exits_of(entry)) if entry is not None and entry.ticket.group else None
+    return _find(report).get(pk=leg.pk) if leg is not None else None
+
+
 def _unmatched_order(actor: Actor, report: Report, fact: OrderReport) -> bool:
-    if _something_is_on_its_way(report):
+    if _something_is_on_its_way(report) or (fact.parent_order_id and _a_group_is_in_doubt(report)):
         return False
     # A bare delta says nothing of the order; the next poll brings its full row (ibkr-web-api.md §7.3).
     if report.source == Report.Source.POLL or fact.total_quantity is not None:
@@ -254,10 +272,16 @@ def _something_is_on_its_way(report: Report) -> bool:
     return Attempt.objects.filter(ticket__account__login=report.login, status=AttemptStatus.SENT).exists()
 
 
+def _a_group_is_in_doubt(report: Report) -> bool:
+    """Then an exit's row may be ahead of its entry's."""
+    rows = Attempt.objects.filter(ticket__account__login=report.login, status=AttemptStatus.IN_DOUBT)
+    return rows.exclude(ticket__group="").exists()
+
+
 def _settle_attempt(actor: Actor, order: Order) -> None:
-    """A report about an order settles the attempt that was in doubt about it."""
+    """A report about an order settles the attempt that was in doubt about it; about a group, when none is missing."""
     attempt = Attempt.objects.filter(ticket_id=order.ticket_id, status=AttemptStatus.IN_DOUBT).first()
-    if attempt is not None:
+    if attempt is not None and not wire.missing(attempt).exclude(pk=order.pk).exists():
         transition(
             attempt,
             AttemptStatus.SETTLED,

@@ -32,12 +32,14 @@ from orders.canceling import ask_cancel
 from orders.canonical import plain
 from orders.closing import closable, position_now, proof_of
 from orders.facts import Facts, as_seen, check_order, find_account, gather
+from orders.groups.relations import require_group
 from orders.lifecycle import ENDED, ORDER, TICKET, OrderStatus, TicketStatus
 from orders.limits import require_figures
 from orders.market import require_known
 from orders.models import Order, Ticket
 from orders.tickets import (
     Proposal,
+    Wanted,
     ask_people,
     build,
     decided_on_record,
@@ -51,16 +53,18 @@ from orders.tickets import (
 )
 
 
-def place_order(*, actor: Actor, proposal: Proposal) -> Ticket:
-    """Propose one order; the same key returns the same ticket, the same key with other terms is refused.
+def place_order(*, actor: Actor, proposal: Wanted) -> Ticket:
+    """Propose one order, or a group of them as one; the same key returns the same ticket, the same key with other terms is refused.
 
     Raises NotFound, EnvironmentMismatch, TradingHalted, LiveTradingDenied, QuoteMissing,
-    PolicyUnreadable (nothing is kept; ask again), IdempotencyConflict, or RiskRefused and PolicyRefused
+    GroupImpossible, PolicyUnreadable (nothing is kept; ask again), IdempotencyConflict, or RiskRefused and PolicyRefused
     (kept as a denied ticket).
     """
     actor.require_session()
     if actor.is_person:
         trading.require_permission(actor, "orders.propose_ticket")
+    if proposal.group:
+        require_group(proposal.group, proposal.legs)
     account = find_account(actor, proposal.account)
     ticket = once(actor, account, proposal, lambda: _propose(actor, account, proposal))
     if ticket.refusal_code == RiskRefused.code:
@@ -70,14 +74,16 @@ def place_order(*, actor: Actor, proposal: Proposal) -> Ticket:
     return ticket
 
 
-def preview_order(*, actor: Actor, proposal: Proposal) -> tuple[list[risk.Check], Preview]:
-    """What the order would do: our checks, and the broker's own what-if. Nothing is kept or sent."""
+def preview_order(*, actor: Actor, proposal: Wanted) -> tuple[list[risk.Check], Preview]:
+    """What the order would do: our checks, and the broker's own what-if, of a group's entry. Nothing is kept or sent."""
     account = find_account(actor, proposal.account)
     facts = gather(account, proposal.symbol, _bot_of(actor))
-    order = proposal.order(facts)
-    checks = check_order(facts, order)
+    if proposal.group:
+        require_group(proposal.group, proposal.legs, facts.market.mid)
+    orders = [leg.order(facts, number) for number, leg in enumerate(proposal.legs, 1)]
+    checks = check_order(facts, *orders, group=proposal.group)
     with broker_for(account.login) as broker:
-        terms = terms_of(order, facts.broker_instrument_id, actor)
+        terms = terms_of(orders[0], facts.broker_instrument_id, actor)
         preview = broker.preview(account.broker_account_id, [terms])
     return checks, preview
 
@@ -255,13 +261,15 @@ def _bot_of(actor: Actor) -> UUID | None:
     return actor.id if actor.is_bot else None
 
 
-def _propose(actor: Actor, account: Account, proposal: Proposal) -> Ticket:
+def _propose(actor: Actor, account: Account, proposal: Wanted) -> Ticket:
     facts = gather(account, proposal.symbol, _bot_of(actor))
     require_ready(actor, facts)
+    if proposal.group:
+        require_group(proposal.group, proposal.legs, facts.market.mid)
     ticket, order = build(actor, facts, proposal)
-    checks = check_order(facts, order)
+    checks = check_order(facts, *ticket.legs, group=ticket.group)
     refusals = risk.failed(checks)
-    seen = as_seen(facts, order, checks)
+    seen = as_seen(facts, order, checks, ticket)
     with transaction.atomic(durable=True):
         judged = None if refusals else judging.judge(ticket, order, facts)
         if refusals:
@@ -275,8 +283,9 @@ def _propose(actor: Actor, account: Account, proposal: Proposal) -> Ticket:
                 ticket.request = ask_people(actor, ticket, facts, order, seen, judged)
         if ticket.refusal_code:
             ticket.status, ticket.ended_at = TicketStatus.DENIED, Now()
-            order.status = OrderStatus.CANCELED
-        insert(actor, ticket, order, "ticket.denied" if ticket.refusal_code else "ticket.proposed")
+            for leg in ticket.legs:
+                leg.status = OrderStatus.CANCELED
+        insert(actor, ticket, "ticket.denied" if ticket.refusal_code else "ticket.proposed")
         if judged is not None and judged.needs.outcome in {policy.ALLOW, policy.MANDATE}:
             judging.allow(actor, ticket, judged, seen | {"policy": judged.as_facts()})
             notify_orders()
@@ -285,11 +294,11 @@ def _propose(actor: Actor, account: Account, proposal: Proposal) -> Ticket:
 
 
 def _allow_close(actor: Actor, facts: Facts, proposal: Proposal) -> Ticket:
-    ticket, order = build(actor, facts, proposal, reduce_only=True)
+    ticket, _ = build(actor, facts, proposal, reduce_only=True)
     ticket.proof = proof_of(ticket, facts.broker_instrument_id)
     with transaction.atomic(durable=True):
         ticket.status, ticket.allowed_at = TicketStatus.ALLOWED, Now()
-        insert(actor, ticket, order, "ticket.allowed")
+        insert(actor, ticket, "ticket.allowed")
         notify_orders()
     return ticket
 

@@ -7,7 +7,7 @@ A process that dies between two of these leaves an attempt that says exactly wha
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from audit.services import record
-from brokers.base import Answer, Broker, OrderReport, OrderTerms
+from brokers.base import Answer, Broker, OrderTerms
 from brokers.holding import may_leave
 from brokers.reports import record_reports
 from brokers.sessions import session_lost
@@ -43,6 +43,7 @@ from orders import breaches, environment, judging, trading
 from orders.canonical import client_order_id
 from orders.conversation import allowed_questions, converse
 from orders.facts import as_seen, check_sending
+from orders.groups import wire
 from orders.holding import hold_back
 from orders.lifecycle import ATTEMPT, ORDER, TICKET, AttemptStatus, OrderStatus, TicketStatus
 from orders.models import TICKET_ROWS, Attempt, Order, Ticket
@@ -60,7 +61,7 @@ from orders.recheck import (
     read_moment,
     renewed,
 )
-from orders.tickets import ask_people, deny, terms_of
+from orders.tickets import ask_people, deny, end_if_over, terms_of_all
 
 log = logging.getLogger(__name__)
 _TICKET = Compiled(
@@ -85,24 +86,24 @@ def submit(*, actor: Actor, ticket: Ticket, broker: Broker, hold: Hold) -> None:
         hold_back(actor, ticket, "trading_halted")
         return
     failpoints.reach("place.before_claim")
-    order = ticket.orders.select_related("instrument").get(number=1)
+    order = ticket.first_order
     moment = read_moment(ticket, order, broker)
     attempt = prepare(actor, ticket, order, moment, hold)
     if attempt is not None:
-        send(actor, attempt, [terms_of(order, moment.facts.broker_instrument_id)], broker, hold)
+        send(actor, attempt, terms_of_all(attempt.ticket, moment.facts.broker_instrument_id), broker, hold)
 
 
 def resume(*, actor: Actor, attempt: Attempt, broker: Broker, hold: Hold) -> None:
     """Try again what certainly did not leave, by the same attempt, after looking at everything again."""
     ticket = attempt.ticket
-    order = ticket.orders.select_related("instrument").get(number=1)
+    order = ticket.first_order
     moment = read_moment(ticket, order, broker)
     with transaction.atomic(durable=True):
         bound_locks()
         leases.check(hold.name, hold.fence)
         state = locked_state(ticket)
         attempt.ticket = ticket = _locked(ticket)
-        order = ticket.orders.select_related("instrument").get(number=1)
+        order = ticket.first_order
         try:
             look_at_return(ticket, order)
             look_again(ticket, order, renewed(moment, ticket, order), state)
@@ -114,7 +115,7 @@ def resume(*, actor: Actor, attempt: Attempt, broker: Broker, hold: Hold) -> Non
             return
         # The fence that prepared it may be an earlier process's.
         Attempt.objects.filter(pk=attempt.pk).update(fence=hold.fence)
-    send(actor, attempt, [terms_of(order, moment.facts.broker_instrument_id)], broker, hold)
+    send(actor, attempt, terms_of_all(ticket, moment.facts.broker_instrument_id), broker, hold)
 
 
 def prepare(actor: Actor, ticket: Ticket, order: Order, moment: Moment, hold: Hold) -> Attempt | None:
@@ -124,6 +125,8 @@ def prepare(actor: Actor, ticket: Ticket, order: Order, moment: Moment, hold: Ho
         leases.check(hold.name, hold.fence)
         state = locked_state(ticket)
         fresh = _locked(ticket)
+        # What is looked at, digested and sent are the same objects.
+        fresh.legs = [order, *fresh.legs[1:]]
         if fresh.status != TicketStatus.ALLOWED:
             return None
         granted = judging.granted(fresh)
@@ -145,7 +148,7 @@ def prepare(actor: Actor, ticket: Ticket, order: Order, moment: Moment, hold: Ho
         except Moved as moved:
             _ask_again(actor, fresh, order, moment, moved)
             return None
-        return _write_attempt(actor, fresh, order, hold)
+        return _write_attempt(actor, fresh, hold)
 
 
 def send(actor: Actor, attempt: Attempt, legs: Sequence[OrderTerms], broker: Broker, hold: Hold) -> None:
@@ -154,8 +157,7 @@ def send(actor: Actor, attempt: Attempt, legs: Sequence[OrderTerms], broker: Bro
         hold_back(actor, attempt.ticket, "not_armed")
         return
     account = attempt.ticket.account
-    first, *rest = legs
-    terms = [replace(first, client_order_id=attempt.client_order_id), *rest]
+    terms = wire.as_sent(attempt, legs)
     try:
         before = partial(require_ours, attempt, hold)
         answer = broker.place(account.broker_account_id, terms, before=before)
@@ -178,7 +180,7 @@ def arm(actor: Actor, attempt: Attempt, hold: Hold, broker: Broker | None = None
     those in flight or keeps it from leaving. One conditional UPDATE; its row count is the verdict.
     """
     ticket = attempt.ticket
-    canceled = Order.objects.filter(ticket=ticket, cancel_requested_at__isnull=False)
+    canceled = attempt.carried.filter(cancel_requested_at__isnull=False)
     rows = Attempt.objects.filter(
         leased(hold),
         ~Exists(canceled),
@@ -188,7 +190,8 @@ def arm(actor: Actor, attempt: Attempt, hold: Hold, broker: Broker | None = None
     )
     with transaction.atomic(durable=True):
         bound_locks()
-        is_free = may_pass(ticket, locked_state(ticket)) and may_leave(ticket.account.login_id, broker)
+        passes = may_pass(ticket, locked_state(ticket), completes=attempt.completes)
+        is_free = passes and may_leave(ticket.account.login_id, broker)
         if not is_free or rows.update(status=AttemptStatus.SENT, sent_at=Now()) != 1:
             return False
         details = {"client_order_id": attempt.client_order_id, "fence": hold.fence}
@@ -225,11 +228,11 @@ def _converse(actor: Actor, attempt: Attempt, answer: Answer, broker: Broker, ho
         broker,
         answer,
         allowed=allowed_questions(ticket.account.allowed_question_ids, ticket.request),
-        is_wanted=partial(is_still_wanted, ticket),
+        is_wanted=partial(is_still_wanted, attempt),
         before=partial(require_ours, attempt, hold),
     )
     if talk.answer is not None:
-        _answered(actor, attempt, talk.answer, talk.questions)
+        _answered(actor, attempt, talk.answer, talk.questions, broker)
     elif isinstance(talk.problem, BrokerRejected):
         _rejected(actor, attempt, talk.problem)
     elif talk.problem is not None:
@@ -238,29 +241,30 @@ def _converse(actor: Actor, attempt: Attempt, answer: Answer, broker: Broker, ho
             raise talk.problem
 
 
-def _answered(actor: Actor, attempt: Attempt, answer: Answer, asked: list[dict[str, Any]]) -> None:
+def _answered(
+    actor: Actor, attempt: Attempt, answer: Answer, asked: list[dict[str, Any]], broker: Broker
+) -> None:
     if not answer.orders:
         doubt(actor, attempt, OutcomeUnknown(), questions=asked)
         return
-    rows = [_own(row, attempt) for row in answer.orders]
+    rows, is_whole = wire.named(attempt, answer.orders, broker)
+    ids = [row.broker_order_id for row in rows]
     with transaction.atomic(durable=True):
-        transition(
-            attempt,
-            AttemptStatus.ANSWERED,
-            moves=ATTEMPT,
-            actor=actor,
-            event="attempt.answered",
-            outcome={"orders": [row.broker_order_id for row in rows], "questions": asked},
-            answered_at=Now(),
-        )
+        if is_whole:
+            transition(
+                attempt,
+                AttemptStatus.ANSWERED,
+                moves=ATTEMPT,
+                actor=actor,
+                event="attempt.answered",
+                outcome={"orders": ids, "questions": asked},
+                answered_at=Now(),
+            )
         record_reports(
             attempt.ticket.account.login, "reply", [(row, None) for row in rows], as_of=timezone.now()
         )
-
-
-def _own(row: OrderReport, attempt: Attempt) -> OrderReport:
-    """A reply's row may lack our id; it answers our request, so it is ours."""
-    return replace(row, client_order_id=row.client_order_id or attempt.client_order_id)
+    if not is_whole:
+        doubt(actor, attempt, OutcomeUnknown(), questions=asked, orders=ids)
 
 
 def _rejected(actor: Actor, attempt: Attempt, no: BrokerRejected) -> None:
@@ -275,12 +279,11 @@ def _rejected(actor: Actor, attempt: Attempt, no: BrokerRejected) -> None:
             outcome={"rejected": text},
             answered_at=Now(),
         )
-        for order in attempt.ticket.orders.filter(status=OrderStatus.SUBMITTED):
+        for order in attempt.carried.filter(status=OrderStatus.SUBMITTED):
             transition(
                 order, OrderStatus.REJECTED, moves=ORDER, actor=actor, event="order.rejected", text=text
             )
-        ticket = Ticket.objects.get(pk=attempt.ticket_id)
-        transition(ticket, TicketStatus.DONE, moves=TICKET, actor=actor, event="ticket.ended", ended_at=Now())
+        end_if_over(actor, Ticket.objects.get(pk=attempt.ticket_id))
 
 
 def _disarm(actor: Actor, attempt: Attempt, problem: CerberoError) -> None:
@@ -319,8 +322,8 @@ def _give_up(actor: Actor, attempt: Attempt, refusal: Refusal) -> None:
 def _ask_again(actor: Actor, ticket: Ticket, order: Order, moment: Moment, moved: Moved) -> None:
     """Back to people, with the market as it is now; denied where the policy asks nobody any more."""
     _withdraw_request(actor, ticket.request)
-    checks = check_sending(moment.facts, order)
-    seen = as_seen(moment.facts, order, checks) | {"asked_again": moved.code}
+    checks = check_sending(moment.facts, *ticket.legs, group=ticket.group)
+    seen = as_seen(moment.facts, order, checks, ticket) | {"asked_again": moved.code}
     if ticket.request and ticket.request.facts.get("questions"):
         seen["questions"] = ticket.request.facts["questions"]
     try:
@@ -353,7 +356,7 @@ def _withdraw_request(actor: Actor, request: DecisionRequest | None) -> None:
         decisions.withdraw(request, actor=actor)
 
 
-def _write_attempt(actor: Actor, ticket: Ticket, order: Order, hold: Hold) -> Attempt:
+def _write_attempt(actor: Actor, ticket: Ticket, hold: Hold) -> Attempt:
     number = ticket.attempts.count() + 1
     attempt = Attempt(
         ticket=ticket,
@@ -363,10 +366,13 @@ def _write_attempt(actor: Actor, ticket: Ticket, order: Order, hold: Hold) -> At
         fence=hold.fence,
     )
     attempt.save(force_insert=True)
+    if ticket.group:
+        wire.enter_legs(attempt, ticket.legs)
     details = {"client_order_id": attempt.client_order_id, "ticket": str(ticket.pk), "digest": ticket.digest}
     record("attempt.prepared", actor=actor, subject_kind="attempt", subject_id=attempt.pk, details=details)
     transition(ticket, TicketStatus.SENT, moves=TICKET, actor=actor, event="ticket.sent", held_for="")
-    transition(order, OrderStatus.SUBMITTED, moves=ORDER, actor=actor, event="order.submitted")
+    for order in ticket.legs:
+        transition(order, OrderStatus.SUBMITTED, moves=ORDER, actor=actor, event="order.submitted")
     return attempt
 
 

@@ -31,9 +31,9 @@ from cerbero.errors import (
 from cerbero.lifecycle import transition
 from cerbero.models import Bot, DecisionRequest
 from cerbero.people import profile
-from orders import judging, risk
+from orders import judging
 from orders.canonical import TERMS, decision_digest, ticket_digest
-from orders.facts import Facts, leg_of
+from orders.facts import Facts, worth
 from orders.lifecycle import ENDED, ORDER, TICKET, OrderStatus, TicketStatus
 from orders.models import Order, Ticket
 from orders.presentation import sentence
@@ -57,8 +57,17 @@ class Proposal:
     stop_price: Decimal | None = None
     reason: str = ""
 
-    def order(self, facts: Facts) -> Order:
+    @property
+    def group(self) -> str:
+        return ""
+
+    @property
+    def legs(self) -> tuple["Proposal", ...]:
+        return (self,)
+
+    def order(self, facts: Facts, number: int = 1) -> Order:
         return Order(
+            number=number,
             instrument=facts.instrument,
             side=self.side,
             quantity=self.quantity,
@@ -70,7 +79,34 @@ class Proposal:
         )
 
 
-def once(actor: Actor, account: Account, proposal: Proposal, write: Callable[[], Ticket]) -> Ticket:
+@dataclass(frozen=True)
+class GroupProposal:
+    """Several orders of one instrument and account, wanted as one; the first carries the key and the reason."""
+
+    group: str
+    legs: tuple[Proposal, ...]
+
+    @property
+    def account(self) -> str:
+        return self.legs[0].account
+
+    @property
+    def symbol(self) -> str:
+        return self.legs[0].symbol
+
+    @property
+    def idempotency_key(self) -> str:
+        return self.legs[0].idempotency_key
+
+    @property
+    def reason(self) -> str:
+        return self.legs[0].reason
+
+
+Wanted = Proposal | GroupProposal
+
+
+def once(actor: Actor, account: Account, proposal: Wanted, write: Callable[[], Ticket]) -> Ticket:
     """Write under the unique key; whoever comes second is given the first one's ticket.
 
     A repetition is rare, so the key is looked up only when the write fails: because of it, or because
@@ -85,50 +121,62 @@ def once(actor: Actor, account: Account, proposal: Proposal, write: Callable[[],
         return ticket
 
 
-def existing(actor: Actor, account: Account, proposal: Proposal) -> Ticket | None:
+def existing(actor: Actor, account: Account, proposal: Wanted) -> Ticket | None:
     """The ticket of this key. Raises IdempotencyConflict, naming the fields, when its terms differ."""
     key = Q(account=account, idempotency_key=proposal.idempotency_key)
     mine = Q(bot_id=actor.id) if actor.is_bot else Q(person_id=actor.id)
     ticket = Ticket.objects.filter(key & mine).first()
     if ticket is None:
         return None
-    order = ticket.first_order
-    differs = [name for name in TERMS if getattr(order, name) != getattr(proposal, name)]
-    if order.instrument.symbol != proposal.symbol.upper():
-        differs.append("symbol")
+    differs = _differs(ticket, proposal)
     if differs and not ticket.reduce_only:
         raise IdempotencyConflict(ticket_id=str(ticket.pk), differs=differs)
     return ticket
 
 
-def build(
-    actor: Actor, facts: Facts, proposal: Proposal, *, reduce_only: bool = False
-) -> tuple[Ticket, Order]:
-    order = proposal.order(facts)
+def _differs(ticket: Ticket, proposal: Wanted) -> list[str]:
+    """The fields in which a proposal under a used key is another one; a group's with the number of the order."""
+    if ticket.group != proposal.group:
+        return ["group"]
+    found = []
+    for order, leg in zip(ticket.legs, proposal.legs, strict=True):
+        names = [name for name in TERMS if getattr(order, name) != getattr(leg, name)]
+        found += [f"{order.number}.{name}" for name in names] if ticket.group else names
+    if ticket.first_order.instrument.symbol != proposal.symbol.upper():
+        found.append("symbol")
+    return found
+
+
+def build(actor: Actor, facts: Facts, proposal: Wanted, *, reduce_only: bool = False) -> tuple[Ticket, Order]:
+    """The rows of a proposal, not stored yet: the ticket with its legs, and the first of these."""
+    orders = [leg.order(facts, number) for number, leg in enumerate(proposal.legs, 1)]
     ticket = Ticket(
         account=facts.account,
         bot_id=actor.id if actor.is_bot else None,
         person_id=actor.id if actor.is_person else None,
         idempotency_key=proposal.idempotency_key,
+        group=proposal.group,
         reduce_only=reduce_only,
         reason=proposal.reason,
         tag=actor.tag,
-        notional=risk.notional(leg_of(order, facts), facts.market, facts.bounds),
+        notional=worth(facts, orders, proposal.group),
         notional_currency=facts.account.currency,
     )
-    order.ticket = ticket
-    ticket.first_order = order
+    for order in orders:
+        order.ticket = ticket
+    ticket.legs = orders
     if actor.is_bot and actor.id and actor.owner_id:
         # What authentication read a moment ago; saves reading the row again.
         ticket.bot = Bot(pk=actor.id, name=actor.name, owner_id=actor.owner_id)
-    ticket.digest = ticket_digest(ticket, facts.account, [order])
-    return ticket, order
+    ticket.digest = ticket_digest(ticket, facts.account, orders)
+    return ticket, orders[0]
 
 
-def insert(actor: Actor, ticket: Ticket, order: Order, event: str) -> None:
+def insert(actor: Actor, ticket: Ticket, event: str) -> None:
     ticket.save(force_insert=True)
-    order.save(force_insert=True)
-    details = {"order": str(sentence(order)), "account": str(ticket.account), "digest": ticket.digest}
+    for order in ticket.legs:
+        order.save(force_insert=True)
+    details = {"order": told(ticket), "account": str(ticket.account), "digest": ticket.digest}
     if ticket.refusal_code:
         details["code"] = ticket.refusal_code
     record(event, actor=actor, subject_kind="ticket", subject_id=ticket.pk, details=details)
@@ -152,7 +200,7 @@ def ask_people(
         actor=actor,
         subject_kind="ticket",
         subject_id=ticket.pk,
-        summary=str(sentence(order)),
+        summary=told(ticket),
         digest=decision_digest(ticket.digest, seen),
         facts=seen | {"policy": judged.as_facts()},
         quorum=judged.needs.quorum,
@@ -160,6 +208,11 @@ def ask_people(
         seconds=judged.needs.seconds or settings.APPROVAL_SECONDS,
         excluded_user_ids=_excluded(ticket),
     )
+
+
+def told(ticket: Ticket) -> str:
+    """The whole ticket as one sentence."""
+    return "; ".join(str(sentence(order)) for order in ticket.legs)
 
 
 def deny(actor: Actor, ticket: Ticket, code: str, refusal: dict[str, Any]) -> None:
@@ -205,6 +258,12 @@ def end_orders(actor: Actor, ticket: Ticket, event: str, text: str = "") -> None
         transition(order, OrderStatus.CANCELED, moves=ORDER, actor=actor, event=event, text=text)
 
 
+def end_if_over(actor: Actor, ticket: Ticket) -> None:
+    """A sent ticket of which every order ended is done. In the caller's transaction."""
+    if ticket.status == TicketStatus.SENT and not ticket.orders.exclude(status__in=ENDED).exists():
+        transition(ticket, TicketStatus.DONE, moves=TICKET, actor=actor, event="ticket.ended", ended_at=Now())
+
+
 def terms_of(order: Order, broker_instrument_id: str, actor: Actor | None = None) -> OrderTerms:
     """The leg as it goes to the adapter, sent by `actor`, or by whoever proposed its ticket."""
     return OrderTerms(
@@ -217,6 +276,11 @@ def terms_of(order: Order, broker_instrument_id: str, actor: Actor | None = None
         stop_price=order.stop_price,
         **(sender(order, actor.name, actor.is_person) if actor else _proposer(order)),
     )
+
+
+def terms_of_all(ticket: Ticket, broker_instrument_id: str) -> list[OrderTerms]:
+    """Every leg as it goes to the adapter, in order."""
+    return [terms_of(order, broker_instrument_id) for order in ticket.legs]
 
 
 def sender(order: Order, name: str, is_person: bool) -> dict[str, Any]:

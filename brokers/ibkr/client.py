@@ -184,7 +184,7 @@ class IbkrClient:
         *,
         before: Callable[[], None] | None = None,
     ) -> base.Answer:
-        """One request for one order or one bracket; never more than once (§6.1, §6.2).
+        """One request for one order, one bracket or several alternatives; never more than once (§6.1, §6.2).
 
         Raises ValueError, before anything is sent, for legs that cannot be one request.
         """
@@ -372,10 +372,15 @@ def _two_sided(quote: base.QuoteRecord) -> bool:
 
 
 def _check_group(legs: Sequence[base.OrderTerms]) -> None:
-    """A parent with our id, and children that name it and carry none (§6.2)."""
+    """A parent with our id and children that name it and carry none; or alternatives, each with our id (§6.2)."""
     parent_id = legs[0].client_order_id if legs else None
     if not parent_id or legs[0].parent_client_order_id is not None:
         raise ValueError("The first leg carries the client order id.")
+    if legs[0].one_cancels_other:
+        ids = {leg.client_order_id for leg in legs if leg.one_cancels_other} - {None}
+        if len(ids) != len(legs):
+            raise ValueError("Each of several alternatives carries a client order id of its own.")
+        return
     for child in legs[1:]:
         if child.client_order_id is not None or child.parent_client_order_id != parent_id:
             raise ValueError("A child names its parent's client order id and carries none.")

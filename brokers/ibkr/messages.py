@@ -89,6 +89,7 @@ def ticket(broker_account_id: str, terms: base.OrderTerms) -> dict[str, Any]:
     optional = {
         "cOID": terms.client_order_id,
         "parentId": terms.parent_client_order_id,
+        "isSingleGroup": terms.one_cancels_other or None,
         "manualIndicator": terms.manual_indicator,
         "extOperator": terms.ext_operator,
     }

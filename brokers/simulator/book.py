@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 from .accounting import Account, commission
 from .answers import now_ms
@@ -56,6 +57,10 @@ class OrderBook:
     def next_id(self) -> int:
         self._last_id += 1
         return self._last_id
+
+    def shuffle(self, rows: list[dict[str, Any]]) -> None:
+        """Any order, the same for the same seed."""
+        self._random.shuffle(rows)
 
     def registered(self, client_order_id: str) -> bool:
         """Whether a client order id was used within 24 hours (§6.3)."""

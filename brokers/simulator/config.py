@@ -20,6 +20,9 @@ class Config:
     tick_seconds: float = 0.2
     depth: int = 500  # shares shown at the touch; no single fill is larger
     questions: list[str] = field(default_factory=list)  # message ids asked of every order
+    refused_types: list[str] = field(default_factory=list)  # STP, LMT …: of an order that comes alone
+    refused_in_groups: list[str] = field(default_factory=list)  # the rest of the group is taken all the same
+    shuffle_answers: bool = False  # else the exits come before their entry
     price_limit_percent: Decimal = Decimal(3)  # o163
     per_side_limit: int = 15  # working orders per contract, account and side
     reply_seconds: float = 60.0

@@ -18,6 +18,10 @@ from .universe import Instrument
 STALE_DELAY_SECONDS = 0.5
 
 
+class HalfTaken(Rejected):
+    """One order of a group is refused, on demand; the others are taken."""
+
+
 class Placing:
     """One login's way into the book. `arrivals` is every placement since the start, accepted or not."""
 
@@ -135,6 +139,9 @@ class Placing:
         for ticket in tickets:
             try:
                 order = self._parse(account, ticket)
+                self._check_type(order, is_group=len(tickets) > 1)
+            except HalfTaken as rejection:
+                failed.append(str(rejection))
             except Rejected as rejection:
                 if not ticket.get("parentId") or self.book.world.universe.find(conid_of(ticket)) is None:
                     raise
@@ -143,6 +150,11 @@ class Placing:
                 pairs.append((ticket, order))
         _link(pairs)
         return [order for _, order in pairs], failed
+
+    def _check_type(self, order: Order, *, is_group: bool) -> None:
+        config, words = self.book.world.config, "The order was refused on demand."
+        if order.order_type in (config.refused_in_groups if is_group else config.refused_types):
+            raise HalfTaken(words) if is_group else Rejected(words)
 
     def _parse(self, account: str, ticket: dict[str, Any]) -> Order:
         order_id = self.book.next_id()
@@ -185,11 +197,14 @@ class Placing:
         self, orders: list[Order], failed: list[str], tickets: list[dict[str, Any]], arrival: dict[str, Any]
     ) -> Any:
         self._check_duplicates(tickets)
-        if failed:
+        if failed and not self.book.world.config.refused_in_groups:
             return [_failed_row(reason) for reason in failed] + [_inactive_row(order) for order in orders]
         self.book.accept(orders)
         arrival["outcome"] = "accepted"
-        return [_row(order) for order in reversed(orders)]
+        rows = [_failed_row(reason) for reason in failed] + [_row(order) for order in reversed(orders)]
+        if self.book.world.config.shuffle_answers:
+            self.book.shuffle(rows)
+        return rows
 
     def _instrument(self, conid: int) -> Instrument:
         instrument = self.book.world.universe.find(conid)

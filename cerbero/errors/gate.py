@@ -123,6 +123,12 @@ class PositionUnknown(CerberoError):
     code, status, retryable = "position_unknown", 503, True
 
 
+class GroupImpossible(CerberoError):
+    """These orders cannot be such a group; the details say why, a sentence for each problem."""
+
+    code, status = "group_impossible", 422
+
+
 class NothingToClose(CerberoError):
     """The broker holds no position here that is not being closed already; the details say what it holds."""
 

@@ -2,8 +2,15 @@
 
 from collections.abc import Callable, Iterable
 
-from orders.risk.account import ACCOUNT_CHECKS
-from orders.risk.order import ORDER_CHECKS, check_drift
+from orders.risk.account import ACCOUNT_CHECKS, check_working
+from orders.risk.order import (
+    ORDER_CHECKS,
+    check_allowed,
+    check_drift,
+    check_increment,
+    check_order_type,
+    check_quantity,
+)
 from orders.risk.time import TIME_CHECKS
 from orders.risk.value import UNIT_CLASSES, effective_multiplier, exposure, notional
 from orders.risk.values import (
@@ -31,6 +38,7 @@ __all__ = [
     "Market",
     "check_all",
     "check_drift",
+    "check_exit",
     "effective_multiplier",
     "exposure",
     "failed",
@@ -39,11 +47,26 @@ __all__ = [
 ]
 
 CHECKS: tuple[Callable[[Case], Check], ...] = (*ORDER_CHECKS, *ACCOUNT_CHECKS, *TIME_CHECKS)
+EXIT_CHECKS: tuple[Callable[[Case], Check], ...] = (
+    check_quantity,
+    check_increment,
+    check_allowed,
+    check_order_type,
+    check_working,
+)
 
 
 def check_all(case: Case) -> list[Check]:
     """Every check of an order that adds risk, in the order in which people read them."""
     return [check(case) for check in CHECKS]
+
+
+def check_exit(case: Case) -> list[Check]:
+    """What is looked at of an exit that waits for its entry: it takes back what that opens, and is approved with it.
+
+    Its price may lie outside the collar, and it neither opens nor spends (gates.md §8).
+    """
+    return [check(case) for check in EXIT_CHECKS]
 
 
 def failed(checks: Iterable[Check]) -> list[Check]:

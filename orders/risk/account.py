@@ -89,7 +89,7 @@ def check_leverage(case: Case) -> Check:
 def check_working(case: Case) -> Check:
     """The broker takes so many orders of one contract and side (15 at IBKR)."""
     book = case.book
-    count = 1 + (book.buy_orders if case.leg.side == Side.BUY else book.sell_orders)
+    count = case.alike + (book.buy_orders if case.leg.side == Side.BUY else book.sell_orders)
     limit = case.bounds.working_orders_per_side_max
     return Check(
         "Working orders", count <= limit, shown(count), shown(limit), code="working_orders_per_side_max"

@@ -31,16 +31,21 @@ def check_turnover(case: Case) -> Check:
 
 
 def check_orders_today(case: Case) -> Check:
-    return _tightest(case, "Orders today", "daily_orders_max", lambda _, row: row.orders_day + 1)
+    return _tightest(case, "Orders today", "daily_orders_max", lambda _, row: row.orders_day + case.together)
 
 
 def check_order_rate(case: Case) -> Check:
-    return _tightest(case, "Orders a minute", "orders_per_minute_max", lambda _, row: row.orders_minute + 1)
+    return _tightest(
+        case, "Orders a minute", "orders_per_minute_max", lambda _, row: row.orders_minute + case.together
+    )
 
 
 def check_message_rate(case: Case) -> Check:
     return _tightest(
-        case, "Messages a minute", "messages_per_minute_max", lambda _, row: row.messages_minute + 1
+        case,
+        "Messages a minute",
+        "messages_per_minute_max",
+        lambda _, row: row.messages_minute + case.together,
     )
 
 

@@ -152,12 +152,16 @@ class Book:
 
 @dataclass(frozen=True)
 class Case:
-    """One order, and everything that it is judged by."""
+    """One order, and everything that it is judged by. It travels with `together` orders, itself included, `alike` of
+    them on its side.
+    """
 
     leg: Leg
     market: Market
     bounds: Bounds
     book: Book
+    together: int = 1
+    alike: int = 1
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from cerbero.models import Bot, User
 from orders import loop, policies, reconciliation, services, trading
 from orders.models import Attempt, Balance, Limits, Order, PolicyVersion, Ticket
 from orders.submission import Hold
-from orders.tickets import Proposal
+from orders.tickets import GroupProposal, Proposal
 from tests.simulator_process import SimulatorProcess
 
 PERMISSIONS = (
@@ -91,6 +91,29 @@ class World:
 
     def place(self, **changes: Any) -> Ticket:
         return services.place_order(actor=self.scanner, proposal=self.proposal(**changes))
+
+    def group(self, kind: str, *legs: dict[str, Any], **shared: Any) -> GroupProposal:
+        """Orders to propose as one, each a change of the usual order; the first carries the key."""
+        key = f"key-{next(self.keys)}"
+        shared = {"idempotency_key": key} | shared
+        return GroupProposal(kind, tuple(self.proposal(**shared | leg) for leg in legs))
+
+    def bracket(self, at: str | Decimal = "190.00", size: int = 10, **shared: Any) -> GroupProposal:
+        """Buy `size` with a limit, take the profit 5 % above and stop 5 % below."""
+        price = Decimal(at)
+        up, down = ((price * each).quantize(Decimal("0.01")) for each in (Decimal("1.05"), Decimal("0.95")))
+        sale: dict[str, Any] = {"side": Side.SELL, "limit_price": None}
+        return self.group(
+            "bracket",
+            {"limit_price": price},
+            sale | {"limit_price": up},
+            sale | {"order_type": OrderType.STOP, "stop_price": down},
+            quantity=Decimal(size),
+            **shared,
+        )
+
+    def place_group(self, group: GroupProposal) -> Ticket:
+        return services.place_order(actor=self.scanner, proposal=group)
 
     def decide(self, ticket: Ticket, who: str = "bob", *, is_yes: bool = True, reason: str = "") -> Ticket:
         ticket.refresh_from_db()
