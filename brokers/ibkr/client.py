@@ -132,10 +132,6 @@ class IbkrClient:
         status = messages.session_status(iserver.get("authStatus") if isinstance(iserver, dict) else None)
         return text(data.get("session")) or "", status
 
-    def logout(self) -> None:
-        """End the outer session; the live session token is of no use afterwards."""
-        self._wire.read("POST", "/logout")
-
     def readable_accounts(self) -> tuple[str, ...]:
         """The accounts that these keys open, by a read that needs no brokerage session and disturbs none (§2.1)."""
         listed = rows(self._wire.read("GET", "/portfolio/accounts"))

@@ -95,13 +95,6 @@ def test_s10_a_live_login_is_called_live(live):
     assert live.signed_in().listed_accounts().is_paper is False
 
 
-def test_s11_after_a_logout_the_session_is_expired(own):
-    broker = own.signed_in()
-    broker.logout()
-    with pytest.raises(SessionExpired):
-        broker.tickle()
-
-
 # Instruments
 
 
