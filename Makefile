@@ -25,8 +25,8 @@ test: $(VENV)/.installed-dev  ## the whole suite on servers of its own; ARGS='te
 adversarial: $(VENV)/.installed-dev  ## every attempt to pass the gate, in a table, and last its sums as one line of JSON
 	@$(PYTHON) -m pytest -q -p no:cacheprovider -n 2 --dist worksteal tests/adversarial $(ARGS)
 
-faults: $(VENV)/.installed-dev  ## crashes × broker faults with a judge; RUNS=1000 SEED=7 for random runs, CASE='…' for some
-	@$(PYTHON) -m tests.faults $(if $(RUNS),--runs $(RUNS)) $(if $(SEED),--seed $(SEED)) $(if $(CASE),--case '$(CASE)') $(ARGS)
+faults: $(VENV)/.installed-dev  ## crashes × broker faults with a judge; RUNS=1000 SEED=7 for random runs, SLICE=1 or CASE='…' for some
+	@$(PYTHON) -m tests.faults $(if $(SLICE),--slice) $(if $(RUNS),--runs $(RUNS)) $(if $(SEED),--seed $(SEED)) $(if $(CASE),--case '$(CASE)') $(ARGS)
 
 rotation-faults: $(VENV)/.installed-dev  ## every step of a key rotation killed, with orders flowing; CASE='…' for some
 	@$(PYTHON) -m tests.keyrotation.faults $(if $(CASE),--case '$(CASE)') $(ARGS)

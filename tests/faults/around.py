@@ -4,12 +4,13 @@ import os
 import signal
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from django.db import IntegrityError
+from django.db import IntegrityError, connection, connections
 
 from tests.faults.cases import Play, add
-from tests.faults.nest import LEASE_SECONDS
+from tests.faults.nest import LEASE_SECONDS, PATIENCE
 from tests.faults.paths import ASKED, hit
 from tests.faults.stage import Stage
 
@@ -50,7 +51,7 @@ def pausing(place: str, *, asks: bool = False) -> Play:
         stage.order()
         stage.until_stopped("orders")
         stage.lane.start("orders", "orders-2")
-        time.sleep(LEASE_SECONDS + 0.15)
+        time.sleep(LEASE_SECONDS * 1.12)
         stage.until_taken_over()
         stage.tell("orders", signal.SIGCONT)
 
@@ -66,7 +67,7 @@ def keeper_paused(place: str, fault: str) -> Play:
         stage.order()
         stage.until_stopped("keeper")
         stage.lane.start("keeper", "keeper-2")
-        time.sleep(LEASE_SECONDS + 0.5)
+        time.sleep(LEASE_SECONDS * 1.4)
         stage.tell("keeper", signal.SIGCONT)
 
     return play
@@ -77,15 +78,15 @@ def expired(stage: Stage) -> None:
     from django.conf import settings
 
     stage.arm("orders", "place.before_claim", how="SIGSTOP")
-    before, settings.APPROVAL_SECONDS = settings.APPROVAL_SECONDS, 2
+    before, settings.APPROVAL_SECONDS = settings.APPROVAL_SECONDS, int(2 * PATIENCE)
     try:
         intent = stage.order()
     finally:
         settings.APPROVAL_SECONDS = before
     stage.until_stopped("orders")
     # Its lease is renewed meanwhile, so that nothing but the approval is too old.
-    stage.sql("UPDATE cerbero_lease SET expires_at = now() + interval '5s' WHERE name LIKE 'place:%%'")
-    time.sleep(2.1)
+    stage.sql("UPDATE cerbero_lease SET expires_at = now() + interval '60s' WHERE name LIKE 'place:%%'")
+    time.sleep(2 * PATIENCE + 0.1)
     intent.is_approved = False
     stage.tell("orders", signal.SIGCONT)
 
@@ -124,6 +125,24 @@ def cut_off(place: str) -> Play:
     return play
 
 
+def restarted(place: str) -> Play:
+    """Postgres falls and recovers while the sender stands between two steps: a backend's death takes all with it."""
+
+    def play(stage: Stage) -> None:
+        stage.arm("orders", place, how="SIGSTOP")
+        stage.order()
+        stage.until_stopped("orders")
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            backend = cursor.fetchone()[0]
+        os.kill(backend, signal.SIGKILL)
+        stage.tell("orders", signal.SIGCONT)
+        connections.close_all()
+        stage.until(lambda: stage.sql("SELECT 1") or True)
+
+    return play
+
+
 def session_lost(lost: str) -> Play:
     """The session dies right before the placement."""
 
@@ -151,13 +170,19 @@ def two_accounts(stage: Stage) -> None:
     stage.order(account=other)
 
 
-def night(stage: Stage) -> None:
+def night(*, is_half_filled: bool = False, day_scoped: bool = False) -> Play:
     """The broker's night: the session ends, the list begins anew, DAY orders expire and GTC orders stay."""
-    first = stage.order(time_in_force="gtc")
-    second = stage.order(time_in_force="day")
-    for intent in (first, second):
-        stage.until_order(intent, "accepted")
-    stage.lane.sim.control("POST", "/_sim/night_reset", {"expire_day_orders": True})
+
+    def play(stage: Stage) -> None:
+        for time_in_force in ("gtc", "day"):
+            intent = stage.order(time_in_force=time_in_force)
+            order = stage.until_order(intent, "accepted")
+            if is_half_filled:
+                stage.fill(order, quantity=1, price=str(intent.price))
+        body = {"expire_day_orders": True, "day_scoped": day_scoped}
+        stage.lane.sim.control("POST", "/_sim/night_reset", body)
+
+    return play
 
 
 def broker_restarts(stage: Stage) -> None:
@@ -176,7 +201,7 @@ def killed_together(stage: Stage) -> None:
 
 
 def redis(what: str) -> Play:
-    """Redis is emptied, hangs, or holds what a stranger wrote."""
+    """Redis is emptied, hangs, is gone, or holds what a stranger wrote."""
 
     def play(stage: Stage) -> None:
         import redis as client
@@ -184,10 +209,15 @@ def redis(what: str) -> Play:
 
         server = client.Redis.from_url(settings.REDIS_URL)
         pid = int(server.info("server")["process_id"])
+        door = Path(server.connection_pool.connection_kwargs["path"])
+        away = door.with_suffix(".away")
         if what == "flushed":
             server.flushall()
         elif what == "hangs":
             os.kill(pid, signal.SIGSTOP)
+        elif what == "down":
+            door.rename(away)
+            server.client_kill_filter(_type="normal", skipme=True)
         else:
             _forge(server)
         try:
@@ -195,6 +225,8 @@ def redis(what: str) -> Play:
             time.sleep(0.8)
         finally:
             os.kill(pid, signal.SIGCONT)
+            if what == "down":
+                away.rename(door)
 
     return play
 
@@ -228,14 +260,17 @@ def _around_an_order() -> None:
     for place in ("place.before_claim", "attempt.prepared", "attempt.prepared.committed", "attempt.sent",
                   "attempt.sent.committed", "place.after_answer", "attempt.answered"):  # fmt: skip
         add("database", f"connections cut at {place}", cut_off(place))
+        add("database", f"restarted at {place}", restarted(place), is_alone=True)
     for lost in ("brokerage", "outer", "competing"):
         add("session", f"{lost} lost before the placement", session_lost(lost))
     add("session", "the broker is away", broker_restarts)
-    add("session", "the night's reset, DAY and GTC", night)
+    add("session", "the night's reset, DAY and GTC", night())
+    add("session", "the night's reset, both half filled", night(is_half_filled=True))
+    add("session", "the night's reset, in no list any more", night(is_half_filled=True, day_scoped=True))
     add("accounts", "a question open on one, an order on the other", two_accounts)
     add("everything", "killed at one moment", killed_together)
-    for what in ("flushed", "hangs", "forged"):
-        add("redis", what, redis(what), "relay")
+    for what in ("flushed", "hangs", "down", "forged"):
+        add("redis", what, redis(what), "relay", is_alone=True)
 
 
 _halts_and_pauses()

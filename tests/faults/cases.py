@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tests.faults.nest import PATIENCE
 from tests.faults.stage import Stage
 
 Play = Callable[[Stage], None]
@@ -34,21 +35,22 @@ OUTCOMES = ("attempt.answered", "attempt.answered.committed", "attempt.doubted",
 
 @dataclass(frozen=True)
 class Case:
-    """One case; `needs` are processes beside orders and keeper."""
+    """One case; `needs` are processes beside orders and keeper. What hits the servers themselves is played alone."""
 
     name: str
     group: str
     play: Play
     needs: tuple[str, ...] = ()
+    is_alone: bool = False
 
 
 CASES: dict[str, Case] = {}
 
 
-def add(group: str, name: str, play: Play, *needs: str) -> None:
+def add(group: str, name: str, play: Play, *needs: str, is_alone: bool = False) -> None:
     full = f"{group} | {name}"
     assert full not in CASES, full
-    CASES[full] = Case(full, group, play, needs)
+    CASES[full] = Case(full, group, play, needs, is_alone)
 
 
 def hit(stage: Stage, fault: str, path: str, method: str = "POST") -> None:
@@ -56,7 +58,7 @@ def hit(stage: Stage, fault: str, path: str, method: str = "POST") -> None:
     if fault == "refused":
         stage.fault("refuse", "/marketdata/snapshot", seconds=0.3)
     elif fault == "taken, not listed yet":
-        stage.config(listing_delay=0.5)
+        stage.config(listing_delay=0.5 * PATIENCE)
         stage.fault("late_answer", path, method, seconds=0.6)
     elif fault:
         stage.fault(path=path, method=method, **FAULTS[fault])

@@ -51,7 +51,9 @@ def _drive(servers: Servers, queue: "Queue[dict[str, Any]]", rows: list[dict[str
 def _drive_lane(
     database: Database, folder: Path, queue: "Queue[dict[str, Any]]", rows: list[dict[str, Any]]
 ) -> None:
-    environment = database.environment(LANE_FOLDER=str(folder), LOG_LEVEL="WARNING")
+    environment = database.environment(
+        LANE_FOLDER=str(folder), LOG_LEVEL="WARNING", FAULTS_PATIENCE=f"{patience():.1f}"
+    )
     command = [sys.executable, "-m", "tests.faults.lane"]
     pipe = subprocess.PIPE
     with (
@@ -67,6 +69,11 @@ def _drive_lane(
             note(row)
             if row["stuck"]:
                 break
+
+
+def patience() -> float:
+    """How much longer everything may take here: by what else this machine has to do, and four times at most."""
+    return max(1.0, min(4.0, os.getloadavg()[0] / (os.cpu_count() or 1)))
 
 
 def _ask(lane: "subprocess.Popen[str]", wanted: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -34,14 +34,16 @@ class Intent:
     is_approved: bool
     # Questions of the broker that were answered yes in advance.
     accepted: set[str] = field(default_factory=set)
+    # What people changed it to, and may change it to once.
+    amended_price: Decimal | None = None
     # Known when it was halted or withdrawn: from then on nothing may be sent for it.
     barred_ms: int | None = None
 
     def is_(self, row: dict[str, Any]) -> bool:
         """Whether an order of the book has exactly these terms."""
-        wanted = (self.account, self.side.upper(), self.quantity, self.price, "LMT")
-        price = Decimal(row["limit_price"] or 0)
-        return wanted == (row["account"], row["side"], Decimal(row["quantity"]), price, row["order_type"])
+        wanted = (self.account, self.side.upper(), self.quantity, "LMT")
+        found = (row["account"], row["side"], Decimal(row["quantity"]), row["order_type"])
+        return wanted == found and Decimal(row["limit_price"] or 0) in {self.price, self.amended_price}
 
 
 @dataclass
@@ -51,10 +53,12 @@ class Ledger:
     ticket: str
     refusal: str
     order: str
+    price: Decimal
     filled: Decimal
     is_cancel_asked: bool
     attempts: list[tuple[str, str]]
     changes: list[str]
+    amended: list[str]
     executed: Decimal
     was_doubted: bool
     was_revived: bool
@@ -119,6 +123,8 @@ def difference(evidence: Evidence, intent: Intent) -> str:
     row = rows[-1]
     if ledger.order not in IN_BOOK[row["status"]]:
         return f"{ledger.order} in the ledger, {row['status']} in the book"
+    if ledger.price != Decimal(row["limit_price"] or 0):
+        return f"at {ledger.price} in the ledger, at {row['limit_price']} in the book"
     if ledger.filled != Decimal(row["filled"]) or ledger.executed != Decimal(row["filled"]):
         return (
             f"{ledger.filled} filled ({ledger.executed} executed) in the ledger, {row['filled']} in the book"
@@ -161,6 +167,8 @@ def _judge_one(evidence: Evidence, intent: Intent, verdict: Verdict, settled: bo
     mine = {coid for _, coid in ledger.attempts} | {row["cOID"] for row in rows}
     arrivals = [each for each in evidence.arrivals if mine & set(each["cOIDs"])]
     verdict.blame("duplicates", f"{len(rows)} orders in the book for one intent", len(rows) - 1)
+    changes = max((row["modifications"] for row in rows), default=0)
+    verdict.blame("duplicates", f"amended {changes} times", changes - (intent.amended_price is not None))
     for coid in mine:
         times = sum(coid in each["cOIDs"] for each in arrivals)
         verdict.blame("duplicates", f"{coid} came to the broker {times} times", times - 1)

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.judge import FINAL, Ledger, Verdict, judge
-from tests.faults.nest import Child, Nest
+from tests.faults.nest import PATIENCE, Child, Nest
 
-SETTLE_SECONDS, MUTANT_SECONDS = 30.0, 15.0
+SETTLE_SECONDS, MUTANT_SECONDS = 30.0 * PATIENCE, 12.0 * PATIENCE
 # Longer than any delay that a case plans after its last request.
-QUIET_SECONDS = 0.4
+QUIET_SECONDS = 0.4 * PATIENCE
 # What a supervisor starts again.
 LASTING = {"orders", "orders-2", "keeper", "keeper-2", "relay"}
 CENT = Decimal("0.01")
@@ -116,7 +116,9 @@ class Lane:
         missed = sum(child.is_alive and not child.stood_still for child in stage.armed)
         self.clean_up(stage)
         told = asdict(verdict) | {"seconds": round(seconds, 3), "took": round(time.monotonic() - began, 3)}
-        ends = [f"{each.ticket}/{each.order}/{each.refusal}" for each in stage.last.values()]
+        ends = [
+            "/".join((each.ticket, each.order, each.refusal, *each.amended)) for each in stage.last.values()
+        ]
         return {"case": case.name, "group": case.group, "seed": seed, "ends": ends, "missed": missed} | told
 
     def put_in_order(self, case: Any) -> None:
@@ -175,11 +177,16 @@ def ledger_of(ticket: Any) -> Ledger:
         ticket=ticket.status,
         refusal=ticket.refusal_code,
         order=order.status,
+        price=order.limit_price,
         filled=order.filled_quantity,
         is_cancel_asked=order.cancel_requested_at is not None,
         attempts=[(each.status, each.client_order_id) for each in attempts],
-        changes=list(order.changes.values_list("status", flat=True)),
+        changes=[
+            *order.changes.values_list("status", flat=True),
+            *("sent" for _ in order.amendments.filter(status__in=["allowed", "sent"])),
+        ],
         executed=executed,
+        amended=[f"{each.status} {each.refusal_code}" for each in order.amendments.all()],
         was_doubted=entries.filter(event="attempt.doubted", subject_id__in=ids).exists(),
         was_revived=entries.filter(
             subject_kind="order", subject_id=str(order.pk), details__from__in=sorted(FINAL)

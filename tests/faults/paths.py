@@ -13,6 +13,11 @@ CANCEL_POINTS = (
     *("cancel.before_send", "cancel.half_sent", "cancel.after_send", "cancel.after_answer"),
     *("cancel.answered", "cancel.answered.committed"),
 )
+AMEND_POINTS = (
+    *("amend.prepared", "amend.prepared.committed", "amend.sent", "amend.sent.committed"),
+    *("amend.before_send", "amend.half_sent", "amend.after_send", "amend.after_answer"),
+    *("amend.answered", "amend.answered.committed"),
+)
 KEEPER_POINTS = (
     *("reconcile.before_asking", "reconcile.listed", "reports.poll", "reports.poll.committed"),
     *("attempt.settled", "attempt.settled.committed"),
@@ -74,7 +79,10 @@ def canceling(crash: str, fault: str) -> Play:
     def play(stage: Stage) -> None:
         intent = stage.order()
         stage.until_order(intent, "accepted")
-        hit(stage, fault, "/order/", "DELETE")
+        if fault == "refused":
+            stage.shut_the_door(0.6)
+        else:
+            hit(stage, fault, "/order/", "DELETE")
         stage.cancel(intent, f"SIGKILL {crash} 1" if crash else "")
 
     return play
@@ -87,7 +95,7 @@ def filled_instead(stage: Stage) -> None:
     order = stage.until_order(intent, "accepted")
     stage.cancel(intent)
     stage.until_order(intent, "pending_cancel")
-    stage.lane.sim.control("POST", "/_sim/fill", {"order_id": int(order.broker_order_id)})
+    stage.fill(order)
     stage.config(cancel_delay=0.1)
 
 
@@ -96,7 +104,7 @@ def cancel_refused(stage: Stage) -> None:
     intent = stage.order()
     order = stage.until_order(intent, "accepted")
     stage.tell("keeper", signal.SIGSTOP)
-    stage.lane.sim.control("POST", "/_sim/fill", {"order_id": int(order.broker_order_id)})
+    stage.fill(order)
     stage.cancel(intent)
     stage.tell("keeper", signal.SIGCONT)
 
@@ -114,6 +122,36 @@ def canceled_meanwhile(place: str) -> Play:
     return play
 
 
+def amending(crash: str, fault: str, *, asks: bool = False) -> Play:
+    """The price of what rests is changed."""
+
+    def play(stage: Stage) -> None:
+        intent = stage.order()
+        stage.until_order(intent, "accepted")
+        if asks:
+            stage.config(questions=[ASKED])
+            stage.allow_questions(ASKED)
+        stage.arm("orders", crash)
+        if fault == "refused":
+            stage.fault("refuse", "/order/status/", seconds=0.3)
+        else:
+            hit(stage, fault, r"/order/\d+$")
+        stage.amend(intent, tightens=stage.rng.random() < 0.7)
+
+    return play
+
+
+def amended_and_filled(stage: Stage) -> None:
+    """A part fills while the amendment is on its way."""
+    intent = stage.order()
+    order = stage.until_order(intent, "accepted")
+    stage.arm("orders", "amend.before_send", how="SIGSTOP")
+    stage.amend(intent)
+    stage.until_stopped("orders")
+    stage.fill(order, quantity=1, price=str(intent.price))
+    stage.tell("orders", signal.SIGCONT)
+
+
 def keeping(crash: str, fault: str) -> Play:
     """Reconciliation dies while it settles what another fault left in doubt."""
 
@@ -122,6 +160,19 @@ def keeping(crash: str, fault: str) -> Play:
         hit(stage, fault, "/orders$")
         stage.arm("keeper", crash)
         stage.order(fills=True)
+
+    return play
+
+
+def keeping_amended(crash: str, fault: str) -> Play:
+    """The same while an amendment is in doubt."""
+
+    def play(stage: Stage) -> None:
+        intent = stage.order()
+        stage.until_order(intent, "accepted")
+        hit(stage, fault, r"/order/\d+$")
+        stage.arm("keeper", crash)
+        stage.amend(intent)
 
     return play
 
@@ -173,7 +224,7 @@ def _questions() -> None:
 
 
 def _cancels() -> None:
-    for fault in ("", *FAULTS):
+    for fault in ("", "refused", *FAULTS):
         add("cancel", fault or "no fault", canceling("", fault))
     for crash in CANCEL_POINTS:
         add("cancel, killed", crash, canceling(crash, ""))
@@ -186,10 +237,26 @@ def _cancels() -> None:
         add("cancel", f"meanwhile, at {place}", canceled_meanwhile(place))
 
 
+def _amendments() -> None:
+    for fault in ("", "refused", *(each for each in FAULTS if each != "duplicate answer")):
+        add("amend", fault or "no fault", amending("", fault))
+    for crash in AMEND_POINTS:
+        add("amend, killed", crash, amending(crash, ""))
+    for fault in ("reset before", "reset after", "timeout, taken", "503, taken"):
+        for crash in ("amend.after_answer", "amend.doubted", "amend.doubted.committed"):
+            add("amend, killed", f"{fault}, {crash}", amending(crash, fault))
+    for crash in ("", "reply.before_send", "reply.after_answer"):
+        add("amend", f"a question, {crash or 'answered yes'}", amending(crash, "", asks=True))
+    add("amend", "a part fills meanwhile", amended_and_filled)
+
+
 def _reports_and_reconciliation() -> None:
     for crash in KEEPER_POINTS:
         for fault in ("reset before", "timeout, taken"):
             add("reconciliation, killed", f"{crash}, {fault}", keeping(crash, fault))
+    for crash in ("reconcile.listed", "amend.settled", "amend.settled.committed"):
+        for fault in ("reset before", "timeout, taken"):
+            add("reconciliation, killed", f"amendment, {crash}, {fault}", keeping_amended(crash, fault))
     for crash in ("ticket.denied", "ticket.denied.committed"):
         add("reconciliation, killed", f"{crash}, reset before", keeping(crash, "reset before"))
     for crash in ("reports.reply", "reports.reply.committed", "reports.applied", "reports.applied.committed",
@@ -208,4 +275,5 @@ def _reports_and_reconciliation() -> None:
 
 _questions()
 _cancels()
+_amendments()
 _reports_and_reconciliation()

@@ -10,6 +10,7 @@ from django.db import Error, connection, connections
 
 from tests.faults.judge import Evidence, Intent, is_settled
 from tests.faults.lane import CENT, QUIET_SECONDS, ledger_of, unlimited
+from tests.faults.nest import PATIENCE
 
 if TYPE_CHECKING:
     from random import Random
@@ -43,9 +44,9 @@ class Stage:
         price = (self.lane.ask + away).quantize(CENT) + CENT * (number // 40 % 100) * (1 if fills else -1)
         desk = self.lane.desk
         self.lane.until_up()
-        ticket = desk.place(side=side, quantity=Decimal(1 + number % 40), limit_price=price, **terms)
+        ticket = desk.place(side=side, quantity=Decimal(2 + number % 40), limit_price=price, **terms)
         account = terms.get("account", desk.account.broker_account_id)
-        intent = Intent(ticket.pk, account, side, Decimal(1 + number % 40), price, approve)
+        intent = Intent(ticket.pk, account, side, Decimal(2 + number % 40), price, approve)
         intent.accepted = set(ticket.account.allowed_question_ids)
         self.intents.append(intent)
         if approve:
@@ -59,13 +60,28 @@ class Stage:
             self.armed.append(self.lane.children[job])
 
     def fault(self, kind: str, path: str, method: str = "", *, times: int = 1, **details: Any) -> None:
+        for name in {"seconds", "lasts_seconds"} & details.keys():
+            details[name] *= PATIENCE
         body = {"kind": kind, "path": path, "method": method, "times": times} | details
         self.lane.sim.control("POST", "/_sim/faults", body)
+
+    def shut_the_door(self, seconds: float) -> None:
+        """Nobody can connect to the broker, from now on and for so long."""
+        from brokers.services import broker_for
+        from cerbero.errors import BrokerError
+
+        self.fault("refuse", "/iserver/auth/status", seconds=seconds)
+        with suppress(BrokerError), broker_for(self.lane.desk.login) as broker:
+            broker.session_status()
+
+    def fill(self, order: Any, **terms: Any) -> None:
+        """The broker fills it: whole, or `quantity` of it at `price`."""
+        self.lane.sim.control("POST", "/_sim/fill", {"order_id": int(order.broker_order_id)} | terms)
 
     def config(self, **changes: Any) -> None:
         self.lane.sim.config(**changes)
 
-    def until(self, look: Any, seconds: float = 25, *, mend: bool = True) -> Any:
+    def until(self, look: Any, seconds: float = 25 * PATIENCE, *, mend: bool = True) -> Any:
         """What `look` gives as soon as that is something; the dead are raised meanwhile."""
         deadline = time.monotonic() + seconds
         while True:
@@ -109,6 +125,23 @@ class Stage:
         if fail_point:
             self.armed.append(child)
         self.until(lambda: not child.is_alive)
+
+    def amend(self, intent: Intent, *, tightens: bool = True) -> None:
+        """Ask for another price; what only tightens passes by itself, the rest is asked of people."""
+        from orders import amending
+        from orders.models import Order
+
+        order = Order.objects.get(ticket_id=intent.ticket_id)
+        away = Decimal(-1 if intent.side == "buy" else 1)
+        intent.amended_price = intent.price + away * (2 if tightens else -1)
+        desk = self.lane.desk
+        asked = amending.amend_order(actor=desk.scanner, order_id=order.pk, limit_price=intent.amended_price)
+        if asked.request is not None:
+            digest = asked.request.digest
+            amending.decide_amendment(
+                actor=desk.person("bob"), amendment_id=asked.pk, digest=digest, is_yes=True
+            )
+        self.released_at = time.monotonic()
 
     def halt(self, mode: str = "stop_new") -> None:
         """A person halts everything, through a process of its own; afterwards nothing new may leave."""
