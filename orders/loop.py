@@ -5,7 +5,6 @@ plays no part.
 """
 
 import logging
-import threading
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
@@ -33,6 +32,7 @@ from cerbero.errors import (
     SessionExpired,
 )
 from cerbero.lifecycle import transition
+from cerbero.stopping import StopSignal
 from orders import (
     adopting,
     amend_sending,
@@ -63,7 +63,7 @@ BEAT_SECONDS = 5.0
 LEASE_SECONDS = 15
 
 
-def run(stop: threading.Event) -> None:
+def run(stop: StopSignal) -> None:
     """Work until `stop` is set. A database that went away is waited for."""
     actor, holder = access.system("orders"), leases.unique_holder()
     holds: dict[str, Hold] = {}
@@ -85,7 +85,7 @@ def run(stop: threading.Event) -> None:
 
 
 def _work(
-    actor: Actor, holder: str, holds: dict[str, Hold], stop: threading.Event, wait: Callable[[float], None]
+    actor: Actor, holder: str, holds: dict[str, Hold], stop: StopSignal, wait: Callable[[float], None]
 ) -> None:
     beat_at = 0.0
     while not stop.is_set():

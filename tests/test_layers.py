@@ -18,7 +18,16 @@ THRESHOLD = _of_cerbero("health", "checks", "refusals", "middleware", "logs", "s
 )
 FLOOR_2 = _of_cerbero("tool", "lifecycle", "decisions", "tokens")
 FLOOR_0 = _of_cerbero(
-    "errors", "models", "access", "leases", "outbound", "plain", "proofs", "settings", "failpoints"
+    "errors",
+    "models",
+    "access",
+    "leases",
+    "outbound",
+    "plain",
+    "proofs",
+    "settings",
+    "failpoints",
+    "stopping",
 )
 FLOOR_0 |= _of_cerbero(
     "errors.base",

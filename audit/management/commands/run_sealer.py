@@ -1,8 +1,6 @@
 """The sealer: chains committed entries, signs the head at most once a second, and anchors it."""
 
 import logging
-import signal
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from audit import sealing
 from audit.anchors import Anchor, KeyMismatch
 from cerbero.checks import refuse_half_set_flags
 from cerbero.errors import CannotStart
+from cerbero.stopping import StopSignal
 
 log = logging.getLogger("audit.sealer")
 POLL_SECONDS, POLL_SECONDS_MAX = 0.5, 2.0
@@ -46,9 +45,7 @@ class Command(BaseCommand):
                 pass
             _sign_and_anchor(signer, file)
             return
-        stop = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
+        stop = StopSignal()
         log.info("sealing, anchored at %d in %s", file.position, file.path)
         _run(signer, file, stop)
         log.info("sealer ended")
@@ -73,7 +70,7 @@ def _hand_over(former: sealing.Signer, signer: sealing.Signer, anchor: Anchor) -
     log.warning("the seal key was replaced at position %d", position)
 
 
-def _run(signer: sealing.Signer, anchor: Anchor, stop: threading.Event) -> None:
+def _run(signer: sealing.Signer, anchor: Anchor, stop: StopSignal) -> None:
     """Seal until told to stop; a database or a disk that is away is waited for, and said once a try."""
     pause, retry, signed_at = POLL_SECONDS, RETRY_SECONDS, 0.0
     while not stop.is_set():

@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from cerbero.errors import CannotStart
 from cerbero.stack import Options, Running, Stack
+from cerbero.stopping import StopSignal
 from cerbero.supervisor import BASE_DIR
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -40,9 +40,7 @@ class Command(BaseCommand):
         try:
             running = stack.start()
             # From here on a signal is a flag: an exception could be swallowed by whatever it interrupts.
-            told_to_stop = threading.Event()
-            for how in SIGNALS:
-                signal.signal(how, lambda *_: told_to_stop.set())
+            told_to_stop = StopSignal(SIGNALS)
             self._print(banner(running, time.monotonic() - began))
             while stack.supervisor.gave_up is None and not told_to_stop.wait(0.2):
                 stack.mend_servers()

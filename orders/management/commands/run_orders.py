@@ -1,13 +1,12 @@
 """The orders process."""
 
-import signal
-import threading
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from cerbero import access
+from cerbero.stopping import StopSignal
 from orders import restoring
 from orders.loop import run
 
@@ -20,7 +19,4 @@ class Command(BaseCommand):
             restoring.hold_if_behind(access.system("restore"), settings.ANCHOR_PATH)
         except OSError as problem:
             raise CommandError(f"The anchor cannot be read: {type(problem).__name__}") from None
-        stop = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
-        run(stop)
+        run(StopSignal())

@@ -1,0 +1,35 @@
+"""Being told to stop: a signal as a flag that a loop looks at and waits for."""
+
+import os
+import select
+import signal
+from collections.abc import Iterable
+from contextlib import suppress
+
+
+class StopSignal:
+    """Set by SIGTERM, SIGINT or what else is named, for good; waited for by one thread or many.
+
+    Not threading.Event: its lock may be held by the very thread that the signal interrupts, which then waits for
+    itself. Writing to a pipe takes no lock.
+    """
+
+    def __init__(self, signals: Iterable[signal.Signals] = (signal.SIGTERM, signal.SIGINT)) -> None:
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        for number in signals:
+            signal.signal(number, self._tell)
+
+    def is_set(self) -> bool:
+        return self.wait(0)
+
+    def wait(self, seconds: float) -> bool:
+        """Until it is set, at most so long; whether it is."""
+        waiting = select.poll()
+        waiting.register(self._reader, select.POLLIN)
+        return bool(waiting.poll(seconds * 1000))
+
+    def _tell(self, *_: object) -> None:
+        # Full is as good as told.
+        with suppress(BlockingIOError):
+            os.write(self._writer, b".")
