@@ -252,6 +252,23 @@ class Subscription(models.Model):
         return f"{self.login}: {self.instrument}"
 
 
+class TickWish(models.Model):
+    """A bot's wish for an instrument's ticks, until its time (brokers/wishes.py)."""
+
+    login = models.ForeignKey(Login, models.CASCADE, related_name="tick_wishes")
+    instrument = models.ForeignKey(Instrument, models.CASCADE, related_name="tick_wishes")
+    holder = models.CharField(max_length=64)
+    wanted_until = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["login", "instrument", "holder"], name="tick_wish_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.login}: {self.instrument} for {self.holder}"
+
+
 class Quote(models.Model):
     """The newest prices that the relay stored, at most one write a second for each instrument."""
 

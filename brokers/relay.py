@@ -20,7 +20,7 @@ import redis.asyncio
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, connections
 
-from brokers import notifications, quotes
+from brokers import notifications, quotes, wishes
 from brokers.base import (
     ExecutionReport,
     ListedAccounts,
@@ -31,7 +31,7 @@ from brokers.base import (
     StreamEvent,
 )
 from brokers.ibkr.stream import IbkrStream
-from brokers.models import BrokerInstrument, Credential, Login, Report, SessionState
+from brokers.models import Credential, Login, Report, SessionState
 from brokers.reports import record_reports
 from brokers.services import broker_for, socket_session
 from cerbero import leases
@@ -298,7 +298,7 @@ async def _watch_row(feed: Feed, plan: Plan, stream: IbkrStream) -> None:
 
 
 async def _subscribe(feed: Feed, stream: IbkrStream) -> None:
-    wanted = await in_database(_wanted, feed.login)
+    wanted = await in_database(wishes.wanted, feed.login)
     added, gone = wanted.keys() - feed.instruments.keys(), feed.instruments.keys() - wanted.keys()
     for each in gone:
         feed.newest.pop(feed.instruments[each], None)
@@ -357,13 +357,6 @@ def read_plan(login: Login) -> Plan | None:
 
 def _enabled_logins() -> list[Login]:
     return list(Login.objects.filter(is_enabled=True))
-
-
-def _wanted(login: Login) -> dict[str, UUID]:
-    rows = BrokerInstrument.objects.filter(
-        broker=login.broker, instrument__subscriptions__login=login
-    ).values_list("broker_instrument_id", "instrument_id")
-    return dict(rows)
 
 
 def _write_quotes(login: Login, newest: dict[UUID, QuoteRecord], heard_at: datetime) -> None:

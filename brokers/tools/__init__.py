@@ -12,4 +12,5 @@ from brokers.tools import (  # noqa: F401
     portfolio,
     scanning,
     session,
+    streaming,
 )

@@ -109,3 +109,9 @@ class ContractAmbiguous(CerberoError):
     """Several contracts fit, and none is guessed; the details list them, so name one more precisely."""
 
     code, status = "contract_ambiguous", 409
+
+
+class SubscriptionLimit(CerberoError):
+    """What people watch takes every market-data line of this login; an Administrator can watch less."""
+
+    code, status, retryable = "subscription_limit", 409, True
