@@ -32,6 +32,24 @@ PUBLIC = ("signature", "encryption", "dhparam")
 FILES = {"signature": "public_signature.pem", "encryption": "public_encryption.pem", "dhparam": "dhparam.pem"}
 Status = RotationStatus
 
+# What the trail's events are called on the page.
+SAID = {
+    "rotation.requested": "Asked for",
+    "rotation.generated": "New set made",
+    "rotation.registered": "Registered at the broker",
+    "rotation.not_proven": "Not taken by the broker yet",
+    "rotation.went_dark": "Dark: the old set works no longer",
+    "rotation.grew_light": "The old set works again",
+    "rotation.proven": "Proven, not in use",
+    "rotation.activated": "In use",
+    "rotation.settled": "Proven in use",
+    "rotation.stopped": "Stopped, asks for a person",
+    "rotation.retried": "Tried again",
+    "rotation.rolled_back": "The old set put back",
+    "rotation.aborted": "Aborted",
+    "rotation.retired": "Old set destroyed",
+}
+
 
 class StartForm(forms.Form):
     """What is replaced, and why."""
@@ -219,6 +237,7 @@ class RotationPage(ReadOnlyAdmin):
             "rotation": rotation,
             "steps": steps(rotation),
             "next": None if rotation.ended_at and not rotation.problem else next_step(rotation),
+            "is_again": may_act and rotation.status == Status.REGISTERED,
             "form": form or (_register_form(rotation) if can_register and may_act else None),
             "public": _fingerprints(rotation) if rotation.kind == Kind.KEYS and can_register else [],
             "asked": asked,
@@ -255,7 +274,7 @@ def _history(rotation: Rotation) -> list[dict[str, Any]]:
     return [
         {
             "at": row.at,
-            "event": row.event,
+            "said": SAID.get(row.event, row.event),
             "actor_name": row.actor_name,
             "why": next((row.details[name] for name in said if row.details.get(name)), ""),
         }
