@@ -26,12 +26,23 @@ class OrderType(StrEnum):
     LIMIT = "limit"
     STOP = "stop"
     STOP_LIMIT = "stop_limit"
+    MARKET_IF_TOUCHED = "market_if_touched"
+    LIMIT_IF_TOUCHED = "limit_if_touched"
+    TRAILING_STOP = "trailing_stop"
+    TRAILING_STOP_LIMIT = "trailing_stop_limit"
+    MIDPRICE = "midprice"
+    RELATIVE = "relative"
+    MARKET_ON_CLOSE = "market_on_close"
+    LIMIT_ON_CLOSE = "limit_on_close"
 
 
 class TimeInForce(StrEnum):
     DAY = "day"
     GTC = "gtc"
     IOC = "ioc"
+    # At the opening: the auction or nothing.
+    OPG = "opg"
+    OVERNIGHT = "overnight"
 
 
 class Availability(StrEnum):
@@ -73,6 +84,10 @@ class InstrumentRecord:
     # How many units of the quoted price make one of the currency (100 for pence); None is one.
     price_magnifier: int | None = None
     expires_on: date | None = None
+    # The price step from each lower edge on, ascending; empty where one step holds for all prices.
+    price_bands: tuple[tuple[Decimal, Decimal], ...] = ()
+    # The step of a quantity; None is whole units.
+    size_increment: Decimal | None = None
 
 
 @dataclass(frozen=True)
@@ -98,10 +113,13 @@ class QuoteRecord:
 
 @dataclass(frozen=True)
 class OrderTerms:
-    """One leg, as it goes to the wire.
+    """One leg, as it goes to the wire. `orders.order_types` says what each type needs.
 
+    `stop_price` is what triggers: the stop, the touch, or where a trail begins. `offset` is how far a relative
+    order is pegged inside the market.
     A bracket's children carry `parent_client_order_id` and no id of their own. Of legs with `one_cancels_other`, which
-    travel together, the broker cancels the rest when one fills. US futures need `manual_indicator` and `ext_operator` (CME rule 536-B, ibkr-web-api.md §6.1).
+    travel together, the broker cancels the rest when one fills. US futures need `manual_indicator` and `ext_operator`
+    (CME rule 536-B, ibkr-web-api.md §6.1).
     """
 
     broker_instrument_id: str
@@ -112,6 +130,9 @@ class OrderTerms:
     limit_price: Decimal | None = None
     stop_price: Decimal | None = None
     client_order_id: str | None = None
+    trailing_amount: Decimal | None = None
+    trailing_percent: Decimal | None = None
+    offset: Decimal | None = None
     outside_hours: bool = False
     parent_client_order_id: str | None = None
     one_cancels_other: bool = False
@@ -150,6 +171,10 @@ class OrderReport:
     parent_order_id: str | None = None
     text: str = ""
     time_in_force: str | None = None
+    trailing_amount: Decimal | None = None
+    trailing_percent: Decimal | None = None
+    offset: Decimal | None = None
+    outside_hours: bool | None = None
 
 
 @dataclass(frozen=True)

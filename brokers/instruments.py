@@ -130,6 +130,8 @@ def _store(login: Login, actor: Actor, instrument: Instrument, chosen: Instrumen
             multiplier=chosen.multiplier,
             price_increment=chosen.price_increment,
             price_magnifier=chosen.price_magnifier,
+            price_bands=[[str(edge), str(step)] for edge, step in chosen.price_bands],
+            size_increment=chosen.size_increment,
             problem="",
             resolve_tried_at=ClockTime(),
         )

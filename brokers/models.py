@@ -203,6 +203,10 @@ class Instrument(models.Model):
     price_increment = models.DecimalField(**MONEY, null=True, blank=True)
     # How many units of the quoted price make one of the currency: 100 where prices are in pence.
     price_magnifier = models.PositiveIntegerField(null=True, blank=True)
+    # [lower edge, step] as text, ascending, where the price step depends on the price.
+    price_bands = models.JSONField(default=list, blank=True, editable=False)
+    # The step of a quantity; whole units where the broker names none.
+    size_increment = models.DecimalField(**MONEY, null=True, blank=True)
     # Of options, which count by what they are written on (gates.md §8).
     underlying = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="derivatives")
     strike = models.DecimalField(**MONEY, null=True, blank=True)

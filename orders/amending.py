@@ -14,12 +14,12 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from audit.services import record
-from brokers.base import OrderReport
+from brokers.base import OrderReport, OrderType
 from brokers.reports import notify_orders
 from brokers.services import broker_for
 from cerbero import decisions
 from cerbero.access import Actor, user_of
-from cerbero.errors import BadInput, NotFound, OrderMoved, RiskRefused, StateConflict
+from cerbero.errors import BadInput, ImpossibleOrder, NotFound, OrderMoved, RiskRefused, StateConflict
 from cerbero.lifecycle import transition
 from cerbero.models import DecisionRequest, DecisionStatus
 from cerbero.people import profile, signing
@@ -29,6 +29,7 @@ from orders.canonical import decision_digest, digest_of, plain
 from orders.facts import as_seen, check_sending, gather_for
 from orders.lifecycle import AMENDMENT, OrderStatus, TicketStatus
 from orders.models import Amendment, Order
+from orders.order_types import FORMS
 from orders.presentation import number, price, sentence
 from orders.tickets import decided_on_record
 
@@ -213,6 +214,10 @@ def _order(actor: Actor, order_id: UUID) -> Order:
     if order.status not in AMENDABLE or not order.broker_order_id or order.cancel_requested_at is not None:
         raise StateConflict(
             "Only an order that works, and is not being canceled, is amended.", status=order.status
+        )
+    if FORMS[OrderType(order.order_type)].moves:
+        raise ImpossibleOrder(
+            "The broker moves a trailing order's prices with the market: cancel it and place another."
         )
     return order
 

@@ -16,6 +16,8 @@ from orders.models import Order, Ticket
 
 # The fields of a leg that a digest covers; a bot that reuses a key is told which of them differ.
 TERMS = ("side", "quantity", "order_type", "limit_price", "stop_price", "time_in_force")
+# Covered where an order has them, so that what was decided on before they existed keeps its digest.
+MORE_TERMS = ("trailing_amount", "trailing_percent", "offset", "cash_quantity", "outside_hours")
 
 
 def plain(value: Decimal | None) -> str | None:
@@ -26,6 +28,7 @@ def plain(value: Decimal | None) -> str | None:
 def leg_terms(order: Order) -> dict[str, Any]:
     """One leg's terms, decimals as text."""
     values = {name: getattr(order, name) for name in TERMS}
+    values |= {name: value for name in MORE_TERMS if (value := getattr(order, name))}
     terms = {name: plain(value) if isinstance(value, Decimal) else value for name, value in values.items()}
     return terms | {"number": order.number, "instrument": str(order.instrument_id)}
 

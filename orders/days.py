@@ -9,6 +9,8 @@ from orders.lifecycle import OrderStatus
 from orders.models import Order
 from orders.trading_day import day_of
 
+# What ends by itself when nobody cancels it.
+ENDING = frozenset({TimeInForce.DAY, TimeInForce.OPG, TimeInForce.OVERNIGHT})
 # A GTC order that rests for longer is shown until a person says that it shall.
 GTC_AGE = timedelta(days=7)
 
@@ -46,7 +48,7 @@ def end_of(order: Order, at: datetime, text: str) -> OrderStatus:
     """
     if order.status in {OrderStatus.CANCELED, OrderStatus.EXPIRED}:
         return OrderStatus(order.status)
-    if order.time_in_force != TimeInForce.DAY or order.cancel_requested_at is not None:
+    if order.time_in_force not in ENDING or order.cancel_requested_at is not None:
         return OrderStatus.CANCELED
     account = order.ticket.account
     is_over = trading_day(account, at) > trading_day(account, order.created_at)

@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from audit.services import record
-from brokers.base import ExecutionReport, OrderReport
+from brokers.base import ExecutionReport, OrderReport, OrderType
 from brokers.models import Account, BrokerInstrument, Report
 from cerbero import plain as json_form
 from cerbero.access import Actor
@@ -22,6 +22,7 @@ from orders.groups.wire import may_shrink
 from orders.lifecycle import DRIFT
 from orders.models import Drift, Execution, Order, TradingState
 from orders.notices.alerting import alert
+from orders.order_types import FIELDS, FORMS
 
 log = logging.getLogger(__name__)
 
@@ -142,9 +143,10 @@ def _terms(order: Order, fact: OrderReport) -> dict[str, tuple[Any, Any]]:
         "instrument": (order.instrument_id, instrument),
         "side": (order.side, fact.side),
         "quantity": (order.quantity, _total(order, fact)),
-        "limit_price": (order.limit_price, _price(order.limit_price, fact.limit_price)),
-        "stop_price": (order.stop_price, _price(order.stop_price, fact.stop_price)),
+        "order_type": (order.order_type, _type(order, fact.order_type)),
+        **_prices(order, fact),
         "time_in_force": (order.time_in_force, fact.time_in_force),
+        "outside_hours": (order.outside_hours, fact.outside_hours),
     }
 
 
@@ -152,6 +154,23 @@ def _total(order: Order, fact: OrderReport) -> Decimal | None:
     """Of two orders of which one cancels the other the broker takes off what the other filled: that is as approved."""
     total = fact.total_quantity
     return None if total is not None and may_shrink(order) and total < order.quantity else total
+
+
+def _prices(order: Order, fact: OrderReport) -> dict[str, tuple[Any, Any]]:
+    """What the broker moves with the market is not held against what was approved; how far it trails is."""
+    moves = {"limit_price", "stop_price"} if FORMS[OrderType(order.order_type)].moves else set()
+    return {
+        name: (ours, _price(ours, getattr(fact, name)))
+        for name in FIELDS
+        if name not in moves
+        for ours in (getattr(order, name),)
+    }
+
+
+def _type(order: Order, theirs: str | None) -> str | None:
+    """None for a word of the broker's that we do not know, and for what a triggered order became."""
+    known = theirs in {kind.value for kind in OrderType}
+    return theirs if known and theirs != FORMS[OrderType(order.order_type)].becomes else None
 
 
 def _price(ours: Decimal | None, theirs: Decimal | None) -> Decimal | None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 from typing import Any
 from uuid import UUID
 
@@ -14,13 +14,14 @@ from brokers.base import OrderType, QuoteRecord, Side
 from brokers.models import Account, BrokerInstrument, Instrument
 from cerbero.access import Actor
 from cerbero.database.compiled import Compiled, Given
-from cerbero.errors import BadInput, EnvironmentMismatch, NotFound
+from cerbero.errors import BadInput, EnvironmentMismatch, ImpossibleOrder, NotFound
 from orders import risk
 from orders.canonical import plain
 from orders.groups.relations import NAMES, is_exit, role
 from orders.lifecycle import Group
 from orders.limits import Applying, Subject, applying, look_alikes, read_book
 from orders.models import CurrencyRate, Order, Position, Ticket
+from orders.order_types import BY_MONEY, Problem
 from orders.risk import Bounds, Case, Check, Leg, Market, notional, position_effect
 
 _NOT_PROVEN = Check(
@@ -165,11 +166,37 @@ def leg_of(order: Order, facts: Facts) -> Leg:
         order_type=OrderType(order.order_type),
         limit_price=order.limit_price,
         stop_price=order.stop_price,
+        trailing_amount=order.trailing_amount,
+        trailing_percent=order.trailing_percent,
+        offset=order.offset,
+        outside_hours=order.outside_hours,
+        price_bands=tuple((Decimal(edge), Decimal(step)) for edge, step in instrument.price_bands),
+        size_increment=instrument.size_increment,
         price_magnifier=instrument.price_magnifier,
         rate=facts.rate,
         underlying_price=facts.underlying_price,
         strike=instrument.strike,
     )
+
+
+def bought_by(cash: Decimal, limit_price: Decimal | None, facts: Facts) -> Decimal:
+    """How many units an amount of money in the instrument's currency buys at most, at the limit or at the dearest quote.
+
+    Raises ImpossibleOrder where one unit does not cost its price, where no price is known, or where it buys none.
+    """
+    instrument, price = facts.instrument, limit_price or facts.market.highest
+    if instrument.asset_class not in BY_MONEY:
+        says = f"{instrument.symbol} is not sold by money; say a quantity."
+    elif not price or price <= 0:
+        says = f"No price of {instrument.symbol} is known, so that money cannot be made a quantity."
+    else:
+        step = instrument.size_increment or Decimal(1)
+        units = cash * (instrument.price_magnifier or 1) / price
+        if size := (units / step).to_integral_value(ROUND_DOWN) * step:
+            return size
+        says = f"{plain(cash)} {instrument.currency} buys not even {plain(step)} {instrument.symbol} at {plain(price)}."
+    problem = Problem("cash_quantity", "cash_quantity", says)
+    raise ImpossibleOrder(says, problems=[problem.as_json()])
 
 
 def as_seen(facts: Facts, order: Order, checks: list[Check], ticket: Ticket | None = None) -> dict[str, Any]:

@@ -87,11 +87,10 @@ SELECT opposing.*, (
     ) alike
 ) END
 FROM (
-    SELECT min(limit_price) FILTER (WHERE order_type = 'limit'),
-        max(limit_price) FILTER (WHERE order_type = 'limit'), count(*) FILTER (WHERE order_type = 'market')
+    SELECT min(limit_price), max(limit_price), count(*) FILTER (WHERE limit_price IS NULL)
     FROM orders_order
     WHERE instrument_id = %(instrument)s AND status = ANY(%(open)s) AND side = %(opposite)s
-      AND ticket_id <> %(ticket)s
+      AND ticket_id <> %(ticket)s AND order_type <> ALL(%(waiting)s)
 ) opposing
 """
 

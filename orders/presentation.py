@@ -4,10 +4,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 
+from brokers.base import OrderType, Side, TimeInForce
 from brokers.models import Instrument
 from orders.models import Order
+from orders.order_types import FIELDS, FORMS
 
 MISSING = "–"
+TIME_WORDS: dict[str, str] = {TimeInForce.OPG: "at the opening"}
 _MINUS = "\N{MINUS SIGN}"
 
 
@@ -110,7 +113,7 @@ def sentence(order: Order) -> Sentence:
         quantity=number(order.quantity),
         symbol=symbol(order.instrument),
         terms=_terms(order),
-        time_in_force=order.time_in_force,
+        time_in_force=_time(order),
     )
 
 
@@ -124,10 +127,29 @@ def symbol(instrument: Instrument) -> str:
 
 
 def _terms(order: Order) -> tuple[tuple[str, str], ...]:
+    """The type's own words in its own order; a price that it may lack is left out."""
+    values = _values(order)
+    words = [
+        (word, values.get(name, ""))
+        for name, word in FORMS[OrderType(order.order_type)].words
+        if not name or values.get(name)
+    ]
+    if order.cash_quantity is not None:
+        words.append(("out of", money(order.cash_quantity, order.instrument.currency)))
+    return tuple(words)
+
+
+def _values(order: Order) -> dict[str, str]:
     increment = order.instrument.price_increment
-    terms = []
-    if order.stop_price is not None:
-        terms.append(("stop", price(order.stop_price, increment)))
-    if order.limit_price is not None:
-        terms.append(("limit", price(order.limit_price, increment)))
-    return tuple(terms) or (("at market", ""),)
+    found = {name: price(value, increment) for name in FIELDS if (value := getattr(order, name)) is not None}
+    if order.trailing_percent is not None:
+        found["trailing_percent"] = f"{number(order.trailing_percent)} %"
+    trail = found.get("trailing_amount") or found.get("trailing_percent")
+    # A sale trails under the market, a buy above it.
+    where = "above" if order.side == Side.BUY else "under"
+    return found | ({"trail": f"{trail} {where}"} if trail else {})
+
+
+def _time(order: Order) -> str:
+    word = TIME_WORDS.get(order.time_in_force, order.time_in_force)
+    return f"{word}, outside hours too" if order.outside_hours else word

@@ -37,6 +37,7 @@ from orders.lifecycle import ENDED, ORDER, TICKET, OrderStatus, TicketStatus
 from orders.limits import require_figures
 from orders.market import require_known
 from orders.models import Order, Ticket
+from orders.order_types import require_possible
 from orders.tickets import (
     Proposal,
     Wanted,
@@ -57,7 +58,7 @@ def place_order(*, actor: Actor, proposal: Wanted) -> Ticket:
     """Propose one order, or a group of them as one; the same key returns the same ticket, the same key with other terms is refused.
 
     Raises NotFound, EnvironmentMismatch, TradingHalted, LiveTradingDenied, QuoteMissing,
-    GroupImpossible, PolicyUnreadable (nothing is kept; ask again), IdempotencyConflict, or RiskRefused and PolicyRefused
+    GroupImpossible, ImpossibleOrder, PolicyUnreadable (nothing is kept; ask again), IdempotencyConflict, or RiskRefused and PolicyRefused
     (kept as a denied ticket).
     """
     actor.require_session()
@@ -65,6 +66,7 @@ def place_order(*, actor: Actor, proposal: Wanted) -> Ticket:
         trading.require_permission(actor, "orders.propose_ticket")
     if proposal.group:
         require_group(proposal.group, proposal.legs)
+    require_possible(*proposal.legs)
     account = find_account(actor, proposal.account)
     ticket = once(actor, account, proposal, lambda: _propose(actor, account, proposal))
     if ticket.refusal_code == RiskRefused.code:
@@ -76,6 +78,7 @@ def place_order(*, actor: Actor, proposal: Wanted) -> Ticket:
 
 def preview_order(*, actor: Actor, proposal: Wanted) -> tuple[list[risk.Check], Preview]:
     """What the order would do: our checks, and the broker's own what-if, of a group's entry. Nothing is kept or sent."""
+    require_possible(*proposal.legs)
     account = find_account(actor, proposal.account)
     facts = gather(account, proposal.symbol, _bot_of(actor))
     if proposal.group:

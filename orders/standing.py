@@ -72,7 +72,7 @@ class Mandate(models.Model):
     bot = models.ForeignKey(Bot, models.PROTECT, related_name="mandates")
     instrument_ids = ArrayField(models.UUIDField())
     sides = ArrayField(models.CharField(max_length=4))
-    order_types = ArrayField(models.CharField(max_length=16))
+    order_types = ArrayField(models.CharField(max_length=20))
     order_notional_max = models.DecimalField(**MONEY)
     notional_max = models.DecimalField(**MONEY)
     count_max = models.PositiveIntegerField()

@@ -32,8 +32,8 @@ from cerbero.lifecycle import transition
 from cerbero.models import Bot, DecisionRequest
 from cerbero.people import profile
 from orders import judging
-from orders.canonical import TERMS, decision_digest, ticket_digest
-from orders.facts import Facts, worth
+from orders.canonical import MORE_TERMS, TERMS, decision_digest, ticket_digest
+from orders.facts import Facts, bought_by, worth
 from orders.lifecycle import ENDED, ORDER, TICKET, OrderStatus, TicketStatus
 from orders.models import Order, Ticket
 from orders.presentation import sentence
@@ -44,18 +44,26 @@ SENDER_CHARACTERS_MAX = 20
 
 @dataclass(frozen=True)
 class Proposal:
-    """What a caller wants; units and prices are the instrument's own."""
+    """What a caller wants; units and prices are the instrument's own, money in its currency.
+
+    `quantity` is None where `cash_quantity` says how much money it is to be.
+    """
 
     account: str
     symbol: str
     side: Side
-    quantity: Decimal
+    quantity: Decimal | None
     order_type: OrderType
     idempotency_key: str
     time_in_force: TimeInForce = TimeInForce.DAY
     limit_price: Decimal | None = None
     stop_price: Decimal | None = None
     reason: str = ""
+    trailing_amount: Decimal | None = None
+    trailing_percent: Decimal | None = None
+    offset: Decimal | None = None
+    cash_quantity: Decimal | None = None
+    outside_hours: bool = False
 
     @property
     def group(self) -> str:
@@ -66,17 +74,11 @@ class Proposal:
         return (self,)
 
     def order(self, facts: Facts, number: int = 1) -> Order:
-        return Order(
-            number=number,
-            instrument=facts.instrument,
-            side=self.side,
-            quantity=self.quantity,
-            order_type=self.order_type,
-            limit_price=self.limit_price,
-            stop_price=self.stop_price,
-            time_in_force=self.time_in_force,
-            reference_price=facts.market.mid,
-        )
+        """The order as a row. Raises ImpossibleOrder where its money buys nothing."""
+        terms = {name: getattr(self, name) for name in (*TERMS, *MORE_TERMS)}
+        if self.cash_quantity is not None:
+            terms["quantity"] = bought_by(self.cash_quantity, self.limit_price, facts)
+        return Order(number=number, instrument=facts.instrument, reference_price=facts.market.mid, **terms)
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,10 @@ def _differs(ticket: Ticket, proposal: Wanted) -> list[str]:
         return ["group"]
     found = []
     for order, leg in zip(ticket.legs, proposal.legs, strict=True):
-        names = [name for name in TERMS if getattr(order, name) != getattr(leg, name)]
+        # What money bought depends on the moment; the money does not.
+        but = {"quantity"} if leg.cash_quantity is not None else set()
+        terms = [name for name in (*TERMS, *MORE_TERMS) if name not in but]
+        names = [name for name in terms if getattr(order, name) != getattr(leg, name)]
         found += [f"{order.number}.{name}" for name in names] if ticket.group else names
     if ticket.first_order.instrument.symbol != proposal.symbol.upper():
         found.append("symbol")
@@ -274,6 +279,10 @@ def terms_of(order: Order, broker_instrument_id: str, actor: Actor | None = None
         time_in_force=TimeInForce(order.time_in_force),
         limit_price=order.limit_price,
         stop_price=order.stop_price,
+        trailing_amount=order.trailing_amount,
+        trailing_percent=order.trailing_percent,
+        offset=order.offset,
+        outside_hours=order.outside_hours,
         **(sender(order, actor.name, actor.is_person) if actor else _proposer(order)),
     )
 

@@ -2,21 +2,22 @@
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints
 
 from brokers.base import OrderType, Side, TimeInForce
 from brokers.models import Account
 from cerbero.access import Actor
-from cerbero.errors import NotFound
+from cerbero.errors import NotFound, NotOfferedYet
 from cerbero.tool import DESTRUCTIVE, READ, WRITE, Out, Params, tool
 from orders import amending, halting, limit_report, services
 from orders.drift_shapes import AccountId, DayOfAccount, DayReportOut, DriftsOut, OnAccount
 from orders.facts import find_account
 from orders.lifecycle import OrderStatus, TicketStatus
 from orders.models import Order, Ticket, TradingState
+from orders.order_types import FIELDS
 from orders.tickets import Proposal
 
 # Prices and sizes as brokers have them; beyond this no arithmetic of ours could be exact.
@@ -25,34 +26,34 @@ Symbol = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9. /-]{1,32}$")]
 Key = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,64}$")]
 Words = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$")]
 
-PRICES = {
-    OrderType.MARKET: frozenset(),
-    OrderType.LIMIT: frozenset({"limit_price"}),
-    OrderType.STOP: frozenset({"stop_price"}),
-    OrderType.STOP_LIMIT: frozenset({"limit_price", "stop_price"}),
-}
-
 
 class OrderParams(Params):
-    """One order; prices in the instrument's own currency and increment."""
+    """One order; prices in the instrument's own currency and increment. docs/orders.md says what each type needs."""
 
     account: AccountId
     symbol: Symbol
     side: Side
-    quantity: Amount
+    quantity: Amount | None = Field(None, description="units; leave it out where `cash_quantity` is given")
     order_type: OrderType
     limit_price: Amount | None = None
-    stop_price: Amount | None = None
+    stop_price: Amount | None = Field(None, description="what triggers: stop, touch, or where a trail begins")
+    trailing_amount: Amount | None = None
+    trailing_percent: Amount | None = None
+    offset: Amount | None = Field(None, description="of a relative order: how far inside the market")
+    cash_quantity: Amount | None = Field(
+        None, description="money in the instrument's currency; Cerbero makes it a quantity, rounded down"
+    )
     time_in_force: TimeInForce = TimeInForce.DAY
+    outside_hours: bool = False
+    algo: str | None = Field(None, max_length=32, description="not offered yet")
+    combo: list[str] | None = Field(None, max_length=8, description="not offered yet")
 
-    @model_validator(mode="after")
-    def _prices_fit(self) -> Self:
-        given = {name for name in ("limit_price", "stop_price") if getattr(self, name) is not None}
-        wanted = PRICES[self.order_type]
-        if given != wanted:
-            needs = " and ".join(sorted(wanted)) or "no price"
-            raise ValueError(f"a {self.order_type} order takes {needs}")
-        return self
+    def proposal(self, **more: Any) -> Proposal:
+        """Raises NotOfferedYet for what Cerbero does not send."""
+        for name in ("algo", "combo"):
+            if getattr(self, name) is not None:
+                raise NotOfferedYet(field=name)
+        return Proposal(**self.model_dump(exclude={"algo", "combo"}), **more)
 
 
 class PlaceOrder(OrderParams):
@@ -117,6 +118,11 @@ class OrderOut(Out):
     order_type: str
     limit_price: Decimal | None
     stop_price: Decimal | None
+    trailing_amount: Decimal | None
+    trailing_percent: Decimal | None
+    offset: Decimal | None
+    cash_quantity: Decimal | None
+    outside_hours: bool
     time_in_force: str
     status: str
     ticket_status: str
@@ -239,14 +245,14 @@ class HaltOut(Out):
 @tool(scope="orders:write", effect=WRITE)
 def place_order(actor: Actor, params: PlaceOrder) -> OrderOut:
     """Propose one order; a person decides. The same idempotency key never places two."""
-    ticket = services.place_order(actor=actor, proposal=Proposal(**dict(params)))
+    ticket = services.place_order(actor=actor, proposal=params.proposal())
     return _out(ticket.first_order, ticket)
 
 
 @tool(scope="orders:read", effect=READ)
 def preview_order(actor: Actor, params: OrderParams) -> PreviewOut:
     """Say what an order would do: Cerbero's checks and the broker's own what-if. Nothing is kept."""
-    proposal = Proposal(**dict(params), idempotency_key="preview")
+    proposal = params.proposal(idempotency_key="preview")
     checks, preview = services.preview_order(actor=actor, proposal=proposal)
     shown = {name: getattr(preview, name) for name in PreviewOut.model_fields if hasattr(preview, name)}
     return PreviewOut(**shown | {"checks": [CheckOut.model_validate(check) for check in checks]})
@@ -342,6 +348,11 @@ def get_day_report(actor: Actor, params: DayOfAccount) -> DayReportOut:
 
 _ROWS = ("instrument", "ticket__account", "ticket__request", "ticket__policy_version", "ticket__allowance")
 
+_OF_ORDER = (
+    *("side", "quantity", "order_type", *FIELDS, "cash_quantity", "outside_hours", "time_in_force", "status"),
+    *("filled_quantity", "average_price", "broker_order_id", "text", "cancel_requested_at", "created_at"),
+)
+
 
 def _named(out: type[Out], found: dict[str, Any]) -> dict[str, Any]:
     return {name: found[name] for name in out.model_fields}
@@ -357,22 +368,12 @@ def _out(order: Order, ticket: Ticket) -> OrderOut:
     account: Account = ticket.account
     request = ticket.request
     return OrderOut(
+        **{name: getattr(order, name) for name in _OF_ORDER},
         order_id=order.pk,
         ticket_id=ticket.pk,
         account=account.broker_account_id,
         symbol=order.instrument.symbol,
-        side=order.side,
-        quantity=order.quantity,
-        order_type=order.order_type,
-        limit_price=order.limit_price,
-        stop_price=order.stop_price,
-        time_in_force=order.time_in_force,
-        status=order.status,
         ticket_status=ticket.status,
-        filled_quantity=order.filled_quantity,
-        average_price=order.average_price,
-        broker_order_id=order.broker_order_id,
-        text=order.text,
         refusal_code=ticket.refusal_code,
         held_for=ticket.held_for if ticket.status == TicketStatus.ALLOWED else "",
         refusal=ticket.refusal,
@@ -381,8 +382,6 @@ def _out(order: Order, ticket: Ticket) -> OrderOut:
         mandate_id=_mandate_id(ticket),
         decision=request.status if request else None,
         expires_at=request.expires_at if request else None,
-        cancel_requested_at=order.cancel_requested_at,
-        created_at=order.created_at,
     )
 
 

@@ -10,7 +10,18 @@ from typing import Any
 
 from brokers import base
 from brokers.base import BrokerOrderState as State
-from brokers.base import OrderType, Side, TimeInForce
+from brokers.base import Side
+from brokers.ibkr.order_words import (
+    OPTIONAL_PRICES,
+    ORDER_TYPES,
+    PRICES,
+    SIDE_WORDS,
+    SIDES,
+    TIF_WORDS,
+    TIMES_IN_FORCE,
+    TRAILING_WORDS,
+    TYPE_WORDS,
+)
 from brokers.ibkr.values import Row, abbreviated, day, entry, first, moment, money, number, rows, text, whole
 
 ASSET_CLASSES = {
@@ -21,31 +32,6 @@ ASSET_CLASSES = {
     "OPT": "option",
     "BOND": "bond",
 }
-SIDES = {"BUY": Side.BUY, "B": Side.BUY, "BOT": Side.BUY, "SELL": Side.SELL, "S": Side.SELL, "SLD": Side.SELL}
-SIDE_WORDS = {Side.BUY: "BUY", Side.SELL: "SELL"}
-TYPE_WORDS = {
-    OrderType.MARKET: "MKT",
-    OrderType.LIMIT: "LMT",
-    OrderType.STOP: "STP",
-    OrderType.STOP_LIMIT: "STOP_LIMIT",
-}
-TIF_WORDS = {TimeInForce.DAY: "DAY", TimeInForce.GTC: "GTC", TimeInForce.IOC: "IOC"}
-# The live list calls DAY "CLOSE" (§6.8).
-TIMES_IN_FORCE = {word: tif for tif, word in TIF_WORDS.items()} | {"CLOSE": TimeInForce.DAY}
-
-# Letters only, upper case: the wire writes the same type in four ways (§6.1, §6.8).
-ORDER_TYPES = {
-    "LMT": OrderType.LIMIT,
-    "LIMIT": OrderType.LIMIT,
-    "MKT": OrderType.MARKET,
-    "MARKET": OrderType.MARKET,
-    "STP": OrderType.STOP,
-    "STOP": OrderType.STOP,
-    "STOPLIMIT": OrderType.STOP_LIMIT,
-    "STPLMT": OrderType.STOP_LIMIT,
-    "STPLIMIT": OrderType.STOP_LIMIT,
-}
-
 # §6.8. None: the word proves nothing yet. A new order's first frame says Inactive before it is submitted
 # (§7.3 sor), so Inactive alone is no rejection; `_settled_state` decides by the row's age.
 STATES: dict[str, State | None] = {
@@ -70,6 +56,8 @@ AVAILABILITY = {
 }
 # §4.2: last, bid, ask, bid size, ask size, volume twice, prior close, availability.
 QUOTE_FIELDS = ("31", "84", "86", "88", "85", "87", "7762", "7741", "6509")
+# `sizeIncrement` is what a form's arrows step by, not what may be ordered (§3); fractions go to four places.
+FRACTION = Decimal("0.0001")
 # Cancelling "-1" would cancel everything (§6.7), so it never becomes an id.
 NO_ORDER_ID = "-1"
 
@@ -96,18 +84,19 @@ def ticket(broker_account_id: str, terms: base.OrderTerms) -> dict[str, Any]:
     return body | {name: value for name, value in optional.items() if value is not None}
 
 
-def _prices(terms: base.OrderTerms) -> dict[str, Decimal]:
-    """A stop's trigger is `price`, unless there is also a limit: then it is `auxPrice`."""
-    wanted = {
-        OrderType.MARKET: {},
-        OrderType.LIMIT: {"price": terms.limit_price},
-        OrderType.STOP: {"price": terms.stop_price},
-        OrderType.STOP_LIMIT: {"price": terms.limit_price, "auxPrice": terms.stop_price},
-    }[terms.order_type]
-    found = {name: price for name, price in wanted.items() if price is not None}
-    if len(found) != len(wanted):
-        raise ValueError(f"A {terms.order_type} order lacks a price.")
-    return found
+def _prices(terms: base.OrderTerms) -> dict[str, Any]:
+    wanted = PRICES[terms.order_type]
+    body: dict[str, Any] = {}
+    for name, field in wanted.items():
+        value = getattr(terms, field)
+        if value is not None:
+            body[name] = value
+        elif (terms.order_type, field) not in OPTIONAL_PRICES:
+            raise ValueError(f"A {terms.order_type} order lacks its {field}.")
+    for field, word in TRAILING_WORDS.items():
+        if getattr(terms, field) is not None:
+            body |= {"trailingAmt": getattr(terms, field), "trailingType": word}
+    return body
 
 
 def placement_answer(data: Any) -> base.Answer | None:
@@ -142,9 +131,6 @@ def order_report(row: Row, *, read_at: datetime | None = None) -> base.OrderRepo
     With `read_at` (a poll) an Inactive row that is older than a moment is a rejection.
     """
     order_type = order_type_of(first(row, "origOrderType", "orderType", "order_type"))
-    is_stop = order_type == OrderType.STOP
-    price = number(first(row, "limit_price", "price"))
-    stop = number(first(row, "stop_price", "auxPrice", "aux_price"))
     broker_order_id = text(first(row, "orderId", "order_id")) or ""
     parent = text(first(row, "parentId", "parent_order_id"))
     return base.OrderReport(
@@ -158,12 +144,32 @@ def order_report(row: Row, *, read_at: datetime | None = None) -> base.OrderRepo
         total_quantity=number(first(row, "totalSize", "total_size")),
         filled_quantity=_filled(row),
         average_price=number(first(row, "avgPrice", "average_price")),
-        limit_price=None if is_stop else price,
-        stop_price=(stop if stop is not None else price) if is_stop else stop,
         parent_order_id=None if parent == NO_ORDER_ID else parent,
         text=_order_text(row),
         time_in_force=time_in_force_of(first(row, "timeInForce", "tif")),
+        outside_hours=_flag(first(row, "outsideRTH", "outside_rth")),
+        **_shown_prices(row, order_type),
     )
+
+
+def _shown_prices(row: Row, order_type: str | None) -> dict[str, Decimal | None]:
+    """`price` is the stop where a type has no limit; a stop has a key of its own in an order's status (§6.9)."""
+    price = number(first(row, "limit_price", "price"))
+    aux = number(first(row, "stop_price", "auxPrice", "aux_price"))
+    meant = PRICES.get(order_type, {})
+    if meant.get("price") == "stop_price":
+        shown = {"stop_price": aux if aux is not None else price}
+    elif meant.get("auxPrice") == "offset":
+        shown = {"limit_price": price, "offset": aux}
+    else:
+        shown = {"limit_price": price, "stop_price": aux}
+    trail = number(first(row, "trailingAmt", "trailing_amt"))
+    unit = text(first(row, "trailingType", "trailing_type"))
+    return shown | {field: trail for field, word in TRAILING_WORDS.items() if unit == word}
+
+
+def _flag(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
 
 
 def state_of(word: Any) -> State | None:
@@ -332,6 +338,8 @@ def instrument_record(conid: str, info: Row, *, exchange: str | None, is_us: boo
         is_us=is_us,
         price_magnifier=whole((rules or {}).get("priceMagnifier")),
         expires_on=day(info.get("maturity_date")),
+        price_bands=_bands(rules or {}),
+        size_increment=FRACTION if (rules or {}).get("fraqTypes") else None,
     )
 
 
@@ -340,6 +348,13 @@ def _multiplier(info: Row, sec_type: str) -> Decimal | None:
     if sec_type in ("STK", "CASH"):
         return found or Decimal(1)
     return found or None
+
+
+def _bands(rules: Row) -> tuple[tuple[Decimal, Decimal], ...]:
+    found = (
+        (number(r.get("lowerEdge")), number(r.get("increment"))) for r in rows(rules.get("incrementRules"))
+    )
+    return tuple(sorted((edge, step) for edge, step in found if edge is not None and step))
 
 
 def _increment(rules: Row) -> Decimal | None:

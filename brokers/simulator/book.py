@@ -11,6 +11,7 @@ from typing import Any
 from .accounting import Account, commission
 from .answers import now_ms
 from .config import Config
+from .exchange import CLOSING, DAY_ENDS, NIGHT_ENDS, OPENING
 from .market import Market, Quote, on_tick
 from .orders import TOUCHES, TRIGGERED, Execution, Order
 from .store import Store
@@ -75,7 +76,7 @@ class OrderBook:
     def accept(self, orders: list[Order]) -> None:
         """Take orders on; they are durable when this returns."""
         for order in orders:
-            waiting = order.parent_id is not None or order.order_type in TRIGGERED
+            waiting = order.parent_id is not None or order.order_type in TRIGGERED or order.auction
             order.move("PreSubmitted" if waiting else "Submitted")
             self.orders[order.order_id] = self._working[order.order_id] = order
             if order.client_order_id:
@@ -109,6 +110,23 @@ class OrderBook:
     def expire_day_orders(self) -> None:
         """The end of the trading day: working DAY orders are cancelled."""
         self._cancel_now([o for o in self.working() if o.tif != "GTC"], "Expired at the end of the day")
+
+    def at(self, happening: str) -> None:
+        """An auction is held, or a day or a night ends."""
+        if happening in (OPENING, CLOSING):
+            self._auction(happening)
+        ends = {"DAY", "IOC"} if happening == DAY_ENDS else {"OVT"} if happening == NIGHT_ENDS else set()
+        self._cancel_now([o for o in self.working() if o.tif in ends], f"Expired: {happening}")
+
+    def _auction(self, name: str) -> None:
+        """One price for all; who asked for a better one gets nothing."""
+        for order in [o for o in self.working() if o.auction == name and o.status != "PendingCancel"]:
+            quote = self.world.market.quote(order.conid)
+            limit = order.limit_price
+            if self._waits(order) or quote is None or (limit and (quote.last - limit) * order.sign > 0):
+                self._cancel_now([order], f"Expired: not filled at the {name}")
+            else:
+                self.fill(order, order.remaining, quote.last)
 
     def _finish_cancel(self, order_id: int) -> None:
         order = self._working.get(order_id)
@@ -165,6 +183,8 @@ class OrderBook:
         stop = on_tick(quote.last + order.sign * distance, quote.instrument.tick)
         closer = order.stop_price is None or (stop - order.stop_price) * order.sign < 0
         if closer:
+            if order.limit_price is not None and order.stop_price is not None:
+                order.limit_price += stop - order.stop_price
             order.stop_price = stop
             self._save([order])
 
@@ -202,7 +222,7 @@ class OrderBook:
         """How much fills at once: within the depth of the book, in one part or several."""
         config, remaining = self.world.config, order.remaining
         if config.fills == "partial":
-            return max(Decimal(int(remaining / 2)), Decimal(1))
+            return min(max(Decimal(int(remaining / 2)), Decimal(1)), remaining)
         if config.fills == "immediate":
             return remaining
         shown = min(remaining, Decimal(max(config.depth, 1)))
@@ -219,6 +239,8 @@ class OrderBook:
         if order.order_type == "MIDPRICE":
             touch = (quote.bid + quote.ask) / 2
         limit = order.limit_price
+        if order.order_type == "REL":
+            return _pegged(order, quote)
         if limit is not None and (touch - limit) * order.sign > 0:
             return None
         return touch
@@ -282,6 +304,15 @@ class OrderBook:
             orders=[(o.order_id, o.to_json()) for o in orders],
             executions=[(e.execution_id, e.to_json()) for e in executions],
         )
+
+
+def _pegged(order: Order, quote: Quote) -> Decimal | None:
+    """Inside its own side of the market by its offset, no worse than its limit; it fills when a trade meets it."""
+    own = quote.bid if order.side == "BUY" else quote.ask
+    peg = own + order.sign * (order.offset or 0)
+    if order.limit_price is not None and (peg - order.limit_price) * order.sign > 0:
+        peg = order.limit_price
+    return peg if (quote.last - peg) * order.sign <= 0 else None
 
 
 def _touched(order: Order, last: Decimal) -> bool:

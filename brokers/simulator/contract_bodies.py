@@ -20,7 +20,11 @@ TYPES = (
     "lit",
     "trailing_stop",
     "trailing_stop_limit",
+    "relative",
+    "marketonclose",
+    "limitonclose",
 )
+DIVIDED = ("limit", "market", "stop", "stop_limit")
 DAYS_BEFORE, DAYS_AFTER = 2, 5
 
 
@@ -165,7 +169,7 @@ def rules(instrument: Instrument, last: Decimal, accounts: list[str]) -> dict[st
         "error": None,
         "orderTypes": types,
         "ibAlgoTypes": [],
-        "fraqTypes": [],
+        "fraqTypes": list(DIVIDED) if instrument.size_step < 1 else [],
         "forceOrderPreview": False,
         "cqtTypes": [],
         "orderDefaults": {"LMT": {"LP": price}},
@@ -173,7 +177,7 @@ def rules(instrument: Instrument, last: Decimal, accounts: list[str]) -> dict[st
         "defaultSize": 100 if instrument.sec_type == "STK" else 1,
         "cashSize": 0.0,
         "sizeIncrement": 1,
-        "tifTypes": ["IOC/MARKET,LIMIT", "GTC/o,a", "OPG/LIMIT,MARKET,a", "DAY/o,a"],
+        "tifTypes": ["IOC/MARKET,LIMIT", "GTC/o,a", "OPG/LIMIT,MARKET,a", "DAY/o,a", "OVT/LIMIT"],
         "tifDefaults": {"TIF": "DAY", "SIZE": "100.00"},
         "limitPrice": float(last),
         "stopprice": float(last),

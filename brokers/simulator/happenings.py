@@ -5,9 +5,11 @@ POST /_sim/position {"account"?, "conid", "quantity"}        units come or go wi
 POST /_sim/cash {"account"?, "currency"?, "amount"}          interest, a fee, a transfer
 POST /_sim/dividend {"account"?, "conid", "per_share"}       paid on what is held
 POST /_sim/split {"conid", "ratio"}                          in every account; the price follows
+POST /_sim/clock {"to" | "next"}                             the exchange's clock, forward; what lies between happens
 POST /_sim/liquidate {"account"?, "conid"}                   the broker closes a position at market
 """
 
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -16,6 +18,7 @@ from aiohttp import web
 from . import tickets
 from .accounting import BASE
 from .answers import Refusal, answer, read_json
+from .exchange import next_of
 from .orders import LIQUIDATION, plain
 from .simulator import SIM, Simulator
 from .tickets import Rejected
@@ -97,7 +100,15 @@ async def liquidate(request: web.Request) -> web.Response:
     return answer({"order_id": order.order_id})
 
 
+async def clock(request: web.Request) -> web.Response:
+    """`to` is a moment with its zone; `next` is opening, closing, day_ends or night_ends."""
+    sim, body = request.app[SIM], await read_json(request)
+    now = sim.clock.now()
+    sim.clock.move(next_of(body["next"], now) if "next" in body else datetime.fromisoformat(body["to"]))
+    return answer({"now": sim.clock.now().isoformat(), "happened": sim.pass_time()})
+
+
 ROUTES = [
     web.post(f"/_sim/{handler.__name__}", handler)
-    for handler in (amend_order, position, cash, dividend, split, liquidate)
+    for handler in (amend_order, position, cash, dividend, split, liquidate, clock)
 ]

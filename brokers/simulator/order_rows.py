@@ -17,6 +17,9 @@ TYPE_NAMES = {
     "TRAILLMT": "Trailing Stop Limit",
     "MIT": "Market If Touched",
     "LIT": "Limit If Touched",
+    "REL": "Relative",
+    "MOC": "Market On Close",
+    "LOC": "Limit On Close",
 }
 ORIGINAL_TYPES = {"LMT": "LIMIT", "MKT": "MARKET", "STP": "STOP"}
 COLORS = {"Filled": ("#FFFFFF", "#000000"), "Cancelled": ("#FFFFFF", "#AA0000")}
@@ -66,7 +69,10 @@ def _optional(order: Order, status: str) -> dict[str, Any]:
     average = order.average_price
     optional = {
         "avgPrice": f"{average:.2f}" if average is not None else None,
-        "auxPrice": plain(order.stop_price) if order.limit_price is not None else None,
+        "auxPrice": plain(order.offset or order.stop_price) if _has_aux(order) else None,
+        # No capture of a trailing order is public; the names are those of its placement.
+        "trailingAmt": plain(order.trailing) if order.trailing else None,
+        "trailingType": ("%" if order.trailing_percent else "amt") if order.trailing else None,
         "order_ref": order.client_order_id,
         "parentId": order.parent_id,
         "ocaGroupId": order.oca_group,
@@ -74,6 +80,10 @@ def _optional(order: Order, status: str) -> dict[str, Any]:
         "order_cancellation_by_system_reason": order.reason if status == "Cancelled" else None,
     }
     return {key: value for key, value in optional.items() if value}
+
+
+def _has_aux(order: Order) -> bool:
+    return order.offset is not None or (order.limit_price is not None and order.stop_price is not None)
 
 
 def _shown_price(order: Order) -> Decimal | None:

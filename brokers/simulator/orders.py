@@ -5,18 +5,21 @@ from decimal import Decimal
 from typing import Any
 
 from .answers import now_ms
+from .exchange import CLOSING, OPENING
 
 WORKING = ("PreSubmitted", "Submitted", "PendingCancel", "PendingSubmit")
 DONE = ("Filled", "Cancelled", "Inactive")
 STOPS = ("STP", "STOP_LIMIT", "TRAIL", "TRAILLMT")
 TOUCHES = ("MIT", "LIT")
 TRIGGERED = STOPS + TOUCHES
-ORDER_TYPES = ("LMT", "MKT", "MIDPRICE", *TRIGGERED)
-LIMITED = ("LMT", "STOP_LIMIT", "TRAILLMT", "LIT")
+ON_CLOSE = ("MOC", "LOC")
+PEGGED = ("MIDPRICE", "REL")
+ORDER_TYPES = ("LMT", "MKT", *PEGGED, *TRIGGERED, *ON_CLOSE)
+LIMITED = ("LMT", "STOP_LIMIT", "TRAILLMT", "LIT", "LOC")
 TIME_IN_FORCE = ("DAY", "GTC", "OPG", "IOC", "OVT", "OND")
 # Who submits the broker's own forced sales.
 LIQUIDATION = "LIQUIDATION"
-_DECIMALS = ("quantity", "limit_price", "stop_price", "trailing", "filled", "spent", "commission")
+_DECIMALS = ("quantity", "limit_price", "stop_price", "trailing", "offset", "filled", "spent", "commission")
 
 
 @dataclass
@@ -34,6 +37,7 @@ class Order:
     stop_price: Decimal | None = None
     trailing: Decimal | None = None
     trailing_percent: bool = False
+    offset: Decimal | None = None
     conidex: str = ""
     client_order_id: str | None = None
     parent_id: int | None = None
@@ -68,10 +72,19 @@ class Order:
         return 1 if self.side == "BUY" else -1
 
     @property
+    def auction(self) -> str:
+        """The auction that it waits for; empty for none."""
+        if self.tif == "OPG":
+            return OPENING
+        return CLOSING if self.order_type in ON_CLOSE else ""
+
+    @property
     def live(self) -> bool:
-        """At the exchange and able to fill: no untriggered stop, no waiting child."""
-        return self.status in ("Submitted", "PendingCancel") and (
-            self.triggered or self.order_type not in TRIGGERED
+        """In continuous trading and able to fill: no auction's order, no untriggered stop, no waiting child."""
+        return (
+            self.status in ("Submitted", "PendingCancel")
+            and not self.auction
+            and (self.triggered or self.order_type not in TRIGGERED)
         )
 
     def move(self, status: str) -> None:

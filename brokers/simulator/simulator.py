@@ -16,6 +16,7 @@ from .book import OrderBook, World
 from .config import Config
 from .credentials import Registrations
 from .door import Door
+from .exchange import Clock, between
 from .faults import Faults
 from .hub import Hub
 from .market import Market
@@ -59,6 +60,8 @@ class Simulator:
         for adjustment in self.store.fact("adjustments", []):
             self._apply(**adjustment)
         self.store.save(facts={"starts": self.store.fact("starts", 0) + 1})
+        self.clock = Clock()
+        self._passed = self.clock.now()
         self.placing = Placing(self.book, self.session)
         self.hub = Hub(self)
         self.book.on_order, self.book.on_execution = self.hub.on_order, self.hub.on_execution
@@ -126,6 +129,15 @@ class Simulator:
         }
         self.store.save(facts=facts)
 
+    def pass_time(self) -> list[str]:
+        """What the exchange's day brought since the last look; its names, in order."""
+        now = self.clock.now()
+        happened = [name for _, name in between(self._passed, now)]
+        self._passed = now
+        for name in happened:
+            self.book.at(name)
+        return happened
+
     async def run(self) -> None:
         """Move the market until cancelled."""
         self.book.resume()
@@ -134,6 +146,7 @@ class Simulator:
             await asyncio.sleep(self.config.tick_seconds)
             if not self.config.freeze:
                 self.market.step(depth=self.config.depth)
+            self.pass_time()
             self.book.on_tick()
             elapsed += self.config.tick_seconds
             if elapsed >= SAVE_PRICES_SECONDS:

@@ -6,7 +6,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from .answers import bad_request
-from .orders import LIMITED, ORDER_TYPES, STOPS, TIME_IN_FORCE, TOUCHES, Order
+from .orders import LIMITED, ORDER_TYPES, PEGGED, STOPS, TIME_IN_FORCE, TOUCHES, Order
 from .universe import Instrument
 
 TRUE = (True, "true", "True", 1)
@@ -91,19 +91,23 @@ def _check_words(order: Order) -> None:
         raise Rejected(f"Invalid order type: {order.order_type or 'missing'}")
     if order.tif not in TIME_IN_FORCE:
         raise Rejected(f"Invalid time in force: {order.tif or 'missing'}")
-    if order.quantity <= 0 or order.quantity != order.quantity.to_integral_value():
-        raise Rejected("Order quantity must be a positive whole number")
+    if order.tif == "OPG" and order.order_type not in ("MKT", "LMT"):
+        raise Rejected(f"Invalid time in force: OPG for {order.order_type}")
+    if order.quantity <= 0:
+        raise Rejected("Order quantity must be positive")
 
 
 def _set_prices(order: Order, ticket: dict[str, Any]) -> None:
     """§6.1: `price` is the limit, or the stop of STP and TRAIL; `auxPrice` the trigger of the others."""
     price, aux = number(ticket, "price"), number(ticket, "auxPrice")
-    if order.order_type in LIMITED or order.order_type == "MIDPRICE":
+    if order.order_type in LIMITED + PEGGED:
         order.limit_price = price if price is not None else order.limit_price
     if order.order_type in ("STP", "TRAIL", "MIT"):
         order.stop_price = price if price is not None else order.stop_price
     elif order.order_type in STOPS + TOUCHES:
         order.stop_price = aux if aux is not None else order.stop_price
+    elif order.order_type == "REL":
+        order.offset = aux if aux is not None else order.offset
     order.trailing = number(ticket, "trailingAmt") or order.trailing
     order.trailing_percent = ticket.get("trailingType", "%" if order.trailing_percent else "amt") == "%"
 
@@ -111,6 +115,9 @@ def _set_prices(order: Order, ticket: dict[str, Any]) -> None:
 def _check_instrument(instrument: Instrument, ticket: dict[str, Any]) -> None:
     if not instrument.tradable:
         raise Rejected("No trading permissions.")
+    step = instrument.size_step if ticket.get("outsideRTH") not in TRUE else 1
+    if (number(ticket, "quantity") or 0) % step:
+        raise Rejected(f"Order quantity must be in steps of {step}")
     if instrument.needs_manual_indicator and (
         ticket.get("manualIndicator") is None or not ticket.get("extOperator")
     ):
@@ -122,6 +129,8 @@ def check_prices(order: Order, instrument: Instrument) -> None:
     needed = [order.limit_price] if order.order_type in LIMITED else []
     if order.order_type in ("STP", "STOP_LIMIT", *TOUCHES):
         needed.append(order.stop_price)
+    if order.order_type == "REL":
+        needed.append(order.offset)
     if None in needed:
         raise Rejected("invalid order price fields")
     if order.order_type in ("TRAIL", "TRAILLMT") and not order.trailing:

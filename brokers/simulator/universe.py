@@ -76,6 +76,11 @@ class Instrument:
         return f"{self.symbol} {self.month}" if self.sec_type == "FUT" else self.symbol
 
     @property
+    def size_step(self) -> Decimal:
+        """Shares are sold in fractions of four places."""
+        return Decimal("0.0001") if self.sec_type == "STK" else Decimal(1)
+
+    @property
     def tradable(self) -> bool:
         return self.sec_type != "IND"
 

@@ -45,6 +45,18 @@ class ReasonRequired(CerberoError):
     code, status = "reason_required", 422
 
 
+class ImpossibleOrder(CerberoError):
+    """No order can have these terms; the details name each problem with its field."""
+
+    code, status = "impossible_order", 422
+
+
+class NotOfferedYet(CerberoError):
+    """Cerbero does not send this yet: neither algos, nor combos, nor event contracts."""
+
+    code, status = "not_offered_yet", 422
+
+
 class RiskRefused(CerberoError):
     """A limit refuses this order; the details name each limit with its value and what was asked."""
 

@@ -17,17 +17,11 @@ from cerbero.refusals import told_on_page
 from orders import countering, services
 from orders.admin.acting import actor_of, attempt, demand, page, told
 from orders.models import Ticket
+from orders.order_types import FIELDS, problems
 from orders.presentation import sentence
 from orders.risk import DRIFT_PERCENT_MAX
 from orders.tickets import Proposal
 from orders.trading import must_be_signed
-
-PRICES = {
-    OrderType.MARKET: (),
-    OrderType.LIMIT: ("limit_price",),
-    OrderType.STOP: ("stop_price",),
-    OrderType.STOP_LIMIT: ("limit_price", "stop_price"),
-}
 
 
 def choices(kind: Any) -> list[tuple[str, str]]:
@@ -46,24 +40,25 @@ class TicketForm(forms.Form):
     account = forms.ModelChoiceField(Account.objects.exclude(environment="").select_related("login"))
     symbol = forms.ModelChoiceField(Instrument.objects.filter(is_allowed=True).order_by("symbol"))
     side = forms.ChoiceField(choices=choices(Side))
-    quantity = amount()
+    quantity = amount(required=False, help_text="or an amount of money, below")
     order_type = forms.ChoiceField(choices=choices(OrderType), initial=OrderType.LIMIT)
     limit_price = amount(required=False)
-    stop_price = amount(required=False)
+    stop_price = amount(required=False, help_text="what triggers: stop, touch, or where a trail begins")
+    trailing_amount = amount(required=False)
+    trailing_percent = amount(required=False)
+    offset = amount(required=False, help_text="of a relative order: how far inside the market")
+    cash_quantity = amount(
+        required=False, help_text="money in the instrument's currency, instead of a quantity"
+    )
     time_in_force = forms.ChoiceField(choices=choices(TimeInForce), initial=TimeInForce.DAY)
+    outside_hours = forms.BooleanField(required=False, help_text="trade outside regular hours, too")
     reason = forms.CharField(max_length=500, help_text="whoever decides reads it")
 
     def clean(self) -> dict[str, Any]:
         said = super().clean() or {}
-        wanted = PRICES.get(said.get("order_type", ""), ())
-        for name in ("quantity", "limit_price", "stop_price"):
-            if said.get(name) is not None and said[name] <= 0:
-                self.add_error(name, "This is above nought.")
-        for name in ("limit_price", "stop_price"):
-            if (said.get(name) is not None) != (name in wanted) and name not in self.errors:
-                self.add_error(
-                    name, "This order type needs it." if name in wanted else "This order type has none."
-                )
+        if not self.errors:
+            for problem in problems(self.proposal()):
+                self.add_error(problem.field, problem.says)
         return said
 
     def proposal(self) -> Proposal:
@@ -72,13 +67,11 @@ class TicketForm(forms.Form):
             account=said["account"].broker_account_id,
             symbol=said["symbol"].symbol,
             side=Side(said["side"]),
-            quantity=said["quantity"],
             order_type=OrderType(said["order_type"]),
-            limit_price=said["limit_price"],
-            stop_price=said["stop_price"],
             time_in_force=TimeInForce(said["time_in_force"]),
             idempotency_key=said["key"],
             reason=said["reason"],
+            **{name: said[name] for name in ("quantity", "cash_quantity", "outside_hours", *FIELDS)},
         )
 
 

@@ -9,18 +9,13 @@ from brokers.base import OrderType, Side, TimeInForce
 from cerbero.models import Decision
 from orders.api.wire import Amount
 from orders.models import DayReport, Drift, Execution, HaltMode, Limits, Order, Position, Ticket, TradingState
+from orders.order_types import FIELDS
 from orders.standing import Mandate, PolicyVersion
 
 _ACCOUNT = r"^[A-Za-z0-9]{1,32}$"
 _SYMBOL = r"^[A-Za-z0-9. /-]{1,32}$"
 _KEY = r"^[\x21-\x7e]{1,64}$"
 _DIGEST = r"^[0-9a-f]{64}$"
-_PRICES = {
-    OrderType.MARKET: set[str](),
-    OrderType.LIMIT: {"limit_price"},
-    OrderType.STOP: {"stop_price"},
-    OrderType.STOP_LIMIT: {"limit_price", "stop_price"},
-}
 
 
 class Row(serializers.ModelSerializer):
@@ -45,7 +40,7 @@ class OrderRow(Row):
         model = Order
         fields: ClassVar = [
             *("id", "ticket_id", "number", "account", "environment", "bot", "person", "symbol", "side"),
-            *("quantity", "order_type", "limit_price", "stop_price", "time_in_force", "status"),
+            *("quantity", "order_type", *FIELDS, "cash_quantity", "outside_hours", "time_in_force", "status"),
             *("ticket_status", "refusal_code", "filled_quantity", "average_price", "broker_order_id", "text"),
             *("cancel_requested_at", "reported_at", "created_at"),
         ]
@@ -60,7 +55,7 @@ class Leg(Row):
     class Meta:
         model = Order
         fields: ClassVar = [
-            *("id", "symbol", "side", "quantity", "order_type", "limit_price", "stop_price"),
+            *("id", "symbol", "side", "quantity", "order_type", *FIELDS, "cash_quantity", "outside_hours"),
             *("time_in_force", "status", "filled_quantity", "average_price"),
         ]
         read_only_fields = fields
@@ -279,10 +274,15 @@ class Propose(Body):
     account = serializers.RegexField(_ACCOUNT)
     symbol = serializers.RegexField(_SYMBOL)
     side = serializers.ChoiceField(Order._meta.get_field("side").choices)
-    quantity = Amount(max_digits=20, decimal_places=8)
+    quantity = Amount(max_digits=20, decimal_places=8, required=False)
     order_type = serializers.ChoiceField(Order._meta.get_field("order_type").choices)
     limit_price = Amount(max_digits=20, decimal_places=8, required=False)
     stop_price = Amount(max_digits=20, decimal_places=8, required=False)
+    trailing_amount = Amount(max_digits=20, decimal_places=8, required=False)
+    trailing_percent = Amount(max_digits=20, decimal_places=8, required=False)
+    offset = Amount(max_digits=20, decimal_places=8, required=False)
+    cash_quantity = Amount(max_digits=20, decimal_places=8, required=False)
+    outside_hours = serializers.BooleanField(default=False)
     time_in_force = serializers.ChoiceField(
         Order._meta.get_field("time_in_force").choices, default=TimeInForce.DAY.value
     )
@@ -291,15 +291,8 @@ class Propose(Body):
 
     def validate(self, values: dict[str, Any]) -> dict[str, Any]:
         super().validate(values)
-        for name in {"quantity", "limit_price", "stop_price"} & set(values):
-            if values[name] <= 0:
-                raise serializers.ValidationError({name: "must be greater than 0"})
-        wanted = _PRICES[OrderType(values["order_type"])]
-        if {"limit_price", "stop_price"} & set(values) != wanted:
-            needs = " and ".join(sorted(wanted)) or "no price"
-            raise serializers.ValidationError(f"a {values['order_type']} order takes {needs}")
         kinds = {"side": Side, "order_type": OrderType, "time_in_force": TimeInForce}
-        return values | {name: kind(values[name]) for name, kind in kinds.items()}
+        return {"quantity": None} | values | {name: kind(values[name]) for name, kind in kinds.items()}
 
 
 class Close(Body):

@@ -42,7 +42,7 @@ class Leg(Protocol):
     @property
     def side(self) -> str: ...
     @property
-    def quantity(self) -> Decimal: ...
+    def quantity(self) -> Decimal | None: ...
     @property
     def order_type(self) -> str: ...
     @property
@@ -109,7 +109,7 @@ def _exit_problems(part: str, leg: Leg, entry: Leg) -> list[str]:
     found = []
     if leg.side == entry.side:
         found.append(f"The {NAMES[part]} must {_other(entry.side)}: it closes what the entry {entry.side}s.")
-    if leg.quantity > entry.quantity:
+    if leg.quantity and entry.quantity and leg.quantity > entry.quantity:
         found.append(f"The {NAMES[part]} is for more than the entry: it would open the other way.")
     if entry.time_in_force == TimeInForce.GTC and leg.time_in_force == TimeInForce.DAY:
         found.append(f"The {NAMES[part]} ends with the day, and the entry may fill later: make it gtc too.")

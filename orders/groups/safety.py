@@ -18,7 +18,7 @@ from cerbero import leases
 from cerbero.access import Actor
 from cerbero.lifecycle import transition
 from orders import services
-from orders.canonical import TERMS, client_order_id, plain
+from orders.canonical import MORE_TERMS, TERMS, client_order_id, plain
 from orders.groups import wire
 from orders.groups.verdicts import Verdict, guard_of, open_quantity, verdict
 from orders.holding import hold_back
@@ -197,7 +197,7 @@ def _write(actor: Actor, ticket: Ticket, guard: Order, opened: Decimal, hold: Ho
         instrument=guard.instrument,
         quantity=min(guard.quantity, opened),
         reference_price=guard.reference_price,
-        **{name: getattr(guard, name) for name in TERMS if name != "quantity"},
+        **{name: getattr(guard, name) for name in (*TERMS, *MORE_TERMS) if name != "quantity"},
     )
     order.save(force_insert=True)
     number = ticket.attempts.count() + 1

@@ -8,8 +8,10 @@ from orders.risk.order import (
     check_allowed,
     check_drift,
     check_increment,
+    check_offered,
     check_order_type,
     check_quantity,
+    check_size,
 )
 from orders.risk.time import TIME_CHECKS
 from orders.risk.value import UNIT_CLASSES, effective_multiplier, exposure, notional
@@ -50,7 +52,9 @@ CHECKS: tuple[Callable[[Case], Check], ...] = (*ORDER_CHECKS, *ACCOUNT_CHECKS, *
 EXIT_CHECKS: tuple[Callable[[Case], Check], ...] = (
     check_quantity,
     check_increment,
+    check_size,
     check_allowed,
+    check_offered,
     check_order_type,
     check_working,
 )

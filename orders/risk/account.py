@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from decimal import Decimal
 
-from brokers.base import OrderType, Side
+from brokers.base import Side
+from orders.order_types import FORMS
 from orders.risk.value import exposure
 from orders.risk.values import Case, Check, money, position_effect, shown
 
@@ -102,8 +103,8 @@ def check_self_trade(case: Case) -> Check:
     name, code = "Self-trade", "self_trade"
     best = book.opposing_price
     words = "none" if best is None else shown(best)
-    if leg.order_type in {OrderType.STOP, OrderType.STOP_LIMIT}:
-        return Check(name, True, "a stop", words, code=code)
+    if FORMS[leg.order_type].waits:
+        return Check(name, True, "waits for its trigger", words, code=code)
     price = leg.limit_price
     crosses = book.opposing_at_market > 0 or (
         best is not None and (price is None or _meets(leg.side, price, best))

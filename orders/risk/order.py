@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from decimal import Decimal
 
-from brokers.base import OrderType
+from orders.order_types import FORMS, ON_STEP, named, trail_from
 from orders.risk.value import notional
 from orders.risk.values import HUNDRED, Case, Check, money, shown
 
@@ -23,20 +23,20 @@ def check_quantity(case: Case) -> Check:
 
 
 def check_collar(case: Case) -> Check:
-    """How far the order's price is from the quote's mid."""
+    """How far the order's prices are from the quote's mid: the farthest counts."""
     leg, mid = case.leg, case.market.mid
-    price = leg.limit_price or leg.stop_price
-    limit = f"{shown(case.bounds.collar_percent)} %"
-    if price is None:
-        return Check(
-            "Price collar", leg.order_type == OrderType.MARKET, "at market", limit, code="collar_percent"
-        )
+    name, code, limit = "Price collar", "collar_percent", f"{shown(case.bounds.collar_percent)} %"
+    form = FORMS.get(leg.order_type)
+    if form is None or not (form.needs | form.one_of or leg.limit_price):
+        return Check(name, form is not None, "at market", limit, code=code)
     if mid is None:
-        return Check("Price collar", False, "unknown", limit, "no reference price", "collar_percent")
-    away = abs(price - mid) / mid * HUNDRED
-    return Check(
-        "Price collar", away <= case.bounds.collar_percent, f"{away:.2f} %", limit, code="collar_percent"
-    )
+        return Check(name, False, "unknown", limit, "no reference price", code)
+    pegged = None if leg.offset is None else mid + leg.offset
+    prices = (leg.limit_price, leg.stop_price, trail_from(leg, mid), pegged)
+    away = max((abs(price - mid) / mid * HUNDRED for price in prices if price is not None), default=None)
+    if away is None:
+        return Check(name, False, "unknown", limit, "no price", code)
+    return Check(name, away <= case.bounds.collar_percent, f"{away:.2f} %", limit, code=code)
 
 
 def check_period_collar(case: Case) -> Check:
@@ -63,17 +63,41 @@ def check_quote(case: Case) -> Check:
 
 
 def check_increment(case: Case) -> Check:
-    leg = case.leg
-    prices = [price for price in (leg.limit_price, leg.stop_price) if price is not None]
-    if not prices:
-        return Check("Price step", True, "no price", "any", code="price_increment")
-    if not leg.price_increment:
-        says = "the contract's increment is not known"
-        return Check("Price step", False, "unknown", "unknown", says, "price_increment")
-    ok = all(price % leg.price_increment == 0 for price in prices)
+    """Every price on the step that holds at it; of a distance, on the step of the order's own prices."""
+    leg, name, code = case.leg, "Price step", "price_increment"
+    given = {field: value for field in ON_STEP if (value := getattr(leg, field)) is not None}
+    if not given:
+        return Check(name, True, "no price", "any", code=code)
+    base = leg.limit_price or leg.stop_price or case.market.mid or Decimal(0)
+    steps = {
+        field: leg.step_at(value if field.endswith("_price") else base) for field, value in given.items()
+    }
+    if not all(steps.values()):
+        return Check(name, False, "unknown", "unknown", "the contract's increment is not known", code)
+    ok = all(value % (steps[field] or 1) == 0 for field, value in given.items())
     says = "" if ok else "off the contract's increment"
-    words = " / ".join(shown(price) for price in prices)
-    return Check("Price step", ok, words, shown(leg.price_increment), says, "price_increment")
+    words = " / ".join(shown(value) for value in given.values())
+    allowed = " / ".join(dict.fromkeys(shown(step) for step in steps.values() if step))
+    return Check(name, ok, words, allowed, says, code)
+
+
+def check_size(case: Case) -> Check:
+    """Whole units, or the contract's fractions where type, time and hours allow them (ibkr-web-api.md §6.4, o2165)."""
+    leg, form = case.leg, FORMS.get(case.leg.order_type)
+    fractions = form is not None and form.divides and not leg.outside_hours
+    step = (leg.size_increment if fractions else None) or Decimal(1)
+    ok = leg.quantity % step == 0
+    says = "" if ok else "not in these units" if fractions else "fractions are not offered for this order"
+    return Check("Size step", ok, shown(leg.quantity), shown(step), says, "size_increment")
+
+
+def check_offered(case: Case) -> Check:
+    """Whether contracts of this kind have the order type at all."""
+    leg, form = case.leg, FORMS.get(case.leg.order_type)
+    ok = form is not None and (form.classes is None or leg.asset_class in form.classes)
+    classes = "any" if form is None or form.classes is None else ", ".join(sorted(form.classes))
+    says = "" if ok else f"{leg.asset_class} has no such order"
+    return Check("Order type and contract", ok, named(leg.order_type), classes, says, "order_type_offered")
 
 
 def check_allowed(case: Case) -> Check:
@@ -135,6 +159,8 @@ ORDER_CHECKS: tuple[Callable[[Case], Check], ...] = (
     check_quantity,
     check_quote,
     check_increment,
+    check_size,
+    check_offered,
     check_allowed,
     check_account,
     check_asset_class,

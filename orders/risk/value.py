@@ -3,6 +3,7 @@
 from decimal import ROUND_UP, Decimal, localcontext
 
 from brokers.base import Side
+from orders.order_types import FORMS, trail_from
 from orders.risk.values import HUNDRED, Bounds, Case, Leg, Market
 
 # Asset classes whose multiplier is 1 where the broker names none; derivatives must have one (gates.md §8).
@@ -16,7 +17,7 @@ DIGITS = 60
 def notional(leg: Leg, market: Market, bounds: Bounds) -> Decimal | None:
     """Quantity × price × multiplier in base money, rounded up.
 
-    Without a limit price the quote × (1 + collar); in pence by the magnifier; options by what they are
+    Without a limit price, or with one that trails, the dearest of quote and trigger × (1 + collar); in pence by the magnifier; options by what they are
     written on, and where they are sold by the strike if that is more.
     """
     price = _option_price(leg) if leg.asset_class in OPTIONS else _price(leg, market, bounds)
@@ -35,12 +36,18 @@ def effective_multiplier(leg: Leg) -> Decimal | None:
 
 
 def _price(leg: Leg, market: Market, bounds: Bounds) -> Decimal | None:
-    if leg.limit_price is not None:
+    """The limit, unless the broker moves it; else the dearest that could be met, and the collar."""
+    form = FORMS.get(leg.order_type)
+    if form is None:
+        return None
+    if leg.limit_price is not None and not form.moves:
         return leg.limit_price
-    known = [price for price in (market.highest, leg.stop_price) if price is not None]
     if market.highest is None:
         return None
-    return max(known) * (1 + bounds.collar_percent / HUNDRED)
+    trailed = trail_from(leg, market.highest)
+    known = [price for price in (leg.limit_price, leg.stop_price, trailed) if price is not None]
+    dearest = max([market.highest, *known]) + (leg.offset or 0)
+    return dearest * (1 + bounds.collar_percent / HUNDRED)
 
 
 def _option_price(leg: Leg) -> Decimal | None:

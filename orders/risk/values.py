@@ -27,6 +27,13 @@ class Leg:
     order_type: OrderType
     limit_price: Decimal | None
     stop_price: Decimal | None
+    trailing_amount: Decimal | None = None
+    trailing_percent: Decimal | None = None
+    offset: Decimal | None = None
+    outside_hours: bool = False
+    # From each lower edge on, ascending; empty where `price_increment` holds for every price.
+    price_bands: tuple[tuple[Decimal, Decimal], ...] = ()
+    size_increment: Decimal | None = None
     reduce_only: bool = False
     price_magnifier: int | None = None
     # What one unit of the instrument's currency is worth in the account's; None is unknown or too old.
@@ -34,6 +41,11 @@ class Leg:
     # Of an option's underlying, fresh; None is unknown.
     underlying_price: Decimal | None = None
     strike: Decimal | None = None
+
+    def step_at(self, price: Decimal) -> Decimal | None:
+        """The price step that holds at a price; None is unknown."""
+        steps = [step for edge, step in self.price_bands if edge <= price]
+        return steps[-1] if steps else self.price_increment
 
 
 @dataclass(frozen=True)

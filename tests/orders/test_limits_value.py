@@ -105,6 +105,74 @@ BY_HAND = {
         quote("189.98", "190.02"),
         "2047.5",
     ),
+    # 10 × 190.02 × 1.05: its trigger is under the market
+    "at market if touched: the quote and the collar": (
+        leg(order_type=OrderType.MARKET_IF_TOUCHED, quantity=D(10), stop_price=D("185.00")),
+        quote("189.98", "190.02"),
+        "1995.21",
+    ),
+    # 10 × 189.50
+    "limit if touched: its limit": (
+        leg(
+            order_type=OrderType.LIMIT_IF_TOUCHED, quantity=D(10), stop_price=D(189), limit_price=D("189.50")
+        ),
+        quote("189.98", "190.02"),
+        "1895",
+    ),
+    # 10 × (190.02 + 2 % of it = 193.8204) × 1.05
+    "a buy trails above the market": (
+        leg(order_type=OrderType.TRAILING_STOP, quantity=D(10), trailing_percent=D(2)),
+        quote("189.98", "190.02"),
+        "2035.1142",
+    ),
+    # 10 × 190.02 × 1.05: a sale trails under the market
+    "a sale trails under the market": (
+        leg(order_type=OrderType.TRAILING_STOP, side=Side.SELL, quantity=D(10), trailing_amount=D("1.50")),
+        quote("189.98", "190.02"),
+        "1995.21",
+    ),
+    # 10 × 196.00 × 1.05: the limit moves, so that it bounds nothing
+    "a trailing limit counts with the collar": (
+        leg(
+            order_type=OrderType.TRAILING_STOP_LIMIT,
+            quantity=D(10),
+            trailing_amount=D("1.50"),
+            stop_price=D("195.00"),
+            limit_price=D("196.00"),
+        ),
+        quote("189.98", "190.02"),
+        "2058",
+    ),
+    # 10 × 190.02 × 1.05
+    "at the midpoint without a cap": (
+        leg(order_type=OrderType.MIDPRICE, quantity=D(10)),
+        quote("189.98", "190.02"),
+        "1995.21",
+    ),
+    # 10 × 191
+    "at the midpoint with a cap": (
+        leg(order_type=OrderType.MIDPRICE, quantity=D(10), limit_price=D(191)),
+        quote("189.98", "190.02"),
+        "1910",
+    ),
+    # 10 × (190.02 + 0.05) × 1.05
+    "relative without a cap: the quote, its offset and the collar": (
+        leg(order_type=OrderType.RELATIVE, quantity=D(10), offset=D("0.05")),
+        quote("189.98", "190.02"),
+        "1995.735",
+    ),
+    # 10 × 190.02 × 1.05
+    "at market on close": (
+        leg(order_type=OrderType.MARKET_ON_CLOSE, quantity=D(10)),
+        quote("189.98", "190.02"),
+        "1995.21",
+    ),
+    # 10 × 191.50
+    "limit on close": (
+        leg(order_type=OrderType.LIMIT_ON_CLOSE, quantity=D(10), limit_price=D("191.50")),
+        quote("189.98", "190.02"),
+        "1915",
+    ),
     # 1 × 0.01 × 0.00000333 → rounded up
     "a crumb is rounded up": (
         leg(limit_price=D("0.01"), rate=D("0.00000333")),
@@ -118,6 +186,12 @@ BY_HAND = {
 def test_notional_is_what_was_computed_by_hand(case: str) -> None:
     order, market, value = BY_HAND[case]
     assert notional(order, market, bounds()) == D(value)
+
+
+def test_every_type_is_computed_by_hand_or_refuses() -> None:
+    assert {order.order_type for order, _, _ in BY_HAND.values()} >= set(OrderType) - {OrderType.STOP_LIMIT}
+    unheard = leg(order_type="pegged_to_the_moon", limit_price=D(5))
+    assert notional(unheard, quote("4.99", "5.01"), bounds()) is None
 
 
 @pytest.mark.parametrize(

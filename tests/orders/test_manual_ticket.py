@@ -85,9 +85,9 @@ def test_pressing_twice_proposes_once(desk, browse):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"limit_price": ""}, "This order type needs it."),
-        ({"order_type": "market"}, "This order type has none."),
-        ({"quantity": "-1"}, "This is above nought."),
+        ({"limit_price": ""}, "A limit order needs a limit price."),
+        ({"order_type": "market"}, "A market order has no limit price."),
+        ({"quantity": "-1"}, "The quantity must be above nought."),
         ({"quantity": "ten"}, "Enter a number."),
         ({"quantity": "600"}, "Order value"),
         ({"reason": ""}, "This field is required."),

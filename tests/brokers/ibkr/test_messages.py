@@ -90,6 +90,61 @@ def test_a_stop_goes_where_the_wire_wants_it(order_type, limit_price, stop_price
     } == expected
 
 
+ASKED: dict[OrderType, tuple[dict, dict]] = {
+    OrderType.MARKET_IF_TOUCHED: ({"stop_price": "8"}, {"orderType": "MIT", "price": "8"}),
+    OrderType.LIMIT_IF_TOUCHED: (
+        {"limit_price": "9", "stop_price": "8"},
+        {"orderType": "LIT", "price": "9", "auxPrice": "8"},
+    ),
+    OrderType.TRAILING_STOP: (
+        {"trailing_percent": "2"},
+        {"orderType": "TRAIL", "trailingAmt": "2", "trailingType": "%"},
+    ),
+    OrderType.TRAILING_STOP_LIMIT: (
+        {"limit_price": "9", "stop_price": "8", "trailing_amount": "1"},
+        {"orderType": "TRAILLMT", "price": "9", "auxPrice": "8", "trailingAmt": "1", "trailingType": "amt"},
+    ),
+    OrderType.MIDPRICE: ({}, {"orderType": "MIDPRICE"}),
+    OrderType.RELATIVE: (
+        {"limit_price": "9", "offset": "1"},
+        {"orderType": "REL", "price": "9", "auxPrice": "1"},
+    ),
+    OrderType.MARKET_ON_CLOSE: ({}, {"orderType": "MOC"}),
+    OrderType.LIMIT_ON_CLOSE: ({"limit_price": "9"}, {"orderType": "LOC", "price": "9"}),
+}
+
+
+@pytest.mark.parametrize("kind", ASKED)
+def test_each_type_has_its_own_words_both_ways(kind):
+    prices, expected = ASKED[kind]
+    wanted = {name: Decimal(value) for name, value in prices.items()}
+    terms = replace(LIMIT, **{"limit_price": None, "order_type": kind} | wanted)
+    sent = messages.ticket("DU1234567", terms)
+    names = ("orderType", "price", "auxPrice", "trailingAmt", "trailingType")
+    assert {name: str(sent[name]) for name in names if name in sent} == expected
+    told = {name: str(sent[name]) for name in names if name in sent}
+    heard = messages.order_report({"orderId": 7, "status": "Submitted", **told})
+    assert (heard.order_type, {name: getattr(heard, name) for name in wanted}) == (kind, wanted)
+
+
+def test_the_auctions_and_the_night_have_words_of_their_own():
+    for time, word in ((TimeInForce.OPG, "OPG"), (TimeInForce.OVERNIGHT, "OVT")):
+        assert messages.ticket("DU1234567", replace(LIMIT, time_in_force=time))["tif"] == word
+        assert messages.time_in_force_of(word) == time
+
+
+def test_a_contracts_steps_are_read_from_its_rules():
+    rules = {"incrementRules": [{"lowerEdge": 3, "increment": 0.05}, {"lowerEdge": 0, "increment": 0.01}]}
+    info = {
+        "instrument_type": "STK",
+        "symbol": "X",
+        "rules": {**rules, "fraqTypes": ["limit"], "sizeIncrement": 100},
+    }
+    found = messages.instrument_record("1", info, exchange="NYSE", is_us=True)
+    assert found.price_bands == ((Decimal(0), Decimal("0.01")), (Decimal(3), Decimal("0.05")))
+    assert found.size_increment == Decimal("0.0001")
+
+
 def test_an_order_without_its_price_does_not_become_another_order():
     with pytest.raises(ValueError, match="price"):
         messages.ticket("DU1234567", replace(LIMIT, limit_price=None))

@@ -165,7 +165,7 @@ def test_modify_changes_price_and_quantity(client, simulator):
         ({"price": 100.005}, "minimum price variation"),
         ({"price": None}, "invalid order price fields"),
         ({"price": -5}, "invalid order price fields"),
-        ({"quantity": 0}, "positive whole number"),
+        ({"quantity": 0}, "quantity must be positive"),
         ({"orderType": "STP_LMT"}, "Invalid order type"),
         ({"tif": "SOON"}, "Invalid time in force"),
         ({"conid": SPX}, "No trading permissions."),
