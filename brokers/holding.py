@@ -16,6 +16,7 @@ from brokers.ibkr.limits import away_until
 from brokers.models import Credential, Login
 from brokers.reports import notify_orders
 from cerbero.access import Actor
+from cerbero.database.compiled import Compiled, Given
 from cerbero.leases import ClockTime
 
 
@@ -57,9 +58,19 @@ def may_leave(login_id: UUID, broker: Broker | None) -> bool:
 
     False while the login is held, and for a broker that was opened with keys that are no longer in use.
     """
-    rows = Login.objects.select_for_update(no_key=True).annotate(now=ClockTime())
-    if held_until(rows.only("held_until", "base_url", "region_zone").get(pk=login_id)) is not None:
+    (login,) = _LOCKED.rows(login=login_id)
+    if held_until(login) is not None:
         return False
     active = Credential.objects.filter(login_id=login_id, status=Credential.Status.ACTIVE)
     keys = broker.credential_id if broker else None
     return keys is None or active.filter(pk=keys).exists()
+
+
+_LOCKED: Compiled[Login] = Compiled(
+    lambda: (
+        Login.objects.select_for_update(no_key=True)
+        .annotate(now=ClockTime())
+        .only("held_until", "base_url", "region_zone")
+        .filter(pk=Given("login"))
+    )
+)

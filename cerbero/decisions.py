@@ -37,6 +37,9 @@ MOVES: dict[str, frozenset[str]] = {
 
 
 _YESES = Compiled(lambda: Decision.objects.filter(request=Given("request"), is_yes=True))
+_EXPIRY = Compiled(
+    lambda: DecisionRequest.objects.filter(pk=Given("request")).values_list("expires_at", flat=True)
+)
 _FRESH = Compiled(
     lambda: DecisionRequest.objects.filter(
         pk=Given("request"), status=DecisionStatus.APPROVED, expires_at__gt=Now()
@@ -77,7 +80,7 @@ def ask(
     )
     request.proof = proofs.of_request(request)
     request.save(force_insert=True)
-    request.refresh_from_db(fields=["expires_at"])
+    (request.expires_at,) = _EXPIRY.rows(request=request.pk)
     return request
 
 

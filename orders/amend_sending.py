@@ -37,9 +37,10 @@ from orders.canonical import decision_digest
 from orders.conversation import Talk, allowed_questions, converse
 from orders.facts import gather_for
 from orders.lifecycle import AMENDMENT, ATTEMPT, AttemptStatus, TicketStatus
+from orders.locks import bound_locks, leased, locked_state
 from orders.models import TICKET_ROWS, Amendment, ChangeAttempt, Order
 from orders.recheck import Denied, Moment, Moved, Waits, look_at_amendment, may_amend, read_moment, renewed
-from orders.submission import Hold, bound_locks, leased, locked_state
+from orders.submission import Hold
 from orders.tickets import terms_of
 
 _ROWS = [f"order__ticket__{name}" for name in TICKET_ROWS]
@@ -131,7 +132,7 @@ def arm(actor: Actor, change: ChangeAttempt, hold: Hold, broker: Broker | None =
 
 def require_ours(change: ChangeAttempt, hold: Hold) -> None:
     """Right before the bytes leave. Raises LeaseLost when they are not ours to send."""
-    rows = ChangeAttempt.objects.filter(leased(hold), pk=change.pk, status=AttemptStatus.SENT)
+    rows = ChangeAttempt.objects.filter(leased(*hold), pk=change.pk, status=AttemptStatus.SENT)
     if not rows.filter(fence=hold.fence).exists():
         raise LeaseLost(lease=hold.name)
 

@@ -13,6 +13,7 @@ from django.db.models.functions import Now
 from audit.services import record
 from cerbero import decisions, proofs
 from cerbero.access import Actor
+from cerbero.database.compiled import Compiled, CompiledUpdate, Given
 from cerbero.errors import AlreadyDecided, DigestMismatch, NotProven, PolicyRefused
 from cerbero.leases import ClockTime
 from cerbero.lifecycle import transition
@@ -23,6 +24,18 @@ from orders.facts import Facts
 from orders.lifecycle import TICKET, TicketStatus
 from orders.models import Allowance, Mandate, Order, PolicyVersion, Ticket
 from orders.policy import Requirement
+
+_ALLOWANCE = Compiled(
+    lambda: Allowance.objects.select_related("mandate__request", "mandate__account").filter(
+        ticket=Given("ticket")
+    )
+)
+_USE = CompiledUpdate(
+    lambda: Allowance.objects.filter(
+        pk=Given("allowance"), consumed_at=None, expires_at__gt=ClockTime(), ticket__request=None
+    ),
+    consumed_at=Now(),
+)
 
 
 @dataclass(frozen=True)
@@ -102,21 +115,16 @@ def granted(ticket: Ticket) -> DecisionRequest | Allowance | None:
     """What lets the ticket pass: people's word where they were asked, else its allowance; None for a close."""
     if ticket.request is not None or ticket.reduce_only:
         return ticket.request
-    return (
-        Allowance.objects.select_related("mandate__request", "mandate__account").filter(ticket=ticket).first()
-    )
+    return _ALLOWANCE.first(ticket=ticket.pk)
 
 
 def use(actor: Actor, ticket: Ticket, grant: DecisionRequest | Allowance) -> None:
     """Use it up, once. Raises AlreadyDecided unless it is unused and unexpired, or as `prove` does."""
-    prove(ticket, grant)
     if isinstance(grant, DecisionRequest):
         decisions.consume(grant, actor=actor, digest=decision_digest(ticket.digest, grant.facts))
         return
-    fresh = Allowance.objects.filter(
-        pk=grant.pk, consumed_at=None, expires_at__gt=ClockTime(), ticket__request=None
-    )
-    if fresh.update(consumed_at=Now()) != 1:
+    prove(ticket, grant)
+    if _USE.run(allowance=grant.pk) != 1:
         raise AlreadyDecided(status="used")
     details = {"rule": grant.rule, "mandate": str(grant.mandate_id or "")}
     record("allowance.used", actor=actor, subject_kind="ticket", subject_id=ticket.pk, details=details)

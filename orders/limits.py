@@ -19,6 +19,7 @@ from django.utils import timezone
 
 from brokers.base import Side
 from brokers.models import Account
+from cerbero.database.compiled import Compiled, Given
 from cerbero.errors import FiguresMissing, NotFound
 from orders.canonical import plain
 from orders.lifecycle import ENDED, OPEN
@@ -34,6 +35,14 @@ NOBODY = UUID(int=0)
 MINUTE = timedelta(seconds=60)
 LOOK_ALIKE_WINDOW = timedelta(hours=1)
 LOOK_ALIKES_MAX = 5
+_SETS = Compiled(
+    lambda: LimitSet.objects.filter(
+        Q(account=None) | Q(account=Given("account")),
+        Q(bot=None) | Q(bot=Given("bot")),
+        Q(broker="") | Q(broker=Given("broker")),
+        Q(asset_class="") | Q(asset_class=Given("asset_class")),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -65,13 +74,8 @@ def applying(account: Account, bot_id: UUID | None, asset_class: str = "") -> Ap
     """Every limit that applies. Raises NotFound when the account has none: then nothing may be ordered."""
     if not hasattr(account, "limits"):
         raise NotFound("This account has no limits; an Administrator must set them.", account=str(account))
-    rows = LimitSet.objects.filter(
-        Q(account=None) | Q(account=account),
-        Q(bot=None) | Q(bot_id=bot_id or NOBODY),
-        broker__in=["", account.login.broker],
-        asset_class__in=["", asset_class],
-    )
-    sets = tuple(rows)
+    named = {"account": account.pk, "bot": bot_id or NOBODY, "broker": account.login.broker}
+    sets = tuple(_SETS.rows(**named, asset_class=asset_class))
     words: dict[str, Any] = strictest([account.limits, *sets])
     bounds = Bounds(
         currency=account.currency,

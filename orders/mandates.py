@@ -19,6 +19,7 @@ from brokers.base import OrderType, Side
 from brokers.models import Account, Instrument
 from cerbero import decisions
 from cerbero.access import Actor, user_of
+from cerbero.database.compiled import Compiled, CompiledUpdate, Given
 from cerbero.errors import AlreadyDecided, MandateRefused, NotFound, NotProven
 from cerbero.lifecycle import transition
 from cerbero.models import Bot, DecisionRequest, DecisionStatus
@@ -27,6 +28,35 @@ from orders import policies, policy, trading
 from orders.canonical import digest_of, plain
 from orders.lifecycle import MANDATE, AttemptStatus, Group, TicketStatus
 from orders.models import Allowance, Mandate, Order, Ticket
+
+_NOTIONAL: Any = Given("notional", Mandate._meta.get_field("used_notional"))
+_COVERING = Compiled(
+    lambda: (
+        Mandate.objects.usable()
+        .select_related("account", "request")
+        .filter(
+            account=Given("account"),
+            bot=Given("bot"),
+            instrument_ids__contains=Given("instruments"),
+            sides__contains=Given("sides"),
+            order_types__contains=Given("order_types"),
+            order_notional_max__gte=_NOTIONAL,
+        )
+    )
+)
+# Its WHERE is the lock and its row count the verdict: of 100 at once for the last 10, 10 pass.
+_USE_ONE = CompiledUpdate(
+    lambda: Mandate.objects.usable().filter(
+        pk=Given("mandate"), used_notional__lte=F("notional_max") - _NOTIONAL
+    ),
+    used_count=F("used_count") + 1,
+    used_notional=F("used_notional") + _NOTIONAL,
+)
+_ACTIVE = Compiled(
+    lambda: Mandate.objects.filter(
+        pk=Given("mandate"), status=Mandate.Status.ACTIVE, expires_at__gt=Now()
+    ).values_list("pk", flat=True)
+)
 
 
 @dataclass(frozen=True)
@@ -170,32 +200,21 @@ def expire_overdue(*, actor: Actor) -> None:
 
 
 def claim(ticket: Ticket, order: Order, case: policy.Case) -> Mandate | None:
-    """Use up one order of a mandate that covers this one, or None. Runs in the caller's transaction.
-
-    The WHERE of the UPDATE is the lock and its row count the verdict: of 100 at once for the last 10, 10 pass.
-    """
+    """Use up one order of a mandate that covers this one, or None. Runs in the caller's transaction."""
     if ticket.bot_id is None or case.notional is None:
         return None
-    covering = (
-        Mandate.objects.usable()
-        .select_related("account", "request")
-        .filter(
-            account=ticket.account_id,
-            bot=ticket.bot_id,
-            instrument_ids__contains=[order.instrument_id],
-            sides__contains=[order.side],
-            order_types__contains=[order.order_type, *case.more_types],
-            order_notional_max__gte=case.notional,
-        )
-    )
-    for mandate in covering:
+    covering = {
+        "account": ticket.account_id,
+        "bot": ticket.bot_id,
+        "instruments": [order.instrument_id],
+        "sides": [str(order.side)],
+        "order_types": [str(order.order_type), *map(str, case.more_types)],
+        "notional": case.notional,
+    }
+    for mandate in _COVERING.rows(**covering):
         if not (within_hours(mandate, case.at) and _still_counts(mandate)):
             continue
-        left = Mandate.objects.usable().filter(
-            pk=mandate.pk, used_notional__lte=F("notional_max") - case.notional
-        )
-        changes = {"used_count": F("used_count") + 1, "used_notional": F("used_notional") + case.notional}
-        if left.order_by().update(**changes) == 1:
+        if _USE_ONE.run(mandate=mandate.pk, notional=case.notional) == 1:
             prove(mandate)
             return mandate
     return None
@@ -210,8 +229,8 @@ def prove(mandate: Mandate) -> None:
 
 def still_serves(mandate: Mandate, at: datetime) -> bool:
     """At the sending: neither revoked nor expired since, and within its hours. Its budget is taken already."""
-    fresh = Mandate.objects.filter(pk=mandate.pk, status=Mandate.Status.ACTIVE, expires_at__gt=Now())
-    return fresh.exists() and within_hours(mandate, at) and _still_counts(mandate)
+    is_active = bool(_ACTIVE.rows(mandate=mandate.pk))
+    return is_active and within_hours(mandate, at) and _still_counts(mandate)
 
 
 def _still_counts(mandate: Mandate) -> bool:

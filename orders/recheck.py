@@ -110,6 +110,8 @@ def look_again(
         _look_at_wait(ticket, now)
         if not constant_time_compare(ticket.proof, proof_of(ticket, moment.facts.broker_instrument_id)):
             raise Denied("approval_not_proven", why="not a close of ours")
+        if granted is not None:
+            look_at_proof(ticket, granted)
         _look_at_position(ticket, order, moment)
         return
     if granted is None or granted.expires_at <= now:

@@ -7,23 +7,21 @@ A process that dies between two of these leaves an attempt that says exactly wha
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from django.db import connection, transaction
-from django.db.models import Exists
+from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from audit.services import record
+from audit.services import record, record_change
 from brokers.base import Answer, Broker, OrderTerms
 from brokers.holding import may_leave
 from brokers.reports import record_reports
 from brokers.sessions import session_lost
 from cerbero import decisions, failpoints, leases
 from cerbero.access import Actor
-from cerbero.database.compiled import Compiled, Given
+from cerbero.database.compiled import bind
 from cerbero.errors import (
     AlreadyDecided,
     BrokerError,
@@ -36,9 +34,8 @@ from cerbero.errors import (
     PolicyUnreadable,
     SessionExpired,
 )
-from cerbero.leases import ClockTime
 from cerbero.lifecycle import transition
-from cerbero.models import DecisionRequest, Lease
+from cerbero.models import DecisionRequest
 from orders import breaches, environment, judging, trading
 from orders.canonical import client_order_id
 from orders.conversation import allowed_questions, converse
@@ -46,7 +43,8 @@ from orders.facts import as_seen, check_sending
 from orders.groups import wire
 from orders.holding import hold_back
 from orders.lifecycle import ATTEMPT, ORDER, TICKET, AttemptStatus, OrderStatus, TicketStatus
-from orders.models import TICKET_ROWS, Attempt, Order, Ticket
+from orders.locks import ARM, ARMED, ATTEMPTS, bound_locks, locked_state, locked_ticket
+from orders.models import Attempt, Order, Ticket
 from orders.recheck import (
     Denied,
     Moment,
@@ -55,7 +53,6 @@ from orders.recheck import (
     Waits,
     is_still_wanted,
     look_again,
-    look_at_proof,
     look_at_return,
     may_pass,
     read_moment,
@@ -64,19 +61,8 @@ from orders.recheck import (
 from orders.tickets import ask_people, deny, end_if_over, terms_of_all
 
 log = logging.getLogger(__name__)
-_TICKET = Compiled(
-    lambda: (
-        Ticket.objects.select_for_update(of=("self",)).select_related(*TICKET_ROWS).filter(pk=Given("ticket"))
-    )
-)
-
-
-@dataclass(frozen=True)
-class Hold:
-    """The lease under which a process places for a login."""
-
-    name: str
-    fence: int
+# The lease under which a process places for a login.
+Hold = leases.Held
 
 
 def submit(*, actor: Actor, ticket: Ticket, broker: Broker, hold: Hold) -> None:
@@ -102,7 +88,7 @@ def resume(*, actor: Actor, attempt: Attempt, broker: Broker, hold: Hold) -> Non
         bound_locks()
         leases.check(hold.name, hold.fence)
         state = locked_state(ticket)
-        attempt.ticket = ticket = _locked(ticket)
+        attempt.ticket = ticket = locked_ticket(ticket)
         order = ticket.first_order
         try:
             look_at_return(ticket, order)
@@ -124,7 +110,7 @@ def prepare(actor: Actor, ticket: Ticket, order: Order, moment: Moment, hold: Ho
         bound_locks()
         leases.check(hold.name, hold.fence)
         state = locked_state(ticket)
-        fresh = _locked(ticket)
+        fresh = locked_ticket(ticket)
         # What is looked at, digested and sent are the same objects.
         fresh.legs = [order, *fresh.legs[1:]]
         if fresh.status != TicketStatus.ALLOWED:
@@ -134,7 +120,6 @@ def prepare(actor: Actor, ticket: Ticket, order: Order, moment: Moment, hold: Ho
             moment = renewed(moment, fresh, order)
             look_again(fresh, order, moment, state, granted)
             if granted is not None:
-                look_at_proof(fresh, granted)
                 judging.use(actor, fresh, granted)
         except (Waits, AlreadyDecided) as why:
             environment.heed(actor, fresh.account, why.code, state)
@@ -180,30 +165,28 @@ def arm(actor: Actor, attempt: Attempt, hold: Hold, broker: Broker | None = None
     those in flight or keeps it from leaving. One conditional UPDATE; its row count is the verdict.
     """
     ticket = attempt.ticket
-    canceled = attempt.carried.filter(cancel_requested_at__isnull=False)
-    rows = Attempt.objects.filter(
-        leased(hold),
-        ~Exists(canceled),
-        pk=attempt.pk,
-        status=AttemptStatus.PREPARED,
-        fence=hold.fence,
-    )
+    named = {"attempt": attempt.pk, "ticket": ticket.pk, "lease": hold.name, "fence": hold.fence}
+    details = {"client_order_id": attempt.client_order_id, "fence": hold.fence}
     with transaction.atomic(durable=True):
         bound_locks()
         passes = may_pass(ticket, locked_state(ticket), completes=attempt.completes)
         is_free = passes and may_leave(ticket.account.login_id, broker)
-        if not is_free or rows.update(status=AttemptStatus.SENT, sent_at=Now()) != 1:
+        if not is_free or not record_change(
+            bind(ARM.words, named),
+            "attempt.sent",
+            actor=actor,
+            subject_kind="attempt",
+            subject_id=attempt.pk,
+            details=details,
+        ):
             return False
-        details = {"client_order_id": attempt.client_order_id, "fence": hold.fence}
-        record("attempt.sent", actor=actor, subject_kind="attempt", subject_id=attempt.pk, details=details)
     attempt.status = AttemptStatus.SENT
     return True
 
 
 def require_ours(attempt: Attempt, hold: Hold) -> None:
     """Right before the bytes leave, after any wait for the budget. Raises LeaseLost when they are not ours to send."""
-    ours = Attempt.objects.filter(leased(hold), pk=attempt.pk, status=AttemptStatus.SENT, fence=hold.fence)
-    if not ours.exists():
+    if not ARMED.rows(attempt=attempt.pk, lease=hold.name, fence=hold.fence):
         raise LeaseLost(lease=hold.name)
 
 
@@ -345,19 +328,13 @@ def _ask_again(actor: Actor, ticket: Ticket, order: Order, moment: Moment, moved
     )
 
 
-def _locked(ticket: Ticket) -> Ticket:
-    """The ticket with everything around it as it is now, whenever the caller read it."""
-    (row,) = _TICKET.rows(ticket=ticket.pk)
-    return row
-
-
 def _withdraw_request(actor: Actor, request: DecisionRequest | None) -> None:
     if request is not None:
         decisions.withdraw(request, actor=actor)
 
 
 def _write_attempt(actor: Actor, ticket: Ticket, hold: Hold) -> Attempt:
-    number = ticket.attempts.count() + 1
+    number = len(ATTEMPTS.rows(ticket=ticket.pk)) + 1
     attempt = Attempt(
         ticket=ticket,
         number=number,
@@ -379,22 +356,3 @@ def _write_attempt(actor: Actor, ticket: Ticket, hold: Hold) -> Attempt:
 def _may_pass(ticket: Ticket) -> bool:
     """A close has no approval that would expire: it is looked at, and denied when it waited too long."""
     return ticket.reduce_only or may_pass(ticket, trading.worst_state(ticket.account, ticket.bot_id))
-
-
-def locked_state(ticket: Ticket) -> str:
-    """The strictest trading state that applies, locked until the caller's transaction ends."""
-    return trading.worst_state(ticket.account, ticket.bot_id, lock=True)
-
-
-def leased(hold: Hold) -> Exists:
-    """That the lease is ours at this very moment, as a condition of a query."""
-    return Exists(Lease.objects.filter(name=hold.name, fence=hold.fence, expires_at__gt=ClockTime()))
-
-
-def bound_locks() -> None:
-    """Nobody holds the trading states for long: a stuck submission is ended by the database itself."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT set_config('statement_timeout', '5s', true), "
-            "set_config('idle_in_transaction_session_timeout', '5s', true)"
-        )

@@ -7,6 +7,7 @@ from audit.services import record
 from brokers.models import Account
 from brokers.reports import notify_orders
 from cerbero.access import Actor, user_of
+from cerbero.database.compiled import Compiled, Given
 from cerbero.errors import NotFound, PermissionMissing, StateConflict, TradingHalted
 from cerbero.leases import ClockTime
 from cerbero.models import Bot, Environment
@@ -15,6 +16,20 @@ from orders.models import Attempt, Halt, Limits, TradingState
 
 Scope, State = TradingState.Scope, TradingState.State
 _SEVERITY = {State.ACTIVE: 0, State.REDUCING: 1, State.HALTED: 2}
+
+
+def _applying() -> QuerySet[TradingState]:
+    rows = TradingState.objects.filter(
+        Q(scope=Scope.EVERYTHING)
+        | Q(scope=Scope.BROKER, scope_id=Given("broker"))
+        | Q(scope=Scope.ACCOUNT, scope_id=Given("account"))
+        | Q(scope=Scope.BOT, scope_id=Given("bot"))
+    )
+    return rows.order_by("scope", "scope_id")
+
+
+_STATES = Compiled(_applying)
+_LOCKED_STATES = Compiled(lambda: _applying().select_for_update())
 
 
 def ensure_states(account: Account | None = None, bot: Bot | None = None) -> None:
@@ -40,23 +55,13 @@ def ensure_all() -> None:
             ensure_states(bot=bot)
 
 
-def scopes_of(account: Account, bot_id: object | None) -> Q:
-    """The rows that speak for an order of this account and bot."""
-    rows = (
-        Q(scope=Scope.EVERYTHING)
-        | Q(scope=Scope.BROKER, scope_id=account.login.broker)
-        | Q(scope=Scope.ACCOUNT, scope_id=str(account.pk))
-    )
-    return rows | Q(scope=Scope.BOT, scope_id=str(bot_id)) if bot_id else rows
-
-
 def worst_state(account: Account, bot_id: object | None, *, lock: bool = False) -> str:
     """The strictest state that applies. A row that is missing, or that does not prove itself, counts as halted.
 
     `lock` holds halts off until commit.
     """
-    rows = TradingState.objects.filter(scopes_of(account, bot_id)).order_by("scope", "scope_id")
-    states = [row.effective for row in (rows.select_for_update() if lock else rows)]
+    named = {"broker": account.login.broker, "account": str(account.pk), "bot": str(bot_id or "")}
+    states = [row.effective for row in (_LOCKED_STATES if lock else _STATES).rows(**named)]
     if len(states) != (4 if bot_id else 3):
         return State.HALTED
     return max(states, key=lambda state: _SEVERITY[State(state)])

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any, Generic, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, connections
-from django.db.models import Expression, QuerySet
+from django.db.models import Expression, Field, QuerySet
 from django.db.models.sql import UpdateQuery
 from django.db.models.sql.compiler import SQLCompiler
 from django.db.transaction import TransactionManagementError
@@ -22,8 +22,8 @@ Words = tuple[str, tuple[Any, ...]]
 class Given(Expression):
     """A value that every run brings along, as Postgres takes it. None is never equal to anything."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__()
+    def __init__(self, name: str, output_field: Field | None = None) -> None:
+        super().__init__(output_field)
         self.name = name
 
     def as_sql(self, compiler: Any, connection: Any) -> Any:
@@ -33,7 +33,7 @@ class Given(Expression):
 class Compiled(Generic[Row]):
     """The rows of one queryset, which `build` gives with `Given("name")` where values go.
 
-    Prefetches are not followed.
+    Prefetches are not followed, and no key may have several columns.
     """
 
     def __init__(self, build: Callable[[], QuerySet[Any, Row]]) -> None:
@@ -55,7 +55,8 @@ class Compiled(Generic[Row]):
             raise TransactionManagementError("A lock needs a transaction.")
         run = copy(compiler)
         bound = bind(words, given)
-        vars(run).update(connection=connection, as_sql=lambda: bound, get_converters=lambda _: converters)
+        vars(run).update(connection=connection, as_sql=lambda: bound)
+        vars(run).update(get_converters=lambda _: converters, has_composite_fields=lambda _: False)
         # What Django's own readers of rows ask a queryset for.
         source: Any = SimpleNamespace(
             db=DEFAULT_DB_ALIAS,

@@ -32,10 +32,11 @@ from orders.lifecycle import (
     OrderStatus,
     TicketStatus,
 )
+from orders.locks import bound_locks, locked_state, locked_ticket
 from orders.models import TICKET_ROWS, Attempt, Order, Position, Ticket
 from orders.notices.alerting import alert
 from orders.recheck import Denied, Waits, look_at_completion
-from orders.submission import Hold, bound_locks, locked_state, send
+from orders.submission import Hold, send
 from orders.tickets import terms_of, told
 
 _UNSETTLED = (AttemptStatus.PREPARED, AttemptStatus.SENT, AttemptStatus.IN_DOUBT)
@@ -70,7 +71,7 @@ def complete(*, actor: Actor, ticket: Ticket, broker: Broker, hold: Hold) -> Non
         bound_locks()
         leases.check(hold.name, hold.fence)
         state = locked_state(ticket)
-        fresh = _locked(ticket)
+        fresh = locked_ticket(ticket)
         orders = list(fresh.orders.select_related("instrument"))
         guard = verdict(fresh.group, orders, timezone.now()).complete
         if guard is None or fresh.attempts.filter(status__in=_UNSETTLED).exists():
@@ -93,7 +94,7 @@ def resume(*, actor: Actor, attempt: Attempt, broker: Broker, hold: Hold) -> Non
         bound_locks()
         leases.check(hold.name, hold.fence)
         state = locked_state(attempt.ticket)
-        attempt.ticket = fresh = _locked(attempt.ticket)
+        attempt.ticket = fresh = locked_ticket(attempt.ticket)
         order = attempt.carried.select_related("instrument").get()
         try:
             if order.status != OrderStatus.SUBMITTED or order.quantity > open_quantity(
@@ -228,10 +229,6 @@ def _give_up(actor: Actor, attempt: Attempt, order: Order, code: str) -> None:
     )
     if order.status == OrderStatus.SUBMITTED:
         transition(order, OrderStatus.CANCELED, moves=ORDER, actor=actor, event="order.not_sent", text=code)
-
-
-def _locked(ticket: Ticket) -> Ticket:
-    return Ticket.objects.select_for_update(of=("self",)).select_related(*TICKET_ROWS).get(pk=ticket.pk)
 
 
 def _broker_instrument_id(order: Order) -> str:

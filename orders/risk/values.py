@@ -1,6 +1,6 @@
 """What the checks are given, and what they say."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import time
 from decimal import Decimal
 from typing import Any
@@ -188,7 +188,7 @@ class Check:
     code: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return dict(vars(self))
 
 
 def position_effect(before: Decimal, side: str, quantity: Decimal) -> str:

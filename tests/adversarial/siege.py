@@ -22,8 +22,8 @@ from cerbero.embedded import APP, OWNER
 from cerbero.models import Bot, Lease, User
 from orders import loop, services, submission
 from orders.lifecycle import TicketStatus
+from orders.models import TICKET_ROWS, Balance, Limits, LimitSet, Order, Ticket, TradingState
 from orders.models import Attempt as Sending
-from orders.models import Balance, Limits, LimitSet, Order, Ticket, TradingState
 from orders.submission import Hold
 from tests.orders import world
 from tests.rig import Database
@@ -134,7 +134,7 @@ class Siege:
     def prepares(self, ticket: Ticket) -> tuple[Sending | None, Order, Any, Hold]:
         """The transaction that looks at everything again, and what came of it."""
         hold, order = self.hold(), self.desk.order(ticket)
-        fresh = Ticket.objects.select_related(*submission.TICKET_ROWS).get(pk=ticket.pk)
+        fresh = Ticket.objects.select_related(*TICKET_ROWS).get(pk=ticket.pk)
         with broker_for(self.desk.login) as broker:
             moment = submission.read_moment(fresh, order, broker)
         return submission.prepare(ME, fresh, order, moment, hold), order, moment, hold

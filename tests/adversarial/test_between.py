@@ -147,12 +147,13 @@ def test_a_halt_waits_for_whoever_is_arming_and_lists_it(siege, attempt, monkeyp
     ticket = siege.approved()
     sending, _, _, hold = siege.prepared(ticket)
     paused, go_on, listed = threading.Event(), threading.Event(), {}
-    entered = submission.record
+    entered = submission.record_change
 
-    def pause(*words: Any, **named: Any) -> None:
+    def pause(*words: Any, **named: Any) -> bool:
+        is_armed = entered(*words, **named)
         paused.set()
         go_on.wait(4)
-        entered(*words, **named)
+        return is_armed
 
     def arm() -> None:
         submission.arm(ME, sending, hold)
@@ -162,7 +163,7 @@ def test_a_halt_waits_for_whoever_is_arming_and_lists_it(siege, attempt, monkeyp
         listed.update(halting.halt_trading(mode="stop_new", actor=ME, reason="attack"))
         connections.close_all()
 
-    monkeypatch.setattr(submission, "record", pause)
+    monkeypatch.setattr(submission, "record_change", pause)
     arms, halts = threading.Thread(target=arm), threading.Thread(target=halt)
     arms.start()
     assert paused.wait(5)

@@ -16,7 +16,7 @@ from cerbero import access
 from cerbero.errors import PolicyUnreadable
 from cerbero.models import Decision, DecisionRequest, Lease
 from orders import submission
-from orders.models import Attempt, Order, Ticket
+from orders.models import TICKET_ROWS, Attempt, Order, Ticket
 from tests.adversarial.hands import bearer, place
 
 ME = access.system("orders")
@@ -115,7 +115,7 @@ def test_each_statement_of_a_decision(siege, attempt):
 def test_each_statement_of_preparing(siege, attempt):
     ticket = siege.approved()
     order, hold = siege.desk.order(ticket), siege.hold()
-    fresh = Ticket.objects.select_related(*submission.TICKET_ROWS).get(pk=ticket.pk)
+    fresh = Ticket.objects.select_related(*TICKET_ROWS).get(pk=ticket.pk)
     with broker_for(siege.desk.login) as broker:
         moment = submission.read_moment(fresh, order, broker)
     before = _rows()
