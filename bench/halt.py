@@ -1,4 +1,4 @@
-"""The kill switch with many orders at rest: how long until nothing new leaves, and until no order works.
+"""The kill switch with many orders at rest: how long until nothing new leaves, until no order works, until flat.
 
 The broker's own book is the judge of the second; the proof by two full lists, five seconds apart, is ours.
 Our own pace is lifted while the orders are placed, and stands again when trading is halted.
@@ -14,13 +14,14 @@ from typing import Any
 
 from bench._report import note, report
 
-ORDERS, RUNS, WAIT_SECONDS = 200, 1, 60
+ORDERS, WAIT_SECONDS, HELD = 200, 60, 25
+MODES = ("cancel_all", "flatten")
 
 
 def main() -> None:
     words = argparse.ArgumentParser(prog="bench.halt", description=__doc__)
     words.add_argument("--orders", type=int, default=ORDERS)
-    words.add_argument("--mode", default="cancel_all")
+    words.add_argument("--mode", choices=MODES, action="append", help="one of them only")
     given = words.parse_args()
     from tests.rig import Servers
 
@@ -28,9 +29,10 @@ def main() -> None:
     root = Path(tempfile.mkdtemp(prefix="cerbero-bench-"))
     try:
         servers.migrate_template()
-        database = servers.create_database()
-        os.environ.update(servers.environment(database.name))
-        report("halt", [measured(root, given.orders, given.mode)])
+        rows = []
+        for mode in given.mode or MODES:
+            rows.append(on_a_desk_of_its_own(servers, root / mode, given.orders, mode))
+        report("halt", rows)
     finally:
         from django.db import connection
 
@@ -40,15 +42,24 @@ def main() -> None:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def measured(root: Path, count: int, mode: str) -> dict[str, Any]:
-    """One halt over `count` orders that rest."""
+def on_a_desk_of_its_own(servers: Any, root: Path, count: int, mode: str) -> dict[str, Any]:
+    database = servers.create_database()
+    os.environ.update(servers.environment(database.name))
     import django
 
     django.setup()
+    from tests.rig import django_uses
+
+    with django_uses(database):
+        return measured(root, count, mode)
+
+
+def measured(root: Path, count: int, mode: str) -> dict[str, Any]:
+    """One halt over `count` orders that rest, beside a position; the orders loop goes on until it is proven."""
     from brokers import pacing
     from orders import halting
     from tests.orders import world as worlds
-    from tests.orders.test_halt_run import rest, working
+    from tests.orders.test_halt_run import buy, finish, rest, working
     from tests.simulator_process import start_simulator
 
     sim = start_simulator(root / "simulator")
@@ -58,6 +69,7 @@ def measured(root: Path, count: int, mode: str) -> dict[str, Any]:
         pace = pacing.REQUESTS_PER_SECOND
         pacing.REQUESTS_PER_SECOND = 200
         lift_limits()
+        buy(world, HELD)
         rest(world, count)
         pacing.REQUESTS_PER_SECOND = pace
         note(f"{len(working(world))} orders rest")
@@ -66,6 +78,7 @@ def measured(root: Path, count: int, mode: str) -> dict[str, Any]:
             actor=world.person("bob"), mode=mode, reason="a measurement", wait_seconds=WAIT_SECONDS
         )
         seconds = time.monotonic() - began
+        told = finish(world, told)
         changed = [row["updated_ms"] for row in sim.book()["orders"]]
         arrived = [row["arrived_ms"] for row in sim.book()["orders"]]
         started_ms = told["started_at"].timestamp() * 1000
@@ -79,9 +92,15 @@ def measured(root: Path, count: int, mode: str) -> dict[str, Any]:
             "left_working": len(working(world)),
             "arrived_after": sum(at > started_ms + float(told["seconds_to_halt"]) * 1000 for at in arrived),
             "no_working_orders": told["no_working_orders"],
+            "flat": told["flat"],
+            "flat_seconds": seconds_between(told["started_at"], told["flat_at"]),
         }
     finally:
         sim.stop()
+
+
+def seconds_between(began: Any, ended: Any) -> float | str:
+    return round((ended - began).total_seconds(), 3) if ended else "never"
 
 
 def lift_limits() -> None:

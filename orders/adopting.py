@@ -17,12 +17,12 @@ from cerbero import decisions, plain
 from cerbero.access import Actor, user_of
 from cerbero.errors import DigestMismatch, NotFound, PermissionMissing, ReasonRequired, StateConflict
 from cerbero.lifecycle import transition
-from cerbero.models import DecisionRequest, DecisionStatus, Environment, User
+from cerbero.models import DecisionRequest, DecisionStatus, User
 from cerbero.people import profile, signing
 from orders.lifecycle import DRIFT, ORDER, WORKING, OrderStatus
 from orders.models import Drift, Order
 from orders.reports import end_or_revive_ticket
-from orders.trading import require_permission
+from orders.trading import must_be_signed, require_permission
 
 KIND = "drift"
 GROUP = "Approver"
@@ -107,7 +107,7 @@ def reaffirm_order(*, actor: Actor, order_id: UUID, reason: str) -> Order:
 
 def takes_two(case: Drift) -> bool:
     """Whether another person must decide: wherever the account is not known to be paper."""
-    return case.account is not None and case.account.environment != Environment.PAPER
+    return case.account is not None and must_be_signed(case.account)
 
 
 def open_requests() -> QuerySet[DecisionRequest]:

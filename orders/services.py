@@ -22,6 +22,7 @@ from cerbero.errors import (
     NothingToClose,
     PolicyRefused,
     QuoteMissing,
+    ReasonRequired,
     RiskRefused,
 )
 from cerbero.lifecycle import transition
@@ -34,7 +35,7 @@ from orders.closing import closable, position_now, proof_of
 from orders.facts import Facts, as_seen, check_order, find_account, gather
 from orders.groups.relations import require_group
 from orders.lifecycle import ENDED, ORDER, TICKET, OrderStatus, TicketStatus
-from orders.limits import require_figures
+from orders.limits import applying, require_figures
 from orders.market import require_known
 from orders.models import Order, Ticket
 from orders.order_types import require_possible
@@ -162,7 +163,7 @@ def decide_ticket(
     A yes on a live account needs `assertion`, a passkey's answer to `ask_signature`. A yes raises FeedDead
     while the feed is, and ConfirmationNeeded for a market that is closed or delayed unless `is_confirmed`.
     A no never needs any of it. `drift_percent` is how far the price may move until the sending, for this
-    ticket, instead of the account's own limit; of several yeses the strictest counts.
+    ticket, instead of the limit that applies; more than that needs a reason, and of several yeses the strictest counts.
     """
     with decided_on_record(actor, ticket_id, is_yes=is_yes):
         trading.require_permission(actor, "orders.decide_ticket")
@@ -331,6 +332,7 @@ def _decide(
     )
     if is_yes:
         require_known(ticket, is_confirmed=is_confirmed)
+        _require_why(ticket, conditions, reason)
     if request.status == DecisionStatus.REJECTED:
         deny(actor, ticket, "rejected_by_person", {"reason": reason.strip()[:500]})
     elif request.status == DecisionStatus.APPROVED:
@@ -349,6 +351,16 @@ def _conditions(drift_percent: Decimal | None) -> dict[str, str]:
             "The price may drift by more than nought and at most the cap.", cap=str(risk.DRIFT_PERCENT_MAX)
         )
     return {"drift_percent": plain(drift_percent) or ""}
+
+
+def _require_why(ticket: Ticket, conditions: dict[str, str], reason: str) -> None:
+    """Whoever lets the price of one ticket drift further than its limit says why (gates.md §2, override)."""
+    drift = conditions.get("drift_percent")
+    if drift is None or reason.strip():
+        return
+    limit = applying(ticket.account, ticket.bot_id).bounds.drift_percent
+    if Decimal(drift) > limit:
+        raise ReasonRequired("Say why the price may drift further than the limit.", limit=plain(limit))
 
 
 def _request_cancel(actor: Actor, order: Order) -> None:

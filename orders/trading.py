@@ -142,7 +142,8 @@ def is_live(scope: str, scope_id: str) -> bool:
         return False
     if scope == Scope.BOT:
         return Bot.objects.filter(pk=scope_id, environment=Environment.LIVE).exists()
-    accounts = accounts_of(scope, scope_id).exclude(environment=Environment.PAPER)
+    accounts = accounts_of(scope, scope_id)
+    accounts = accounts.exclude(environment=Environment.PAPER, login__environment=Environment.PAPER)
     return accounts.filter(login__is_enabled=True).exists()
 
 

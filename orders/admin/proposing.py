@@ -16,6 +16,8 @@ from cerbero.errors import CerberoError
 from cerbero.refusals import told_on_page
 from orders import countering, services
 from orders.admin.acting import actor_of, attempt, demand, page, told
+from orders.canonical import plain
+from orders.limits import applying
 from orders.models import Ticket
 from orders.order_types import FIELDS, problems
 from orders.presentation import sentence
@@ -143,4 +145,5 @@ def counter(request: HttpRequest, ticket_id: UUID) -> HttpResponse:
         said=sentence(order),
         must_be_signed=must_be_signed(ticket.account),
         drift_max=DRIFT_PERCENT_MAX,
+        drift_limit=plain(applying(ticket.account, ticket.bot_id).bounds.drift_percent),
     )

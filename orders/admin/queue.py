@@ -138,7 +138,10 @@ def _decide(request: HttpRequest, ticket_id: UUID, *, is_yes: bool) -> HttpRespo
     ticket = get_object_or_404(Ticket.objects.select_related("request"), pk=ticket_id, request__isnull=False)
     is_confirmed = request.POST.get("confirmed") == "1"
     if is_yes and not is_confirmed and (card := _doubtful(request, ticket)):
-        return page(request, "console/confirm.html", title="Look again", card=card, confirming=True)
+        kept = {name: request.POST.get(name, "") for name in ("drift_percent", "reason")}
+        return page(
+            request, "console/confirm.html", title="Look again", card=card, confirming=True, kept=kept
+        )
     attempt(
         request,
         f"{'Approved' if is_yes else 'Rejected'}: {queue.said(ticket)}",
@@ -146,7 +149,7 @@ def _decide(request: HttpRequest, ticket_id: UUID, *, is_yes: bool) -> HttpRespo
         ticket_id=ticket_id,
         digest=request.POST.get("digest", ""),
         is_yes=is_yes,
-        reason="" if is_yes else request.POST.get("reason", ""),
+        reason=request.POST.get("reason", ""),
         assertion=answered(request.POST.get("assertion", "")) if is_yes else None,
         is_confirmed=is_confirmed,
         drift_percent=_percent(request.POST.get("drift_percent", "")) if is_yes else None,

@@ -251,6 +251,9 @@ class Approve(Sign):
         required=False,
         help_text="how far the price may move until the sending",
     )
+    reason = serializers.CharField(
+        required=False, default="", max_length=500, help_text="needed where that is further than the limit"
+    )
 
 
 class Reject(Shown):

@@ -20,10 +20,10 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from audit.services import record
-from cerbero import outbound
+from cerbero import decisions, outbound
 from cerbero.access import Actor
 from cerbero.encryption import decrypt, identity
-from cerbero.errors import CerberoError, NoticeRefused
+from cerbero.errors import CerberoError, NoticeRefused, NotProven
 from cerbero.models import DecisionRequest
 from orders.notices.models import Delivery, Webhook
 from orders.notices.words import slack
@@ -46,7 +46,7 @@ def deliver_due(*, actor: Actor, post: Post = outbound.post) -> int:
     """
     ends, sent, mail_is_down = time.monotonic() + ROUND_SECONDS, 0, False
     while time.monotonic() < ends:
-        due = Delivery.objects.due().select_related("webhook", "person", "request")
+        due = Delivery.objects.due().select_related("webhook__request", "person", "request")
         delivery = (due.filter(person=None) if mail_is_down else due).first()
         if delivery is None:
             break
@@ -65,6 +65,13 @@ def deliver_due(*, actor: Actor, post: Post = outbound.post) -> int:
 def sealed_identity(webhook: Webhook, what: str) -> str:
     """What a stored address or secret is bound to: no other row can use it."""
     return identity("webhook", webhook.pk, what)
+
+
+def told_digest(webhook: Webhook) -> str:
+    """SHA-256 in hex over what it is told and where; its secret may be replaced meanwhile."""
+    address = hashlib.sha256(bytes(webhook.sealed_url)).hexdigest()
+    body = [str(webhook.pk), webhook.name, webhook.host, webhook.events, address]
+    return hashlib.sha256(json.dumps(body).encode()).hexdigest()
 
 
 def signature(secret: bytes, moment: int, body: bytes, former: bytes = b"") -> str:
@@ -106,6 +113,10 @@ def _tell(delivery: Delivery, post: Post) -> None:
 
 
 def _call(delivery: Delivery, webhook: Webhook, post: Post) -> None:
+    if webhook.request is None:
+        raise NotProven
+    # Switched on, or told more, by whoever writes to the database: a second Administrator confirmed no such thing.
+    decisions.prove(webhook.request, digest=told_digest(webhook))
     url = decrypt(webhook.sealed_url, sealed_identity(webhook, "url")).decode()
     secret = decrypt(webhook.sealed_secret, sealed_identity(webhook, "secret"))
     body = json.dumps({"text": slack(delivery.subject, delivery.body, _link(delivery))}).encode()

@@ -3,8 +3,6 @@
 Only named hosts can be added, and a secret is shown once.
 """
 
-import hashlib
-import json
 import secrets
 from datetime import timedelta
 from typing import Any
@@ -23,7 +21,7 @@ from cerbero.people import signing
 from cerbero.people.announcing import announce
 from cerbero.people.changes import ADMINISTRATOR, WAITS_SECONDS
 from orders.notices.models import EVENTS, Webhook
-from orders.notices.sending import sealed_identity
+from orders.notices.sending import sealed_identity, told_digest
 
 
 def add_webhook(*, actor: Actor, name: str, url: str, events: list[str]) -> tuple[Webhook, str]:
@@ -98,7 +96,7 @@ def decide_webhook(
             assertion=assertion,
         )
         if request.status == DecisionStatus.APPROVED:
-            decisions.consume(request, actor=actor, digest=_digest(row))
+            decisions.consume(request, actor=actor, digest=told_digest(row))
             row.is_active = True
             Webhook.objects.filter(pk=row.pk).update(is_active=True, failures=0, rests_until=Now())
             _record(actor, row, "webhook.switched_on")
@@ -113,20 +111,13 @@ def _ask(actor: Actor, webhook: Webhook) -> DecisionRequest:
         subject_kind="webhook",
         subject_id=webhook.pk,
         summary=f"The webhook {webhook}",
-        digest=_digest(webhook),
+        digest=told_digest(webhook),
         facts={"name": webhook.name, "host": webhook.host, "events": webhook.events},
         quorum=1,
         group=ADMINISTRATOR,
         seconds=WAITS_SECONDS,
         excluded_user_ids=[actor.id] if actor.id else [],
     )
-
-
-def _digest(webhook: Webhook) -> str:
-    """SHA-256 in hex over what it is told and where; its secret may be replaced meanwhile."""
-    address = hashlib.sha256(bytes(webhook.sealed_url)).hexdigest()
-    body = [str(webhook.pk), webhook.name, webhook.host, webhook.events, address]
-    return hashlib.sha256(json.dumps(body).encode()).hexdigest()
 
 
 def rotate_webhook_secret(*, actor: Actor, webhook: Webhook, overlap_hours: int = 72) -> str:

@@ -133,7 +133,7 @@ def check_day_trades(case: Case) -> Check:
 def _given(name: str, value: Decimal | None, limit: Decimal, code: str) -> Check:
     """A figure that not every broker or account has: where it is not given it limits nothing."""
     if value is None:
-        return Check(name, True, "not given", shown(limit), code=code)
+        return Check(name, True, "not given", f"at least {shown(limit)}", "the broker gives none", code)
     return Check(name, value >= limit, shown(value), f"at least {shown(limit)}", code=code)
 
 

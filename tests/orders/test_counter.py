@@ -170,11 +170,25 @@ def test_beyond_the_cap_no_drift_is_taken(desk, percent):
     assert ticket.status == "proposed"
 
 
-def _approve(desk, ticket, percent, who="bob"):
+def test_to_let_the_price_drift_further_than_the_limit_takes_a_reason(desk):
+    ticket = desk.place()
+    with pytest.raises(ReasonRequired):
+        _approve(desk, ticket, Decimal("2.1"), reason=" ")
+    _approve(desk, ticket, Decimal("2.1"))
+    entry = Entry.objects.get(event="decision.made")
+    assert (entry.actor_name, entry.details["drift_percent"], entry.details["reason"]) == (
+        "bob",
+        "2.1",
+        "thin market",
+    )
+
+
+def _approve(desk, ticket, percent, who="bob", reason="thin market"):
     return services.decide_ticket(
         actor=desk.person(who),
         ticket_id=ticket.pk,
         digest=ticket.request.digest,
         is_yes=True,
         drift_percent=percent,
+        reason=reason,
     )

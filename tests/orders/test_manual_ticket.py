@@ -120,7 +120,8 @@ def test_the_drift_that_an_approver_enters_is_kept_with_the_yes(desk, browse):
     ticket, bob = desk.place(), browse("bob")
     path = f"/admin/queue/{ticket.pk}/approve/"
     assert "bad_input" in _post(bob, path, digest=ticket.request.digest, drift_percent="lots")
-    _post(bob, path, digest=ticket.request.digest, drift_percent="3.5")
+    assert "reason_required" in _post(bob, path, digest=ticket.request.digest, drift_percent="3.5")
+    _post(bob, path, digest=ticket.request.digest, drift_percent="3.5", reason="thin market")
     assert ticket.request.decisions.get().conditions == {"drift_percent": "3.5"}
 
 

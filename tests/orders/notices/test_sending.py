@@ -7,11 +7,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Group
 from django.core import mail
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from cerbero import access
+from cerbero import access, decisions
 from cerbero.encryption import encrypt
 from cerbero.errors import OutboundTimeout
 from cerbero.models import DecisionRequest, User
@@ -43,8 +44,20 @@ def webhook(name: str) -> Webhook:
     row = Webhook(name=name, host="hooks.slack.com")
     row.sealed_url = encrypt(f"https://hooks.slack.com/{name}".encode(), sealed_identity(row, "url"))
     row.sealed_secret = encrypt(b"quiet", sealed_identity(row, "secret"))
+    row.request = confirmed(row)
     row.save()
     return row
+
+
+def confirmed(row: Webhook) -> DecisionRequest:
+    """As a second Administrator's yes leaves it."""
+    dora, _ = User.objects.get_or_create(username="dora")
+    dora.groups.add(Group.objects.get(name="Administrator"))
+    words = {"subject_kind": "webhook", "subject_id": row.pk, "summary": row.name, "facts": {}, "quorum": 1}
+    words |= {"digest": sending.told_digest(row), "group": "Administrator", "seconds": 60}
+    request = decisions.ask(actor=ACTOR, excluded_user_ids=[], **words)
+    decisions.decide(actor=access.person(dora), request_id=request.pk, digest=request.digest, is_yes=True)
+    return request
 
 
 def delivery(to: Webhook | User, key: str = "k", **fields: Any) -> Delivery:
@@ -124,6 +137,17 @@ def test_what_no_longer_waits_is_dropped_and_wakes_nobody() -> None:
     assert deliver(post) == 0
     row.refresh_from_db()
     assert (post.heard, row.failure) == ([], "no longer waits")
+
+
+@pytest.mark.parametrize("changes", [{"request": None}, {"events": ["alert"]}, {"name": "another"}])
+def test_a_webhook_that_nobody_confirmed_as_it_is_is_told_nothing(changes: dict[str, Any]) -> None:
+    """Written past the program: switched on without a second Administrator, or told of more than they read."""
+    row, receiver = webhook("good"), Receiver()
+    delivery(row)
+    Webhook.objects.filter(pk=row.pk).update(**changes)
+    assert deliver(receiver) == 0
+    assert not receiver.heard
+    assert Delivery.objects.get().failure in {"not_proven", "digest_mismatch"}
 
 
 def test_a_switched_off_webhook_is_told_nothing() -> None:
