@@ -161,7 +161,7 @@ def test_a_switched_off_webhook_is_told_nothing() -> None:
 
 def test_a_secret_moved_to_another_webhook_opens_nothing() -> None:
     one, other = webhook("one"), webhook("other")
-    Webhook.objects.filter(pk=other.pk).update(sealed_url=one.sealed_url)
+    Webhook.objects.filter(pk=other.pk).update(sealed_secret=one.sealed_secret)
     row, post = delivery(other), Receiver()
     deliver(post)
     row.refresh_from_db()
