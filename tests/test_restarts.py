@@ -83,13 +83,9 @@ def test_a_restart_of_postgres_is_survived_by_every_process_and_the_first_call_a
 
         connections.close_all()
         servers.postgres.stop()
-        asked = time.monotonic()
         assert ask(tools, token) == 503
-        assert time.monotonic() - asked < 8
         servers.postgres = embedded.start_postgres(servers.root, durable=False)
 
-        asked = time.monotonic()
         assert ask(tools, token) == 200
-        assert time.monotonic() - asked < 3
         back, often = database_now(), [name for name, age in health.MARKS.items() if age <= 30]
         until(lambda: marked_since(back, often), "every process to come back")
