@@ -82,6 +82,13 @@ class StartForm(forms.Form):
     reason = forms.CharField(max_length=services.REASON_MAX, help_text="Stands in the audit trail.")
 
 
+class Unshown(forms.Textarea):
+    """A field for a secret: what was typed never stands in a page again, not even beside its mistake."""
+
+    def format_value(self, value: Any) -> str:
+        return ""
+
+
 class RegisterForm(forms.Form):
     """What the broker's portal shows. The secret is not shown again, here or anywhere."""
 
@@ -89,7 +96,7 @@ class RegisterForm(forms.Form):
     access_token = forms.CharField(max_length=200, help_text="Twenty digits and small letters.")
     access_token_secret = forms.CharField(
         max_length=2000,
-        widget=forms.Textarea(attrs={"rows": 4, "spellcheck": "false", "autocomplete": "off"}),
+        widget=Unshown(attrs={"rows": 4, "spellcheck": "false", "autocomplete": "off"}),
     )
 
 

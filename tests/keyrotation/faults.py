@@ -24,7 +24,8 @@ from tests.rig import Servers
 
 ORDERS_PER_SECOND = 2.0
 PROBE_SECONDS = 0.1
-CASE_SECONDS = 60.0
+# Without any progress: a machine under load is slow, which loses nothing.
+CASE_SECONDS, QUEUE_SECONDS = 60.0, 30.0
 
 # Where a process ends: in the transaction that records the event, and right after its commit.
 DOORS = {
@@ -165,6 +166,8 @@ class Play:
             **shown,
         )
         self._follow(rotation.pk)
+        if self.case.job == "sweeper" and not self.killed:
+            self._until(lambda: self.killed, 10)
         end = Rotation.objects.get(pk=rotation.pk)
         row = {"mode": self.case.mode, "process": self.case.job, "place": self.case.place, "end": end.status}
         row |= {"killed": self.killed, "began": began, "ended": time.time()}
@@ -235,8 +238,8 @@ class Play:
         point = self.case.place if self.case.job == job and not self.killed else ""
         self.lane.children[job] = self.lane.nest.start(job, fail_point=f"SIGKILL {point} 1" if point else "")
 
-    def _until(self, look: Any) -> None:
-        deadline = time.monotonic() + CASE_SECONDS
+    def _until(self, look: Any, seconds: float = CASE_SECONDS) -> None:
+        deadline = time.monotonic() + seconds
         while not look():
             if time.monotonic() > deadline:
                 return
@@ -244,6 +247,7 @@ class Play:
             if child is not None and not child.is_alive:
                 self.killed = True
                 self._start("sweeper")
+            supervise(self.lane)
             time.sleep(0.1)
 
     def _is_up(self) -> bool:
@@ -268,15 +272,26 @@ class Play:
         Lease.objects.filter(name__startswith="rotation:").delete()
 
 
+def supervise(lane: Any) -> None:
+    """Start again what a machine under load has ended, as a supervisor would."""
+    for job in ("orders", "keeper"):
+        if not lane.children[job].is_alive:
+            sys.stderr.write(f"{job} had ended and was started again\n")
+            lane.start(job)
+
+
 def judged(lane: Any, watch: Watch) -> dict[str, Any]:
     """What became of the orders, by the broker's book."""
     from orders.models import Attempt, Ticket
 
-    deadline = time.monotonic() + 30
     keys = [pk for pk, _ in watch.tickets]
     waiting = Ticket.objects.filter(pk__in=keys, status__in=["allowed"])
     doubted = Attempt.objects.filter(ticket_id__in=keys, status__in=["prepared", "sent", "in_doubt"])
-    while (waiting.exists() or doubted.exists()) and time.monotonic() < deadline:
+    left, deadline = -1, time.monotonic() + QUEUE_SECONDS
+    while (now := waiting.count() + doubted.count()) and time.monotonic() < deadline:
+        if now != left:
+            left, deadline = now, time.monotonic() + QUEUE_SECONDS
+        supervise(lane)
         time.sleep(0.3)
     book = lane.sim.book()
     arrived = {c: each["at_ms"] for each in book["arrivals"] for c in each["cOIDs"]}

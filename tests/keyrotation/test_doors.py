@@ -74,11 +74,12 @@ def test_what_was_typed_wrong_is_said_beside_its_field(desk, carol):
         "do": "register",
         "consumer_key": "newkeyset",
         "access_token": "XYZ",
-        "access_token_secret": "%%",
+        "access_token_secret": "%%not-base64-and-yet-secret",
     }
     text = carol.post(reverse("admin:rotation_act", args=[rotation.pk]), typed).content.decode()
     for said in ("capital letters", "20 digits", "not base64"):
         assert said in text
+    assert "yet-secret" not in text, "what was typed as a secret is shown nowhere again"
     assert Rotation.objects.get().status == "generated"
 
 
