@@ -53,6 +53,11 @@ def held_until(row: Any) -> datetime | None:
     return max(filter(None, ends), default=None)
 
 
+def is_away_by_plan(login: Login, now: datetime) -> bool:
+    """Whether the broker resets or maintains at `now`, so that silence is no fault."""
+    return away_until(login.base_url, login.region_zone, now) is not None
+
+
 def may_leave(login_id: UUID, broker: Broker | None) -> bool:
     """Whether an order may go to the wire by this broker; locks the login's row for the caller's transaction.
 

@@ -39,6 +39,10 @@ class Region(models.TextChoices):
     ASIA = "Asia/Hong_Kong"
 
 
+# Heartbeats come every ten seconds (ibkr-web-api.md §7.2).
+FEED_SILENT_SECONDS = 30
+
+
 class Login(models.Model):
     """One username at a broker. It owns the session, the turn to place, the pacing budget and the socket."""
 

@@ -15,29 +15,15 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
-from brokers.models import Account, Login, SessionState
+from brokers.models import FEED_SILENT_SECONDS, Account, Login, SessionState
 from cerbero import plain
+from cerbero.leases import BEAT, BEAT_SILENT_SECONDS, MARKS, youngest_of_beat
 from cerbero.models import Lease, User
 from cerbero.people import profile
 from orders.models import Halt
 
 PROBE_SECONDS = 2.0
 
-# Each mark of success (leases.py) and the age in seconds from which its silence is a fault.
-MARKS = {
-    "beat:keep_sessions": 30,
-    "beat:refresh_tokens": 240,
-    "beat:reconcile_accounts": 30,
-    "beat:ask_what_ifs": 60,
-    "beat:announce_decisions": 30,
-    "beat:deliver_notices": 60,
-    "beat:sweep_rotations": 60,
-    "beat:watch_secrets": 240,
-    "process:orders": 15,
-    "process:relay": 15,
-    "process:sealer": 15,
-}
-FEED_SILENT_SECONDS = 30
 # Two full lists and the cancels before them take about ten.
 HALT_UNPROVEN_SECONDS = 30
 
@@ -125,7 +111,8 @@ _PROBES: dict[str, Callable[[], Record]] = {"postgres": _probe_postgres, "redis"
 
 def _marks(now: datetime) -> list[Record]:
     succeeded = dict(Lease.objects.filter(name__in=MARKS).values_list("name", "succeeded_at"))
-    return [_mark(name, age_max, succeeded.get(name), now) for name, age_max in MARKS.items()]
+    rows = [_mark(name, age_max, succeeded.get(name), now) for name, age_max in MARKS.items()]
+    return [_mark(BEAT, BEAT_SILENT_SECONDS, youngest_of_beat(succeeded), now), *rows]
 
 
 def _mark(name: str, age_max: int, at: datetime | None, now: datetime) -> Record:

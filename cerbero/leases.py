@@ -7,7 +7,7 @@ the fence grows then, and `check` inside the writing transaction stops whoever w
 import os
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import NamedTuple
@@ -21,6 +21,26 @@ from cerbero.models import Lease
 
 SECONDS = 30
 WORDS_MAX = 300
+
+# Each mark of success and the age in seconds from which its silence is a fault.
+MARKS = {
+    "beat:keep_sessions": 30,
+    "beat:refresh_tokens": 240,
+    "beat:reconcile_accounts": 30,
+    "beat:ask_what_ifs": 60,
+    "beat:announce_decisions": 30,
+    "beat:deliver_notices": 60,
+    "beat:sweep_rotations": 60,
+    "beat:watch_secrets": 240,
+    "beat:watch_outages": 30,
+    "process:orders": 15,
+    "process:relay": 15,
+    "process:sealer": 15,
+    "process:watch": 15,
+}
+# Some of beat's jobs run every few seconds: when none of them has succeeded for so long, beat itself lags,
+# or the worker or Redis behind it is away.
+BEAT, BEAT_SILENT_SECONDS = "beat", 10
 
 
 class ClockTime(Func):
@@ -113,6 +133,11 @@ def lease(name: str, seconds: float = SECONDS, holder: str = "") -> Iterator[Hel
 def unique_holder() -> str:
     """This process, for people to read, and a word that no other call has."""
     return f"{socket.gethostname()[:60]}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+def youngest_of_beat(succeeded_at: Mapping[str, datetime | None]) -> datetime | None:
+    """When any of beat's jobs last succeeded, of the marks by name."""
+    return max((at for name, at in succeeded_at.items() if at and name.startswith("beat:")), default=None)
 
 
 def succeeded(name: str) -> None:

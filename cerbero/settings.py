@@ -286,7 +286,12 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 3.0,
         "options": {"expires": 3},
     },
-    "keep_sessions": {"task": "brokers.tasks.keep_sessions", "schedule": 5.0, "options": {"expires": 5}},
+    "watch_outages": {
+        "task": "orders.notices.tasks.watch_outages",
+        "schedule": 2.0,
+        "options": {"expires": 2},
+    },
+    "keep_sessions": {"task": "brokers.tasks.keep_sessions", "schedule": 2.0, "options": {"expires": 2}},
     "refresh_tokens": {"task": "brokers.tasks.refresh_tokens", "schedule": 60.0, "options": {"expires": 60}},
     "sweep_rotations": {
         "task": "keyrotation.tasks.sweep_rotations",

@@ -24,7 +24,7 @@ from cerbero.stack import hold
 BASE_DIR = Path(__file__).resolve().parent.parent
 TEMPLATE = "cerbero_template"
 PREFIX, LEFT_OVER_SECONDS = "cerbero-tests-", 600
-MEMORY, MEMORY_BYTES_MIN = Path("/dev/shm"), 4 * 2**30  # noqa: S108
+MEMORY, MEMORY_BYTES_MIN = Path("/dev/shm"), 4 * 2**30
 # A developer's own environment must not change what the tests prove.
 FOREIGN = (
     "DEBUG",

@@ -11,14 +11,14 @@ from django.test import Client
 from django.utils import timezone
 
 from brokers.models import Account, Login, SessionState
-from cerbero import health
+from cerbero import health, leases
 from cerbero.models import Lease
 from tests.doors import GRANIAN, serve
 from tests.rig import Database
 
 
 def mark_all(age: timedelta = timedelta()) -> None:
-    for name in health.MARKS:
+    for name in leases.MARKS:
         Lease.objects.update_or_create(name=name, defaults={"succeeded_at": Now() - age})
 
 
@@ -44,17 +44,24 @@ def test_ready_when_everything_has_lately_succeeded(fresh_database: Database, cl
     make_login()
     found = client.get("/health/ready").json()
     assert found["status"] == "ready", found
-    assert set(named(found)) == {"postgres", "redis", "paper-login", *health.MARKS}
+    assert set(named(found)) == {"postgres", "redis", "paper-login", "beat", *leases.MARKS}
     login = named(found)["paper-login"]
     assert (login["state"], login["environment"]) == ("up", "paper")
     assert login["tickled_at"].endswith("Z")
     assert login["feed_age_seconds"] < 5
 
 
-@pytest.mark.parametrize("name", sorted(health.MARKS))
+def test_a_beat_that_lags_is_its_own_line(fresh_database: Database) -> None:
+    mark_all()
+    Lease.objects.filter(name__startswith="beat:").update(succeeded_at=Now() - timedelta(seconds=15))
+    found = health.examine()
+    assert [record["name"] for record in found["dependencies"] if not record["is_ok"]] == ["beat"]
+
+
+@pytest.mark.parametrize("name", sorted(leases.MARKS))
 def test_degraded_when_one_process_is_silent_or_never_spoke(fresh_database: Database, name: str) -> None:
     mark_all()
-    old = timedelta(seconds=health.MARKS[name] + 5)
+    old = timedelta(seconds=leases.MARKS[name] + 5)
     Lease.objects.filter(name=name).update(succeeded_at=Now() - old)
     found = health.examine()
     assert found["status"] == "degraded"

@@ -18,7 +18,7 @@ from cerbero.errors import CerberoError
 from cerbero.people.passkeys import answered
 from cerbero.site import ReadOnlyAdmin
 from orders.notices import services
-from orders.notices.models import EVENTS, Delivery, Duty, Seen, Webhook
+from orders.notices.models import EVENTS, Delivery, Duty, Outage, Seen, Webhook
 
 
 class WebhookForm(forms.Form):
@@ -150,6 +150,15 @@ class DeliveryPage(ReadOnlyAdmin):
     @admin.display(description="To")
     def receiver(self, row: Delivery) -> str:
         return str(row.webhook or row.person)
+
+
+@admin.register(Outage)
+class OutagePage(ReadOnlyAdmin):
+    """What was dead or silent, and for how long."""
+
+    list_display = ("name", "words", "began_at", "ended_at")
+    search_fields = ("name", "words")
+    ordering = ("-began_at",)
 
 
 @admin.register(Duty)

@@ -100,6 +100,31 @@ class Delivery(models.Model):
         return f"{self.event} to {self.webhook or self.person}"
 
 
+class OutageQuerySet(models.QuerySet["Outage"]):
+    def running(self) -> "OutageQuerySet":
+        return self.filter(ended_at=None)
+
+
+class Outage(models.Model):
+    """A session, feed or process that was dead or silent, since when and until when; people are told of each once."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    name = models.CharField(max_length=80)
+    words = models.CharField(max_length=400)
+    began_at = models.DateTimeField(db_default=Now(), editable=False)
+    ended_at = models.DateTimeField(null=True, editable=False)
+
+    objects = OutageQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["name"], condition=Q(ended_at=None), name="outage_one_a_name")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} since {self.began_at:%Y-%m-%d %H:%M:%S} UTC"
+
+
 class Seen(models.Model):
     """A decision request stood on this person's screen, and since when."""
 

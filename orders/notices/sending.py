@@ -20,10 +20,10 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from audit.services import record
-from cerbero import decisions, outbound
+from cerbero import decisions, leases, outbound
 from cerbero.access import Actor
 from cerbero.encryption import decrypt, identity
-from cerbero.errors import CerberoError, NoticeRefused, NotProven
+from cerbero.errors import CerberoError, LeaseLost, NoticeRefused, NotProven
 from cerbero.models import DecisionRequest
 from orders.notices.models import Delivery, Webhook
 from orders.notices.words import slack
@@ -35,8 +35,24 @@ PAUSE_SECONDS, PAUSE_SECONDS_MAX = 5, 3600
 ROUND_SECONDS = 8.0
 SIGNATURE, DELIVERY, EVENT = "X-Cerbero-Signature", "X-Cerbero-Delivery", "X-Cerbero-Event"
 
+DELIVER = "beat:deliver_notices"
+# Longer than a round can take; a process that died frees it by the clock.
+LEASE_SECONDS = 30
+
 Post = Callable[..., outbound.Answer]
 log = logging.getLogger(__name__)
+
+
+def deliver_alone(*, actor: Actor, post: Post = outbound.post) -> bool:
+    """A round by one process at a time; false when another is at it."""
+    if not Delivery.objects.due().exists():
+        return True
+    try:
+        with leases.lease(DELIVER, LEASE_SECONDS):
+            deliver_due(actor=actor, post=post)
+    except LeaseLost:
+        return False
+    return True
 
 
 def deliver_due(*, actor: Actor, post: Post = outbound.post) -> int:

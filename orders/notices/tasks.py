@@ -4,9 +4,11 @@ from celery import shared_task
 
 from cerbero import access, leases
 from cerbero.errors import LeaseLost
-from orders.notices import announcing, sending
+from orders.notices import announcing, sending, watching
+from orders.notices.sending import DELIVER
 
-ANNOUNCE, DELIVER = "beat:announce_decisions", "beat:deliver_notices"
+ANNOUNCE, WATCH = "beat:announce_decisions", "beat:watch_outages"
+WATCHER = watching.Watcher()
 # Longer than a round can take; a worker that died frees it by the clock.
 LEASE_SECONDS = 30
 
@@ -25,9 +27,12 @@ def announce_decisions() -> None:
 @shared_task(name="orders.notices.tasks.deliver_notices")
 def deliver_notices() -> None:
     """One round of sending, by one worker at a time."""
-    try:
-        with leases.lease(DELIVER, LEASE_SECONDS):
-            sending.deliver_due(actor=access.system("notices"))
-    except LeaseLost:
-        return
-    leases.succeeded(DELIVER)
+    if sending.deliver_alone(actor=access.system("notices")):
+        leases.succeeded(DELIVER)
+
+
+@shared_task(name="orders.notices.tasks.watch_outages")
+def watch_outages() -> None:
+    """Also the orders process looks, by itself; here is who sees that it is silent."""
+    WATCHER.look()
+    leases.succeeded(WATCH)

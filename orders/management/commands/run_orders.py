@@ -1,5 +1,6 @@
-"""The orders process."""
+"""The orders process; a thread of it watches what is silent, and tells people while beat or Redis is away."""
 
+import threading
 from typing import Any
 
 from django.conf import settings
@@ -9,6 +10,10 @@ from cerbero import access
 from cerbero.stopping import StopSignal
 from orders import restoring
 from orders.loop import run
+from orders.notices import watching
+
+# What is being delivered when it is told to stop may end.
+LAST_WORDS_SECONDS = 5.0
 
 
 class Command(BaseCommand):
@@ -19,4 +24,9 @@ class Command(BaseCommand):
             restoring.hold_if_behind(access.system("restore"), settings.ANCHOR_PATH)
         except OSError as problem:
             raise CommandError(f"The anchor cannot be read: {type(problem).__name__}") from None
-        run(StopSignal())
+        stop = StopSignal()
+        # A daemon: what crashes the loop must end the process, which is started again.
+        watcher = threading.Thread(target=watching.run, args=(stop,), name="watch", daemon=True)
+        watcher.start()
+        run(stop)
+        watcher.join(LAST_WORDS_SECONDS)
