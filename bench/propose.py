@@ -8,6 +8,7 @@ figure is the median of three runs; the load comes from a process of its own on 
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from decimal import ROUND_UP, Decimal
@@ -106,9 +107,11 @@ def health(walk: Walk) -> dict[str, Any]:
 def lift_throttles(walk: Walk) -> None:
     """Any number of one order, counted within a second: the count stays as short as it is for a desk."""
     many = ("repeats_max", "orders_per_minute_max", "messages_per_minute_max", "daily_orders_max")
-    raised = ", ".join(f"{name} = 1000000" for name in many)
-    with psycopg.connect(owner_url(walk), autocommit=True) as connection:
-        connection.execute(f"UPDATE orders_limits SET {raised}, repeats_window_seconds = 1")
+    raised = ", ".join(f"{name}=1_000_000" for name in many)
+    # By the program itself, or the limits prove nothing (orders/proven.py).
+    words = f"from orders.models import Limits; Limits.objects.update({raised}, repeats_window_seconds=1)"
+    command = [sys.executable, "manage.py", "shell", "--no-imports", "-c", words]
+    subprocess.run(command, env=os.environ | walk.running.environment, check=True)
 
 
 def owner_url(walk: Walk) -> str:
