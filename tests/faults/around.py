@@ -11,7 +11,7 @@ from django.db import IntegrityError, connection, connections
 
 from tests.faults.cases import Play, add
 from tests.faults.nest import LEASE_SECONDS, PATIENCE
-from tests.faults.paths import ASKED, hit
+from tests.faults.paths import ASKED, allow_exits, hit
 from tests.faults.stage import Stage
 
 
@@ -121,6 +121,19 @@ def cut_off(place: str) -> Play:
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
         stage.tell("orders", signal.SIGCONT)
+
+    return play
+
+
+def night_of_a_bracket(time_in_force: str) -> Play:
+    """The same night with a bracket whose entry is half filled."""
+
+    def play(stage: Stage) -> None:
+        allow_exits(stage)
+        entry = stage.bracket(time_in_force=time_in_force)
+        stage.fill(stage.until_order(entry, "accepted"), quantity=1, price=str(entry.price))
+        stage.until_order(entry, "partially_filled")
+        stage.lane.sim.control("POST", "/_sim/night_reset", {"expire_day_orders": True})
 
     return play
 
@@ -266,6 +279,9 @@ def _around_an_order() -> None:
     add("session", "the broker is away", broker_restarts)
     add("session", "the night's reset, DAY and GTC", night())
     add("session", "the night's reset, both half filled", night(is_half_filled=True))
+    for time_in_force in ("day", "gtc"):
+        add("session", f"the night's reset, a half-filled bracket, {time_in_force.upper()}",
+            night_of_a_bracket(time_in_force))  # fmt: skip
     add("session", "the night's reset, in no list any more", night(is_half_filled=True, day_scoped=True))
     add("accounts", "a question open on one, an order on the other", two_accounts)
     add("everything", "killed at one moment", killed_together)

@@ -32,6 +32,9 @@ class Intent:
     quantity: Decimal
     price: Decimal
     is_approved: bool
+    # Which leg of its ticket it is; the price of a stop is where it triggers.
+    number: int = 1
+    order_type: str = "LMT"
     # Questions of the broker that were answered yes in advance.
     accepted: set[str] = field(default_factory=set)
     # What people changed it to, and may change it to once.
@@ -39,11 +42,20 @@ class Intent:
     # Known when it was halted or withdrawn: from then on nothing may be sent for it.
     barred_ms: int | None = None
 
+    @property
+    def key(self) -> tuple[UUID, int]:
+        return self.ticket_id, self.number
+
     def is_(self, row: dict[str, Any]) -> bool:
         """Whether an order of the book has exactly these terms."""
-        wanted = (self.account, self.side.upper(), self.quantity, "LMT")
+        wanted = (self.account, self.side.upper(), self.quantity, self.order_type)
         found = (row["account"], row["side"], Decimal(row["quantity"]), row["order_type"])
-        return wanted == found and Decimal(row["limit_price"] or 0) in {self.price, self.amended_price}
+        return wanted == found and price_of(row) in {self.price, self.amended_price}
+
+
+def price_of(row: dict[str, Any]) -> Decimal:
+    """Of an order in the book: its limit, or where a stop triggers."""
+    return Decimal(row["limit_price"] or row["stop_price"] or 0)
 
 
 @dataclass
@@ -94,7 +106,7 @@ class Evidence:
     """Everything that is judged: the book's new rows, and a ledger entry for each intent."""
 
     intents: list[Intent]
-    ledgers: dict[UUID, Ledger]
+    ledgers: dict[tuple[UUID, int], Ledger]
     orders: list[dict[str, Any]]
     arrivals: list[dict[str, Any]]
     # Open reports, and orders of the book that the harness itself entered at the broker.
@@ -115,7 +127,7 @@ class Evidence:
 
 def difference(evidence: Evidence, intent: Intent) -> str:
     """Where ledger and book differ about one intent; "" where they agree."""
-    ledger = evidence.ledgers[intent.ticket_id]
+    ledger = evidence.ledgers[intent.key]
     rows = [row for row in evidence.orders if intent.is_(row)]
     if not rows:
         is_claimed = ledger.order in {"accepted", "partially_filled", "filled", "expired", "pending_cancel"}
@@ -123,8 +135,8 @@ def difference(evidence: Evidence, intent: Intent) -> str:
     row = rows[-1]
     if ledger.order not in IN_BOOK[row["status"]]:
         return f"{ledger.order} in the ledger, {row['status']} in the book"
-    if ledger.price != Decimal(row["limit_price"] or 0):
-        return f"at {ledger.price} in the ledger, at {row['limit_price']} in the book"
+    if ledger.price != price_of(row):
+        return f"at {ledger.price} in the ledger, at {price_of(row)} in the book"
     if ledger.filled != Decimal(row["filled"]) or ledger.executed != Decimal(row["filled"]):
         return (
             f"{ledger.filled} filled ({ledger.executed} executed) in the ledger, {row['filled']} in the book"
@@ -137,7 +149,7 @@ def is_settled(evidence: Evidence) -> bool:
     if evidence.waiting:
         return False
     for intent in evidence.intents:
-        ledger = evidence.ledgers[intent.ticket_id]
+        ledger = evidence.ledgers[intent.key]
         if not evidence.rests(ledger) or difference(evidence, intent):
             return False
         if ledger.ticket == "allowed" and not evidence.is_halted:
@@ -162,9 +174,9 @@ def judge(evidence: Evidence, *, settled: bool) -> Verdict:
 
 
 def _judge_one(evidence: Evidence, intent: Intent, verdict: Verdict, settled: bool) -> None:
-    ledger = evidence.ledgers[intent.ticket_id]
+    ledger = evidence.ledgers[intent.key]
     rows = [row for row in evidence.orders if intent.is_(row)]
-    mine = {coid for _, coid in ledger.attempts} | {row["cOID"] for row in rows}
+    mine = {coid for _, coid in ledger.attempts} | {row["cOID"] for row in rows if row["cOID"]}
     arrivals = [each for each in evidence.arrivals if mine & set(each["cOIDs"])]
     verdict.blame("duplicates", f"{len(rows)} orders in the book for one intent", len(rows) - 1)
     changes = max((row["modifications"] for row in rows), default=0)

@@ -126,7 +126,8 @@ class Lane:
 
         self.want("orders", "keeper", *case.needs, mutant=self.mutant)
         self.sim.control("DELETE", "/_sim/faults")
-        self.sim.config(questions=[], fills="never", stale_reply_goes_live=False, listing_delay=0)
+        usual = {"stale_reply_goes_live": False, "listing_delay": 0, "refused_in_groups": []}
+        self.sim.config(questions=[], fills="never", price_limit_percent=3, **usual)
         Account.objects.filter(pk=self.desk.account.pk).update(allowed_question_ids=[])
         self.until_up()
 
@@ -150,8 +151,9 @@ class Lane:
                 self.children.pop(name).end(signal.SIGTERM)
             elif child.is_alive:
                 child.arm("")
-        if stage.is_halted:
+        if stage.is_halted or stage.has_group:
             stage.withdraw_all()
+        if stage.is_halted:
             trading.resume_trading(actor=self.desk.person("bob"), reason="the next case")
 
 
@@ -164,11 +166,11 @@ def unlimited() -> dict[str, Any]:
     return {each.name: most[each.kind] for each in LIMITS if each.kind in most} | floors
 
 
-def ledger_of(ticket: Any) -> Ledger:
-    """What the rows say of one ticket now."""
+def ledger_of(ticket: Any, number: int) -> Ledger:
+    """What the rows say of one leg of a ticket now."""
     from audit.models import Entry
 
-    order = ticket.orders.get(number=1)
+    order = ticket.orders.get(number=number)
     attempts = list(ticket.attempts.order_by("number"))
     ids = [str(each.pk) for each in attempts]
     entries = Entry.objects.all()
@@ -177,7 +179,7 @@ def ledger_of(ticket: Any) -> Ledger:
         ticket=ticket.status,
         refusal=ticket.refusal_code,
         order=order.status,
-        price=order.limit_price,
+        price=order.limit_price or order.stop_price,
         filled=order.filled_quantity,
         is_cancel_asked=order.cancel_requested_at is not None,
         attempts=[(each.status, each.client_order_id) for each in attempts],

@@ -3,7 +3,7 @@
 import signal
 import time
 
-from tests.faults.cases import FAULTS, Play, add, hit
+from tests.faults.cases import FAULTS, OUTCOMES, PLACE_POINTS, Play, add, hit
 from tests.faults.stage import Stage
 
 ASKED = "o403"
@@ -152,6 +152,26 @@ def amended_and_filled(stage: Stage) -> None:
     stage.tell("orders", signal.SIGCONT)
 
 
+def bracketing(crash: str, fault: str, *, fills: bool = False, refused: str = "") -> Play:
+    """A bracket, sent at once: its entry rests or fills, and one of its exits may be refused."""
+
+    def play(stage: Stage) -> None:
+        allow_exits(stage)
+        stage.config(fills="normal" if fills else "never", refused_in_groups=[refused] if refused else [])
+        stage.arm("orders", crash)
+        # The broker asks of every stop, so that it takes the group with the answer to its question.
+        hit(stage, fault, "/reply/" if fault.endswith("taken") or "after" in fault else "/orders$")
+        stage.bracket(fills=fills)
+
+    return play
+
+
+def allow_exits(stage: Stage) -> None:
+    """The broker asks of stops, and of nothing else, and is answered yes."""
+    stage.config(price_limit_percent=90)
+    stage.allow_questions("o10331")
+
+
 def keeping(crash: str, fault: str) -> Play:
     """Reconciliation dies while it settles what another fault left in doubt."""
 
@@ -250,6 +270,17 @@ def _amendments() -> None:
     add("amend", "a part fills meanwhile", amended_and_filled)
 
 
+def _groups() -> None:
+    for fault in ("", "refused", "reset before", "reset after", "timeout, never taken", "timeout, taken",
+                  "half an answer", "429, taken", "503, not taken", "503, taken"):  # fmt: skip
+        add("bracket", fault or "no fault", bracketing("", fault))
+    for crash in (*PLACE_POINTS, *REPLY_POINTS, *OUTCOMES[:2]):
+        add("bracket, killed", crash, bracketing(crash, "", fills="after" in crash))
+    add("bracket", "its entry fills", bracketing("", "", fills=True))
+    add("bracket", "its entry fills, the answer is lost", bracketing("", "reset after", fills=True))
+    add("bracket", "its stop refused, its entry rests", bracketing("", "", refused="STP"))
+
+
 def _reports_and_reconciliation() -> None:
     for crash in KEEPER_POINTS:
         for fault in ("reset before", "timeout, taken"):
@@ -276,4 +307,5 @@ def _reports_and_reconciliation() -> None:
 _questions()
 _cancels()
 _amendments()
+_groups()
 _reports_and_reconciliation()

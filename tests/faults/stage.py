@@ -28,7 +28,7 @@ class Stage:
         self.manual: set[int] = set()
         self.armed: list[Child] = []
         self.last: dict[Any, Any] = {}
-        self.is_halted = False
+        self.is_halted = self.has_group = False
         self.began_ms = int(time.time() * 1000)
         self.released_at = time.monotonic()
         self.before = {row["order_id"] for row in lane.sim.book()["orders"]}
@@ -38,21 +38,52 @@ class Stage:
     def order(self, *, approve: bool = True, fills: bool = False, side: str = "", **terms: Any) -> Intent:
         """Propose an order with terms that no other has, and let people agree to it."""
         side = side or self.rng.choice(["buy", "sell"])
+        quantity, price = self._unique(side, fills)
+        desk = self.lane.desk
+        ticket = desk.place(side=side, quantity=quantity, limit_price=price, **terms)
+        account = terms.get("account", desk.account.broker_account_id)
+        intent = Intent(ticket.pk, account, side, quantity, price, approve)
+        self._release(ticket, intent)
+        return intent
+
+    def bracket(self, *, fills: bool = False, **terms: Any) -> Intent:
+        """The same with a bracket: its entry, which is returned, its take profit and its stop."""
+        quantity, price = self._unique("buy", fills)
+        desk = self.lane.desk
+        ticket = desk.place_group(desk.bracket(price, size=int(quantity), **terms))
+        entry, profit, stop = (
+            Intent(
+                ticket.pk,
+                desk.account.broker_account_id,
+                leg.side,
+                quantity,
+                leg.limit_price or leg.stop_price,
+                is_approved=True,
+                number=leg.number,
+                order_type="LMT" if leg.limit_price else "STP",
+            )
+            for leg in ticket.orders.order_by("number")
+        )
+        self.has_group = True
+        self._release(ticket, entry, profit, stop)
+        return entry
+
+    def _unique(self, side: str, fills: bool) -> tuple[Decimal, Decimal]:
+        """A quantity and a price that no other order of this lane has together."""
         self.lane.number += 1
         number = self.lane.number
         away = (1 if side == "buy" else -1) * (Decimal("0.05") if fills else Decimal("-2"))
         price = (self.lane.ask + away).quantize(CENT) + CENT * (number // 40 % 100) * (1 if fills else -1)
-        desk = self.lane.desk
         self.lane.until_up()
-        ticket = desk.place(side=side, quantity=Decimal(2 + number % 40), limit_price=price, **terms)
-        account = terms.get("account", desk.account.broker_account_id)
-        intent = Intent(ticket.pk, account, side, Decimal(2 + number % 40), price, approve)
-        intent.accepted = set(ticket.account.allowed_question_ids)
-        self.intents.append(intent)
-        if approve:
-            desk.decide(ticket)
+        return Decimal(2 + number % 40), price
+
+    def _release(self, ticket: Any, *intents: Intent) -> None:
+        for intent in intents:
+            intent.accepted = set(ticket.account.allowed_question_ids)
+            self.intents.append(intent)
+        if intents[0].is_approved:
+            self.lane.desk.decide(ticket)
         self.released_at = time.monotonic()
-        return intent
 
     def arm(self, job: str, place: str, *, number: int = 1, how: str = "SIGKILL") -> None:
         if place:
@@ -97,7 +128,7 @@ class Stage:
     def until_order(self, intent: Intent, *statuses: str) -> Any:
         from orders.models import Order
 
-        rows = Order.objects.filter(ticket_id=intent.ticket_id, status__in=statuses)
+        rows = Order.objects.filter(ticket_id=intent.ticket_id, number=intent.number, status__in=statuses)
         return self.until(lambda: rows.first())
 
     def approve(self, intent: Intent) -> None:
@@ -120,7 +151,7 @@ class Stage:
         """A person cancels, through a process of its own."""
         from orders.models import Order
 
-        order = Order.objects.get(ticket_id=intent.ticket_id)
+        order = Order.objects.get(ticket_id=intent.ticket_id, number=intent.number)
         child = self.lane.start("cancel", fail_point=fail_point, order_id=str(order.pk), person="bob")
         if fail_point:
             self.armed.append(child)
@@ -131,7 +162,7 @@ class Stage:
         from orders import amending
         from orders.models import Order
 
-        order = Order.objects.get(ticket_id=intent.ticket_id)
+        order = Order.objects.get(ticket_id=intent.ticket_id, number=intent.number)
         away = Decimal(-1 if intent.side == "buy" else 1)
         intent.amended_price = intent.price + away * (2 if tightens else -1)
         desk = self.lane.desk
@@ -210,7 +241,9 @@ class Stage:
         from orders.models import Ticket
 
         tickets = Ticket.objects.filter(pk__in=[intent.ticket_id for intent in self.intents])
-        self.last = {ticket.pk: ledger_of(ticket) for ticket in tickets}
+        found = {ticket.pk: ticket for ticket in tickets}
+        keys = [intent.key for intent in self.intents if intent.ticket_id in found]
+        self.last = {(pk, number): ledger_of(found[pk], number) for pk, number in keys}
         book = self.lane.sim.book()
         return Evidence(
             intents=self.intents,
