@@ -5,7 +5,7 @@ BrokerUnavailable (certainly not sent), OutcomeUnknown (perhaps sent), BrokerRej
 Quantities and prices are Decimal in the instrument's own units; times are aware UTC.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
@@ -386,7 +386,28 @@ class Broker(Protocol):
         ...
 
 
-StreamEvent = QuoteRecord | OrderReport | ExecutionReport | SessionStatus | ListedAccounts
+@dataclass(frozen=True)
+class DepthLevel:
+    """One price of the book. `is_last` marks the price that was traded last, and how much of it."""
+
+    price: Decimal
+    bid_size: Decimal | None = None
+    ask_size: Decimal | None = None
+    is_last: bool = False
+    last_size: Decimal | None = None
+
+
+@dataclass(frozen=True)
+class DepthRecord:
+    """The book of one instrument, as one account sees it; the highest price first."""
+
+    broker_account_id: str
+    broker_instrument_id: str
+    received_at: datetime
+    levels: tuple[DepthLevel, ...]
+
+
+StreamEvent = QuoteRecord | DepthRecord | OrderReport | ExecutionReport | SessionStatus | ListedAccounts
 Raw = dict[str, Any]
 
 
@@ -394,4 +415,8 @@ class QuoteSource(Protocol):
     """One login's websocket, asynchronous: events as they come, with the raw frame beside each."""
 
     async def subscribe(self, broker_instrument_ids: Sequence[str]) -> None: ...
+    async def show_depth(self, wanted: Mapping[str, str]) -> None:
+        """Stream exactly these books, one instrument an account; asking for the same again changes nothing."""
+        ...
+
     def events(self) -> AsyncIterator[tuple[StreamEvent, Raw]]: ...

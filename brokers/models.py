@@ -261,16 +261,19 @@ class Subscription(models.Model):
 
 
 class TickWish(models.Model):
-    """A bot's wish for an instrument's ticks, until its time (brokers/wishes.py)."""
+    """A bot's wish for an instrument's ticks, or for its book as `account` sees it, until its time (brokers/wishes.py)."""
 
     login = models.ForeignKey(Login, models.CASCADE, related_name="tick_wishes")
     instrument = models.ForeignKey(Instrument, models.CASCADE, related_name="tick_wishes")
     holder = models.CharField(max_length=64)
+    account = models.CharField(max_length=32, blank=True)
     wanted_until = models.DateTimeField()
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["login", "instrument", "holder"], name="tick_wish_once")
+            models.UniqueConstraint(
+                fields=["login", "instrument", "holder", "account"], name="tick_wish_once"
+            )
         ]
 
     def __str__(self) -> str:

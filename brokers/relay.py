@@ -22,6 +22,7 @@ from django.db import DatabaseError, InterfaceError, connections
 
 from brokers import notifications, quotes, wishes
 from brokers.base import (
+    DepthRecord,
     ExecutionReport,
     ListedAccounts,
     OrderReport,
@@ -75,6 +76,7 @@ class Feed:
     fence: int = 0
     instruments: dict[str, UUID] = field(default_factory=dict)
     newest: dict[UUID, QuoteRecord] = field(default_factory=dict)
+    books: dict[str, DepthRecord] = field(default_factory=dict)
     changed: set[UUID] = field(default_factory=set)
     inbox: list[tuple[OrderReport | ExecutionReport, Raw]] = field(default_factory=list)
     has_news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -216,6 +218,8 @@ def take(feed: Feed, event: StreamEvent, raw: Raw) -> None:
         if instrument_id is not None:
             feed.newest[instrument_id] = event
             feed.changed.add(instrument_id)
+    elif isinstance(event, DepthRecord):
+        feed.books[event.broker_account_id] = event
     elif isinstance(event, OrderReport | ExecutionReport):
         if len(feed.inbox) < INBOX_MAX:
             feed.inbox.append((event, raw))
@@ -306,6 +310,7 @@ async def _subscribe(feed: Feed, stream: IbkrStream) -> None:
     feed.instruments = wanted
     await stream.unsubscribe(sorted(gone))
     await stream.subscribe(sorted(added))
+    await stream.show_depth(await in_database(wishes.books, feed.login))
 
 
 async def _store(feed: Feed, stream: IbkrStream) -> None:
@@ -313,6 +318,9 @@ async def _store(feed: Feed, stream: IbkrStream) -> None:
         feed.heard_at = stream.last_heartbeat_at
     if feed.is_alive:
         await in_database(_write_quotes, feed.login, dict(feed.newest), feed.heard_at)
+        books, feed.books = feed.books, {}
+        for book in books.values():
+            await in_database(wishes.BOOKS.keep, feed.login, wishes.book_key(book), book)
 
 
 async def _hold_lease(feed: Feed) -> None:

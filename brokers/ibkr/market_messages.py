@@ -4,7 +4,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from brokers.base import Availability
+from brokers.base import Availability, DepthLevel, DepthRecord
 from brokers.ibkr.messages import ASSET_CLASSES, AVAILABILITY, QUOTE_FIELDS, quote_record
 from brokers.ibkr.values import Row, abbreviated, first, moment, number, rows, text, whole
 from brokers.market_records import Bar, Bars, Greeks, Scan, Scanned, Ticker
@@ -50,6 +50,32 @@ def greeks(row: Row, received_at: datetime) -> Greeks | None:
         implied_volatility=None if volatility is None else volatility / SCALE,
         underlying_id=text(whole(row.get(UNDERLYING))),
         **{name: abbreviated(row.get(code)) for name, code in GREEK_FIELDS.items()},
+    )
+
+
+def depth(topic: str, data: Any, received_at: datetime) -> DepthRecord | None:
+    """A frame of `sbd+ACCOUNT+CONID` (§7.3; documented, never captured in public): rows of which one was traded last."""
+    account, _, conid = topic.partition("+")[2].partition("+")
+    conid = conid.partition("+")[0]
+    levels = [each for row in rows(data) if (each := _level(row))]
+    if not account or not conid:
+        return None
+    levels.sort(key=lambda level: level.price, reverse=True)
+    return DepthRecord(account, conid, received_at, tuple(levels))
+
+
+def _level(row: Row) -> DepthLevel | None:
+    """`190.25`, or `100 @ 190.24` where a hundred were traded last."""
+    size, at, price = str(row.get("price") or "").rpartition("@")
+    found = number(price)
+    if found is None:
+        return None
+    return DepthLevel(
+        price=found,
+        bid_size=number(row.get("bid")),
+        ask_size=number(row.get("ask")),
+        is_last=bool(at),
+        last_size=number(size),
     )
 
 

@@ -6,7 +6,7 @@ Everything happens inside `events()`: reading, `tic`, renewing subscriptions and
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote
@@ -15,7 +15,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from brokers.base import ListedAccounts, QuoteRecord, Raw, SessionStatus, StreamEvent
-from brokers.ibkr import messages
+from brokers.ibkr import market_messages, messages
+from brokers.ibkr.ids import account_id
 from brokers.ibkr.values import dump_json, load_json, rows, text
 from cerbero.errors import SessionExpired, StreamLost
 
@@ -69,6 +70,7 @@ class IbkrStream:
         self._clock = clock
         self._socket: ClientConnection | None = None
         self._wanted: dict[str, float] = {}
+        self._ladders: dict[str, str] = {}
         self._fields: dict[str, Raw] = {}
         self._status: Raw = {}
         self._accounts: Raw = {}
@@ -115,6 +117,17 @@ class IbkrStream:
             self._fields.pop(conid, None)
             if self._wanted.pop(conid, None) is not None:
                 await self._send(f"umd+{int(conid)}+{{}}")
+
+    async def show_depth(self, wanted: Mapping[str, str]) -> None:
+        """One ladder an account: another instrument takes the place of the one before (§7.3 sbd)."""
+        for account, conid in list(self._ladders.items()):
+            if wanted.get(account) != conid:
+                del self._ladders[account]
+                await self._send(f"ubd+{account_id(account)}")
+        for account, conid in wanted.items():
+            if account not in self._ladders:
+                self._ladders[account] = conid
+                await self._send(f"sbd+{account_id(account)}+{int(conid)}")
 
     async def events(self) -> AsyncIterator[tuple[StreamEvent, Raw]]:
         """Each event with its row as the broker wrote it. Ends only by raising StreamLost."""
@@ -180,6 +193,9 @@ class IbkrStream:
     async def _ask_again(self, topic: str) -> None:
         if topic in ORDER_TOPICS:
             await self._send(ORDER_TOPICS[topic])
+        elif topic == "sbd":
+            wanted, self._ladders = self._ladders, {}
+            await self.show_depth(wanted)
         else:
             await self.subscribe(list(self._wanted))
 
@@ -187,7 +203,7 @@ class IbkrStream:
         topic = str(frame.get("topic") or "").partition("+")[0]
         if frame.get("error"):
             logger.warning("stream: the broker refuses %s: %s", topic, str(frame["error"])[:200])
-            if topic == "smd" or topic in ORDER_TOPICS:
+            if topic in ("smd", "sbd") or topic in ORDER_TOPICS:
                 self._refused[topic] = self._clock() + self._timing.refused
             return
         reader = self._READERS.get(topic)
@@ -204,6 +220,11 @@ class IbkrStream:
         quote_record: QuoteRecord | None = messages.quote_record(merged, datetime.now(UTC))
         if quote_record is not None:
             yield quote_record, frame
+
+    def _read_depth(self, frame: Raw) -> Iterator[tuple[StreamEvent, Raw]]:
+        book = market_messages.depth(str(frame["topic"]), frame.get("data"), datetime.now(UTC))
+        if book is not None and self._ladders.get(book.broker_account_id) == book.broker_instrument_id:
+            yield book, frame
 
     def _read_orders(self, frame: Raw) -> Iterator[tuple[StreamEvent, Raw]]:
         for row in rows(frame.get("args")):
@@ -247,6 +268,7 @@ class IbkrStream:
 
     _READERS = {
         "smd": _read_quote,
+        "sbd": _read_depth,
         "sor": _read_orders,
         "str": _read_executions,
         "sts": _read_status,

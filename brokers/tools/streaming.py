@@ -8,7 +8,7 @@ from django.utils import timezone
 from brokers import wishes
 from brokers.base import Availability
 from brokers.models import BrokerInstrument, Login, Quote
-from brokers.tools.shapes import OfInstrument
+from brokers.tools.shapes import OfHolding, OfInstrument
 from cerbero.access import Actor
 from cerbero.errors import NotFound, QuoteMissing
 from cerbero.tool import READ, Out, tool
@@ -42,6 +42,26 @@ class TickOut(Out):
     feed_alive_at: dt.datetime | None
     age_seconds: Decimal
     ends_at: dt.datetime
+
+
+class LevelOut(Out):
+    """One price of the book; `is_last` marks the one that was traded last, and `last_size` how much of it."""
+
+    price: Decimal
+    bid_size: Decimal | None
+    ask_size: Decimal | None
+    is_last: bool
+    last_size: Decimal | None
+
+
+class DepthOut(Out):
+    """The highest price first."""
+
+    account: str
+    symbol: str
+    broker_instrument_id: str
+    levels: list[LevelOut]
+    as_of: dt.datetime
 
 
 @tool(scope="market:read", effect=READ)
@@ -82,7 +102,29 @@ def get_tick(actor: Actor, params: OfInstrument) -> TickOut:
     )
 
 
-def _named(actor: Actor, params: OfInstrument) -> tuple[Login, BrokerInstrument]:
+@tool(scope="market:read", effect=READ)
+def get_depth(actor: Actor, params: OfHolding) -> DepthOut:
+    """An instrument's book as one account sees it, streamed on demand; an account sees one book, the one asked for last.
+
+    `quote_missing` means that no book came yet: ask again in a second. Without a subscription to depth none ever comes.
+    """
+    login, known = _named(actor, params)
+    wishes.want(login, known.instrument, actor.name, account=params.account)
+    found = wishes.BOOKS.last(login, f"{params.account}:{known.broker_instrument_id}")
+    oldest = timezone.now() - dt.timedelta(seconds=wishes.BOOKS.seconds)
+    if found is None or found.value.received_at < oldest:
+        words = "No book of this instrument came yet; it is being subscribed to, so ask again in a second."
+        raise QuoteMissing(words, symbol=known.instrument.symbol)
+    return DepthOut(
+        account=params.account,
+        symbol=known.instrument.symbol,
+        broker_instrument_id=known.broker_instrument_id,
+        levels=[LevelOut.model_validate(each) for each in found.value.levels],
+        as_of=found.value.received_at,
+    )
+
+
+def _named(actor: Actor, params: OfInstrument | OfHolding) -> tuple[Login, BrokerInstrument]:
     """Only what Cerbero knows is streamed. Raises NotFound for any other id of the broker."""
     login = params.login(actor)
     broker_id = params.broker_id(login)

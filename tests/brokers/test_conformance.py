@@ -16,6 +16,7 @@ import pytest
 from brokers.base import (
     Availability,
     BrokerOrderState,
+    DepthRecord,
     ListedAccounts,
     OrderReport,
     QuoteRecord,
@@ -249,3 +250,18 @@ def test_t05_binary_frames_are_read_alike(desk):
         asyncio.run(scene())
     finally:
         desk.sim.config(binary_frames=False)
+
+
+def test_t06_a_book_comes_for_one_account_and_another_takes_its_place(desk):
+    async def scene():
+        async with desk.adapter.stream(desk.sim, desk.broker.tickle()[0]) as source:
+            for wanted in (AAPL, "8314"):
+                await source.show_depth({desk.account: wanted})
+                book = await first_of(source, lambda e: isinstance(e, DepthRecord))
+                assert (book.broker_account_id, book.broker_instrument_id) == (desk.account, wanted)
+                prices = [level.price for level in book.levels]
+                assert prices == sorted(prices, reverse=True)
+                assert [level for level in book.levels if level.bid_size]
+                assert [level for level in book.levels if level.ask_size]
+
+    asyncio.run(scene())

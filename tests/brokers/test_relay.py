@@ -13,7 +13,7 @@ import pytest
 import redis
 from django.db import connections
 
-from brokers import quotes, relay
+from brokers import quotes, relay, wishes
 from brokers.base import ExecutionReport, QuoteRecord
 from brokers.models import Instrument, Login, Quote, Report, SessionState
 from brokers.reports import parse
@@ -291,3 +291,11 @@ def test_the_process_ends_in_order_when_it_is_told_to(desk: Login, fresh_databas
     assert b"Traceback" not in said
     with broker_for(desk) as broker:
         assert broker.session_status().is_up
+
+
+def test_a_book_that_a_bot_wished_for_reaches_its_row(desk: Login) -> None:
+    aapl, account = Instrument.objects.get(symbol="AAPL"), desk.accounts.first().broker_account_id
+    wishes.want(desk, aapl, "scanner-alpha", account=account)
+    assert list(wishes.books(desk)) == [account]
+    with running():
+        until(lambda: wishes.BOOKS.last(desk, f"{account}:{wishes.books(desk)[account]}"))

@@ -1,6 +1,8 @@
 """Ticks on demand: who wants which stream, what gives way, and when it ends."""
 
+from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 from django.utils import timezone
@@ -73,3 +75,26 @@ def test_the_least_wanted_gives_way_and_what_people_watch_never(ask, login, monk
 def test_only_what_cerbero_knows_is_streamed(ask) -> None:
     with pytest.raises(NotFound):
         ask("get_tick", broker_instrument_id="8314")
+
+
+def test_a_book_is_asked_for_and_told_while_it_is_news(ask, login, simulator) -> None:
+    from brokers import wishes
+    from brokers.base import DepthLevel, DepthRecord
+
+    account = simulator.credentials["accounts"][0]
+    with pytest.raises(QuoteMissing):
+        ask("get_depth", account=account, symbol="AAPL")
+    assert wishes.books(login) == {account: AAPL}
+    assert wishes.wanted(login) == {}, "a book takes no line of the quotes"
+    levels = (DepthLevel(Decimal("250.12"), ask_size=Decimal(300)), DepthLevel(Decimal("250.10")))
+    book = DepthRecord(account, AAPL, timezone.now(), levels)
+    wishes.BOOKS.keep(login, wishes.book_key(book), book)
+    told = ask("get_depth", account=account, symbol="AAPL")
+    assert [(each["price"], each["ask_size"]) for each in told["levels"]] == [
+        ("250.12", "300"),
+        ("250.10", None),
+    ]
+    old = replace(book, received_at=timezone.now() - timedelta(seconds=11))
+    wishes.BOOKS.keep(login, wishes.book_key(old), old)
+    with pytest.raises(QuoteMissing):
+        ask("get_depth", account=account, symbol="AAPL")
