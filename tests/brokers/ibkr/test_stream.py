@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
 
 import pytest
@@ -150,6 +150,39 @@ def test_what_is_no_longer_wanted_is_dropped():
             await desk.say({**SMD, "84": "1"}, {"topic": "smd+8314", "conid": 8314, "84": "2"})
             ((quote, _),) = await take(stream, 1)
             assert quote.broker_instrument_id == "8314"
+
+    run(scene())
+
+
+def test_a_book_is_left_before_another_is_asked_for_and_asked_for_again_when_it_was_refused():
+    async def scene():
+        async with connected(Timing(refused=0.01)) as (stream, desk):
+            await stream.show_depth({"DU1": "7"})
+            await stream.show_depth({"DU1": "8"})
+            await stream.show_depth({"DU1": "8"})
+            await desk.hears("sbd+DU1+8")
+            assert [c for c in desk.heard if c[:3] in ("sbd", "ubd")] == ["sbd+DU1+7", "ubd+DU1", "sbd+DU1+8"]
+            rows = [
+                {"row": 1, "price": "100 @ 190.24", "bid": "300"},
+                {"row": 0, "price": "190.25", "ask": "5"},
+                {},
+            ]
+            await desk.say(
+                {"error": "unable to subscribe", "code": 500, "topic": "sbd"},
+                {"topic": "sbd+DU1+7", "data": rows},
+                {"topic": "sbd+DU1+8", "data": rows},
+            )
+            ((book, _),) = await take(stream, 1)
+            assert (book.broker_account_id, book.broker_instrument_id) == ("DU1", "8")
+            assert [(x.price, x.last_size, x.is_last) for x in book.levels] == [
+                (Decimal("190.25"), None, False),
+                (Decimal("190.24"), 100, True),
+            ]
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    async for _ in stream.events():
+                        pass
+            assert desk.heard.count("sbd+DU1+8") == 2
 
     run(scene())
 
