@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("brokers", "0008_tick_wishes"),
+        ("brokers", "0009_price_and_size_steps"),
     ]
 
     operations = [
