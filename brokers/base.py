@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 from uuid import UUID
 
-from brokers.read_records import Reads
+from brokers.read_records import DepthRecord, Reads
 
 
 class Side(StrEnum):
@@ -384,27 +384,6 @@ class Broker(Protocol):
     def exchange_rate(self, source: str, target: str) -> Decimal | None:
         """What one unit of `source` is worth in `target`; None where the broker does not say."""
         ...
-
-
-@dataclass(frozen=True)
-class DepthLevel:
-    """One price of the book. `is_last` marks the price that was traded last, and how much of it."""
-
-    price: Decimal
-    bid_size: Decimal | None = None
-    ask_size: Decimal | None = None
-    is_last: bool = False
-    last_size: Decimal | None = None
-
-
-@dataclass(frozen=True)
-class DepthRecord:
-    """The book of one instrument, as one account sees it; the highest price first."""
-
-    broker_account_id: str
-    broker_instrument_id: str
-    received_at: datetime
-    levels: tuple[DepthLevel, ...]
 
 
 StreamEvent = QuoteRecord | DepthRecord | OrderReport | ExecutionReport | SessionStatus | ListedAccounts

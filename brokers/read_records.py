@@ -124,6 +124,27 @@ class Transactions:
     realized: tuple[RealizedProfit, ...]
 
 
+@dataclass(frozen=True)
+class DepthLevel:
+    """One price of the book. `is_last` marks the price that was traded last, and how much of it."""
+
+    price: Decimal
+    bid_size: Decimal | None = None
+    ask_size: Decimal | None = None
+    is_last: bool = False
+    last_size: Decimal | None = None
+
+
+@dataclass(frozen=True)
+class DepthRecord:
+    """The book of one instrument, as one account sees it; the highest price first."""
+
+    broker_account_id: str
+    broker_instrument_id: str
+    received_at: dt.datetime
+    levels: tuple[DepthLevel, ...]
+
+
 class Reads(Protocol):
     """What an adapter reads beside the order path; each raises a BrokerError, and nothing is sent twice."""
 

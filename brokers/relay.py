@@ -22,7 +22,6 @@ from django.db import DatabaseError, InterfaceError, connections
 
 from brokers import notifications, quotes, wishes
 from brokers.base import (
-    DepthRecord,
     ExecutionReport,
     ListedAccounts,
     OrderReport,
@@ -33,6 +32,7 @@ from brokers.base import (
 )
 from brokers.ibkr.stream import IbkrStream
 from brokers.models import Credential, Login, Report, SessionState
+from brokers.read_records import DepthRecord
 from brokers.reports import record_reports
 from brokers.services import broker_for, socket_session
 from cerbero import leases

@@ -10,8 +10,8 @@ from uuid import UUID
 from django.db.models import Max, QuerySet
 
 from brokers.answers import Memory
-from brokers.base import DepthRecord
 from brokers.models import BrokerInstrument, Instrument, Login, TickWish
+from brokers.read_records import DepthRecord
 from cerbero.errors import SubscriptionLimit
 from cerbero.leases import ClockTime, database_now
 

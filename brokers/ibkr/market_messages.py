@@ -4,10 +4,11 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from brokers.base import Availability, DepthLevel, DepthRecord
+from brokers.base import Availability
 from brokers.ibkr.messages import ASSET_CLASSES, AVAILABILITY, QUOTE_FIELDS, quote_record
 from brokers.ibkr.values import Row, abbreviated, first, moment, number, rows, text, whole
 from brokers.market_records import Bar, Bars, Greeks, Scan, Scanned, Ticker
+from brokers.read_records import DepthLevel, DepthRecord
 
 # §4.2, by our names.
 DAY_FIELDS = {

@@ -16,7 +16,6 @@ import pytest
 from brokers.base import (
     Availability,
     BrokerOrderState,
-    DepthRecord,
     ListedAccounts,
     OrderReport,
     QuoteRecord,
@@ -24,6 +23,7 @@ from brokers.base import (
     SessionStatus,
     Side,
 )
+from brokers.read_records import DepthRecord
 from cerbero.errors import BrokerRejected, SessionExpired, StreamLost
 from tests.brokers.desk import AAPL, eventually, market, order
 

@@ -79,7 +79,7 @@ def test_only_what_cerbero_knows_is_streamed(ask) -> None:
 
 def test_a_book_is_asked_for_and_told_while_it_is_news(ask, login, simulator) -> None:
     from brokers import wishes
-    from brokers.base import DepthLevel, DepthRecord
+    from brokers.read_records import DepthLevel, DepthRecord
 
     account = simulator.credentials["accounts"][0]
     with pytest.raises(QuoteMissing):
