@@ -1,22 +1,24 @@
 """Each order type: what it needs and cannot have, what it is worth, and a round trip to its end at the broker."""
 
 from contextlib import suppress
+from dataclasses import replace
 from decimal import Decimal as D
 
 import pytest
 from django.conf import settings
 
-from brokers.base import OrderType, Side, TimeInForce
+from brokers.base import OrderReport, OrderType, Side, TimeInForce
 from brokers.ibkr.order_words import TYPE_WORDS
 from brokers.models import Account, Instrument
-from cerbero.errors import ImpossibleOrder, NotOfferedYet
-from orders import services
-from orders.models import Order
+from cerbero import access
+from cerbero.errors import ImpossibleOrder, NotOfferedYet, RiskRefused
+from orders import amending, drift, services
+from orders.models import Drift, Order
 from orders.order_types import FIELDS, FORMS, problems
 from orders.presentation import sentence
 from orders.tickets import Proposal
 from orders.tools import OrderParams
-from tests.orders.world import AAPL, until
+from tests.orders.world import AAPL, put_order, until
 
 PRICES = {name: D("250") for name in FIELDS} | {"trailing_percent": D("2"), "offset": D("0.05")}
 PRICES |= {"trailing_amount": D("1.50")}
@@ -104,8 +106,6 @@ def test_money_becomes_whole_units_and_a_repetition_the_same_ticket(desk):
     ],
 )
 def test_sizes_steps_and_distances_are_checked_before_the_broker_sees_them(desk, changes, code):
-    from cerbero.errors import RiskRefused
-
     with pytest.raises(RiskRefused) as refused:
         desk.place(**changes)
     codes = {"step": "price_increment", "collar": "collar_percent"}
@@ -116,8 +116,6 @@ def test_a_price_stands_on_the_step_of_its_own_band(desk):
     desk.aapl.price_bands = [["0", "0.01"], ["100", "0.05"]]
     desk.aapl.save()
     assert desk.place(limit_price=D("190.05")).status == "proposed"
-    from cerbero.errors import RiskRefused
-
     with pytest.raises(RiskRefused):
         desk.place(limit_price=D("190.01"))
 
@@ -159,6 +157,28 @@ def test_each_type_is_said_plainly(desk):
     for said, changes in SAID.items():
         ticket = desk.place(**{"quantity": D(1), "limit_price": None} | changes)
         assert str(sentence(desk.order(ticket))) == said
+
+
+def _trail(desk) -> Order:
+    terms = {"order_type": "trailing_stop", "limit_price": None, "trailing_percent": D(2)}
+    return put_order(desk, broker_order_id="7", stop_price=D(190), **terms)
+
+
+def test_a_trailing_order_is_not_amended(desk):
+    with pytest.raises(ImpossibleOrder, match="cancel it and place another"):
+        amending.amend_order(actor=desk.scanner, order_id=_trail(desk).pk, stop_price=D(191))
+
+
+def test_how_far_an_order_trails_is_held_against_its_approval_and_where_its_stop_stands_is_not(desk):
+    order = _trail(desk)
+    fact = OrderReport("7", None, order_type="market", stop_price=D(186), trailing_percent=D(2))
+    drift.compare_terms(access.system("test"), order, fact)
+    assert not Drift.objects.exists(), "the broker moves the stop, and calls it a market order once it fired"
+    drift.compare_terms(
+        access.system("test"), order, replace(fact, trailing_percent=D(5), outside_hours=True)
+    )
+    differs = Drift.objects.get().evidence["differs"]
+    assert set(differs) == {"trailing_percent", "outside_hours"}
 
 
 # A market at 250, then 248, then 252.50, then 251.50; the close, the end of the day, of the night, the opening.
