@@ -21,12 +21,12 @@ from cerbero.access import Actor, user_of
 from cerbero.errors import BadInput, NotFound, ReasonRequired, StateConflict
 from cerbero.models import DecisionRequest, DecisionStatus
 from cerbero.people import signing
-from orders import amended, doubts, trading
+from orders import amended, doubts, tickets, trading
 from orders.canonical import digest_of
+from orders.groups import wire
 from orders.lifecycle import AttemptStatus
-from orders.models import Attempt
+from orders.models import Attempt, Order
 from orders.notices.alerting import alert
-from orders.presentation import sentence
 
 KIND = "settle"
 GROUP = "Approver"
@@ -59,7 +59,7 @@ def settle_doubt(
             actor=actor,
             subject_kind=KIND,
             subject_id=attempt.pk,
-            summary=f"Settle as {verdict.replace('_', ' ')}: {sentence(attempt.ticket.first_order)}",
+            summary=f"Settle as {verdict.replace('_', ' ')}: {tickets.told(attempt.ticket)}",
             digest=digest_of({"attempt": str(attempt.pk), **facts}),
             facts=facts,
             quorum=1,
@@ -127,16 +127,31 @@ def _attempt(attempt_id: UUID) -> Attempt:
 
 def _theirs(attempt: Attempt, broker_order_id: str) -> OrderReport:
     """The broker's own row, which must be of this account and these terms."""
-    order, account = attempt.ticket.first_order, attempt.ticket.account
+    account = attempt.ticket.account
     if not (broker_order_id.isascii() and broker_order_id.isdecimal()):
         raise BadInput("Name the broker's order by its number.", broker_order_id=broker_order_id[:32])
     with broker_for(account.login) as broker:
         row = broker.order(broker_order_id)
-    ours = {name: getattr(order, name) for name in amended.TERMS}
-    is_same = row is not None and row.side == order.side and amended.has(row, ours)
-    if row is None or not is_same or row.broker_account_id not in {None, account.broker_account_id}:
+    order = _meant(attempt, row) if row is not None else None
+    if row is None or order is None or row.broker_account_id not in {None, account.broker_account_id}:
         raise BadInput("The broker's order of this number is not this one.", broker_order_id=broker_order_id)
-    return row
+    return replace(row, client_order_id=_own_id(attempt, order))
+
+
+def _meant(attempt: Attempt, row: OrderReport) -> Order | None:
+    """Which order of the sending has these terms; of a group only what the broker has not named yet."""
+    left = wire.missing(attempt) if attempt.ticket.group else attempt.carried
+    fitting = [
+        order
+        for order in left
+        if row.side == order.side and amended.has(row, {name: getattr(order, name) for name in amended.TERMS})
+    ]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _own_id(attempt: Attempt, order: Order) -> str:
+    leg = attempt.legs.filter(order=order).first()
+    return leg.client_order_id if leg else attempt.client_order_id
 
 
 def _settle(actor: Actor, attempt: Attempt, verdict: str, reason: str, row: OrderReport | None) -> None:
@@ -151,15 +166,14 @@ def _settle(actor: Actor, attempt: Attempt, verdict: str, reason: str, row: Orde
         )
         alert(
             f"by-hand:{attempt.pk}",
-            f"{actor.name} settled as {verdict.replace('_', ' ')}: {sentence(attempt.ticket.first_order)}",
+            f"{actor.name} settled as {verdict.replace('_', ' ')}: {tickets.told(attempt.ticket)}",
             reason,
             path="/admin/doubts/",
         )
         if row is not None:
             # The report does the rest, as any report of this order would.
-            mine = replace(row, client_order_id=attempt.client_order_id)
             record_reports(
-                attempt.ticket.account.login, Report.Source.POLL, [(mine, None)], as_of=timezone.now()
+                attempt.ticket.account.login, Report.Source.POLL, [(row, None)], as_of=timezone.now()
             )
     if row is None:
         doubts.never_arrived(actor, attempt, by=actor.name, reason=reason)

@@ -1,11 +1,13 @@
 """How rows read to people: numbers with separators and named currencies, prices by increment, sentences."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 
 from brokers.base import OrderType, Side, TimeInForce
 from brokers.models import Instrument
+from orders.groups.relations import NAMES, role
 from orders.models import Order
 from orders.order_types import FIELDS, FORMS
 
@@ -101,10 +103,13 @@ class Sentence:
     symbol: str
     terms: tuple[tuple[str, str], ...]
     time_in_force: str
+    # What it is in its group, where that is not the first of it.
+    role: str = ""
 
     def __str__(self) -> str:
         terms = " ".join(f"{word} {value}".strip() for word, value in self.terms)
-        return f"{self.side.capitalize()} {self.quantity} {self.symbol} {terms} {self.time_in_force}"
+        words = f"{self.side.capitalize()} {self.quantity} {self.symbol} {terms} {self.time_in_force}"
+        return f"{self.role}: {words}" if self.role else words
 
 
 def sentence(order: Order) -> Sentence:
@@ -114,6 +119,14 @@ def sentence(order: Order) -> Sentence:
         symbol=symbol(order.instrument),
         terms=_terms(order),
         time_in_force=_time(order),
+    )
+
+
+def sentences(group: str, legs: Sequence[Order]) -> tuple[Sentence, ...]:
+    """Every leg of a ticket, the later ones of a group with what they are."""
+    return tuple(
+        replace(sentence(leg), role=NAMES.get(role(group, leg.number), "") if leg.number > 1 else "")
+        for leg in legs
     )
 
 

@@ -23,6 +23,7 @@ from orders.presentation import (
     number,
     percent,
     sentence,
+    sentences,
 )
 from orders.trading import must_be_signed
 from orders.what_if import BrokerSays, broker_says
@@ -141,7 +142,7 @@ def _card(ticket: Ticket, person: User, alike: list[Order]) -> Card:
     orders = _legs(ticket)
     return Card(
         ticket=ticket,
-        legs=tuple(sentence(order) for order in orders),
+        legs=sentences(ticket.group, orders),
         market=market_of(ticket, orders[0]),
         why_not=_why_not(ticket, person),
         look_alikes=tuple(_told(order) for order in alike),
@@ -150,7 +151,7 @@ def _card(ticket: Ticket, person: User, alike: list[Order]) -> Card:
 
 def said(ticket: Ticket) -> str:
     """The whole ticket as one sentence."""
-    return "; ".join(str(sentence(order)) for order in _legs(ticket))
+    return "; ".join(map(str, sentences(ticket.group, _legs(ticket))))
 
 
 def may_decide(ticket: Ticket, person: User) -> bool:
@@ -200,7 +201,8 @@ def last_decision() -> Decision | None:
 
 
 def _legs(ticket: Ticket) -> list[Order]:
-    return sorted(ticket.orders.all(), key=lambda order: order.number)
+    orders = (order for order in ticket.orders.all() if order.completes_id is None)
+    return sorted(orders, key=lambda order: order.number)
 
 
 def _look_alikes(tickets: list[Ticket]) -> dict[UUID, list[Order]]:

@@ -36,7 +36,7 @@ from orders.canonical import MORE_TERMS, TERMS, decision_digest, ticket_digest
 from orders.facts import Facts, bought_by, worth
 from orders.lifecycle import ENDED, ORDER, TICKET, OrderStatus, TicketStatus
 from orders.models import Order, Ticket
-from orders.presentation import sentence
+from orders.presentation import sentences
 
 SENDER_NAMED = frozenset({"FUT", "FOP"})
 SENDER_CHARACTERS_MAX = 20
@@ -217,7 +217,7 @@ def ask_people(
 
 def told(ticket: Ticket) -> str:
     """The whole ticket as one sentence."""
-    return "; ".join(str(sentence(order)) for order in ticket.legs)
+    return "; ".join(map(str, sentences(ticket.group, ticket.legs)))
 
 
 def deny(actor: Actor, ticket: Ticket, code: str, refusal: dict[str, Any]) -> None:

@@ -11,8 +11,8 @@ from django.test import Client
 
 from cerbero.errors import EnvironmentMismatch, NotFound
 from cerbero.leases import ClockTime
-from orders import tools
 from orders.models import DayReport, Drift, Order
+from orders.tools import trading as tools
 from tests.orders import world
 
 

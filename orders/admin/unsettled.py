@@ -17,7 +17,7 @@ from cerbero.errors import CerberoError
 from cerbero.models import User
 from cerbero.people.passkeys import answered
 from cerbero.refusals import refuse
-from orders import amending, doubts, hand_settling
+from orders import amending, doubts, hand_settling, tickets
 from orders.admin.acting import actor_of, attempt, demand, page, told
 from orders.admin.proposing import amount
 from orders.lifecycle import AttemptStatus, TicketStatus
@@ -210,7 +210,7 @@ def _sendings() -> list[Doubt]:
     return [
         Doubt(
             row=each,
-            what=str(sentence(each.ticket.first_order)),
+            what=tickets.told(each.ticket),
             kind="sending",
             account=each.ticket.account,
             order=each.ticket.first_order,

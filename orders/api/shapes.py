@@ -8,6 +8,7 @@ from rest_framework import serializers
 from brokers.base import OrderType, Side, TimeInForce
 from cerbero.models import Decision
 from orders.api.wire import Amount
+from orders.groups.wire import role_of
 from orders.models import DayReport, Drift, Execution, HaltMode, Limits, Order, Position, Ticket, TradingState
 from orders.order_types import FIELDS
 from orders.standing import Mandate, PolicyVersion
@@ -34,17 +35,25 @@ class OrderRow(Row):
     symbol = serializers.CharField(source="instrument.symbol")
     ticket_id = serializers.UUIDField()
     ticket_status = serializers.CharField(source="ticket.status")
+    group = serializers.CharField(source="ticket.group")
+    group_state = serializers.CharField(source="ticket.group_state")
+    role = serializers.SerializerMethodField()
     refusal_code = serializers.CharField(source="ticket.refusal_code")
 
     class Meta:
         model = Order
         fields: ClassVar = [
+            *("group", "group_state", "role"),
             *("id", "ticket_id", "number", "account", "environment", "bot", "person", "symbol", "side"),
             *("quantity", "order_type", *FIELDS, "cash_quantity", "outside_hours", "time_in_force", "status"),
             *("ticket_status", "refusal_code", "filled_quantity", "average_price", "broker_order_id", "text"),
             *("cancel_requested_at", "reported_at", "created_at"),
         ]
         read_only_fields = fields
+
+    def get_role(self, order: Order) -> str:
+        """What it is in its group; empty for an order alone."""
+        return role_of(order, order.ticket)
 
 
 class Leg(Row):
@@ -55,7 +64,17 @@ class Leg(Row):
     class Meta:
         model = Order
         fields: ClassVar = [
-            *("id", "symbol", "side", "quantity", "order_type", *FIELDS, "cash_quantity", "outside_hours"),
+            *(
+                "id",
+                "number",
+                "symbol",
+                "side",
+                "quantity",
+                "order_type",
+                *FIELDS,
+                "cash_quantity",
+                "outside_hours",
+            ),
             *("time_in_force", "status", "filled_quantity", "average_price"),
         ]
         read_only_fields = fields
@@ -83,6 +102,7 @@ class ApprovalRow(Row):
     digest = serializers.CharField(source="request.digest")
     quorum = serializers.IntegerField(source="request.quorum")
     group = serializers.CharField(source="request.group")
+    order_group = serializers.SerializerMethodField()
     facts = serializers.JSONField(source="request.facts")
     expires_at = serializers.DateTimeField(source="request.expires_at")
     decided_at = serializers.DateTimeField(source="request.decided_at", allow_null=True)
@@ -103,10 +123,24 @@ class ApprovalRow(Row):
                 "ticket_status",
                 "digest",
             ),
-            *("quorum", "group", "decisions", "orders", "notional", "notional_currency", "reason", "tag"),
+            *(
+                "quorum",
+                "group",
+                "order_group",
+                "decisions",
+                "orders",
+                "notional",
+                "notional_currency",
+                "reason",
+                "tag",
+            ),
             *("facts", "refusal_code", "refusal", "created_at", "expires_at", "decided_at"),
         ]
         read_only_fields = fields
+
+    def get_order_group(self, ticket: Ticket) -> str:
+        """How its orders hang together: bracket, oco or oto; empty for one order."""
+        return ticket.group
 
 
 class ExecutionRow(Row):

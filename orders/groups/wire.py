@@ -12,9 +12,9 @@ from django.db.models import QuerySet
 from brokers.base import Broker, BrokerOrderState, OrderReport, OrderTerms
 from cerbero.errors import BrokerError
 from orders.canonical import client_order_id
-from orders.groups.relations import is_exit
+from orders.groups.relations import is_exit, role
 from orders.lifecycle import Group, OrderStatus
-from orders.models import Attempt, AttemptLeg, Order
+from orders.models import Attempt, AttemptLeg, Order, Ticket
 
 
 def enter_legs(attempt: Attempt, orders: Sequence[Order]) -> None:
@@ -90,6 +90,12 @@ def may_shrink(order: Order) -> bool:
     """Whether the broker takes of it what another order of its group filled: it ends with less than was approved."""
     group = order.ticket.group
     return group == Group.OCO or is_exit(group, order.number) or order.completes_id is not None
+
+
+def role_of(order: Order, ticket: Ticket) -> str:
+    """What an order is in its group; what was sent again is what it stands for. Empty for an order alone."""
+    number = order.completes.number if order.completes else order.number
+    return role(ticket.group, number)
 
 
 def exits_of(entry: Order) -> list[Order]:

@@ -224,7 +224,7 @@ def test_g11_what_is_not_known_is_no(siege, attempt, unknown):
 
 
 def test_g12_limits_count_our_rows_and_not_what_the_caller_says(siege, attempt):
-    from orders.tools import PlaceOrder
+    from orders.tools.orders import PlaceOrder
 
     said = {"notional", "price", "position", "multiplier", "currency", "equity"}
     assert not said & PlaceOrder.model_fields.keys()

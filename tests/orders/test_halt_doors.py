@@ -9,8 +9,8 @@ from django.test import Client
 from django.utils import timezone
 
 from cerbero import health
-from orders import tools
 from orders.models import Halt, HaltedOrder, TradingState
+from orders.tools import trading as tools
 from tests.orders.test_halt_run import finish, rest, working
 from tests.orders.world import until
 

@@ -19,8 +19,9 @@ from cerbero.errors import (
     SelfApproval,
 )
 from cerbero.models import Bot
-from orders import mandates, services, tools
+from orders import mandates, services
 from orders.models import Allowance, Attempt, Balance, Limits, Mandate, Ticket
+from orders.tools import orders as tools
 from tests.orders import world as worlds
 from tests.orders.budgets import proposed, sign, signed, terms
 from tests.orders.test_policy_gate import ME, _as_owner, _prepare

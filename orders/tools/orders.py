@@ -1,4 +1,4 @@
-"""What bots may ask of orders: parse, call, return."""
+"""One order at a time: proposing, reading, changing."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -12,13 +12,13 @@ from brokers.models import Account
 from cerbero.access import Actor
 from cerbero.errors import NotFound, NotOfferedYet
 from cerbero.tool import DESTRUCTIVE, READ, WRITE, Out, Params, tool
-from orders import amending, halting, limit_report, services
-from orders.drift_shapes import AccountId, DayOfAccount, DayReportOut, DriftsOut, OnAccount
-from orders.facts import find_account
+from orders import amending, services
+from orders.drift_shapes import AccountId
+from orders.groups.wire import role_of
 from orders.lifecycle import OrderStatus, TicketStatus
-from orders.models import Order, Ticket, TradingState
+from orders.models import Order, Ticket
 from orders.order_types import FIELDS
-from orders.tickets import Proposal
+from orders.tickets import Proposal, Wanted
 
 # Prices and sizes as brokers have them; beyond this no arithmetic of ours could be exact.
 Amount = Annotated[Decimal, Field(gt=0, max_digits=20, decimal_places=8)]
@@ -90,20 +90,9 @@ class ListOrders(Params):
     limit: int = Field(default=50, ge=1, le=200)
 
 
-class GetLimits(Params):
-    account: AccountId | None = None
-    symbol: Symbol | None = None
-
-
-class HaltTrading(Params):
-    """`mode` says what becomes of your orders that rest at the broker; the default keeps exits."""
-
-    reason: Annotated[str, StringConstraints(min_length=1, max_length=300)]
-    mode: Literal["stop_new", "stop_and_cancel_opening", "cancel_all"] = "stop_and_cancel_opening"
-
-
 class OrderOut(Out):
-    """One order with its ticket. `decision` says what people are asked or answered.
+    """One order with its ticket. `decision` says what people are asked or answered. In a group (`group` names its kind)
+    `role` says which part it is.
 
     `policy_version` and `policy_rule` name what judged it, `mandate_id` the mandate under which it passed, and
     `refusal_code` is the stable reason for a no.
@@ -111,6 +100,8 @@ class OrderOut(Out):
 
     order_id: UUID
     ticket_id: UUID
+    group: str
+    role: str
     account: str
     symbol: str
     side: str
@@ -188,71 +179,20 @@ class PreviewOut(Out):
     error: str | None
 
 
-class HaltedOrderOut(Out):
-    """One order that the halt met: its effect on the position, what was done, and its fate so far."""
-
-    order_id: UUID | None
-    broker_order_id: str
-    what: str
-    effect: str
-    action: str
-    outcome: str
-    fate: str
-
-
-class LimitOut(Out):
-    """One limit. `value` is what is used of it now, `left` what is left; null where each order is held alone."""
-
-    name: str
-    scope: str
-    says: str
-    limit: str
-    value: Decimal | None
-    left: Decimal | None
-
-
-class AccountLimitsOut(Out):
-    """`as_of` is when the account's money was last read; without it nothing passes."""
-
-    account: str
-    currency: str
-    symbol: str
-    as_of: datetime | None
-    limits: list[LimitOut]
-
-
-class LimitsOut(Out):
-    accounts: list[AccountLimitsOut]
-
-
-class HaltOut(Out):
-    """A halt so far. `no_working_orders` is true only when the broker proved it; Cerbero goes on until then."""
-
-    halt_id: UUID
-    state: str
-    mode: str
-    in_flight: list[str]
-    orders: list[HaltedOrderOut]
-    still_open: int
-    kept: int
-    no_working_orders: bool
-    finished_at: datetime | None
-    seconds_to_halt: Decimal | None
-    seconds_to_last_cancel: Decimal | None
-    problems: list[dict[str, Any]]
-
-
 @tool(scope="orders:write", effect=WRITE)
 def place_order(actor: Actor, params: PlaceOrder) -> OrderOut:
     """Propose one order; a person decides. The same idempotency key never places two."""
     ticket = services.place_order(actor=actor, proposal=params.proposal())
-    return _out(ticket.first_order, ticket)
+    return order_out(ticket.first_order, ticket)
 
 
 @tool(scope="orders:read", effect=READ)
 def preview_order(actor: Actor, params: OrderParams) -> PreviewOut:
     """Say what an order would do: Cerbero's checks and the broker's own what-if. Nothing is kept."""
-    proposal = params.proposal(idempotency_key="preview")
+    return preview_out(actor, params.proposal(idempotency_key="preview"))
+
+
+def preview_out(actor: Actor, proposal: Wanted) -> PreviewOut:
     checks, preview = services.preview_order(actor=actor, proposal=proposal)
     shown = {name: getattr(preview, name) for name in PreviewOut.model_fields if hasattr(preview, name)}
     return PreviewOut(**shown | {"checks": [CheckOut.model_validate(check) for check in checks]})
@@ -271,13 +211,13 @@ def amend_order(actor: Actor, params: AmendOrder) -> AmendmentOut:
 @tool(scope="orders:write", effect=DESTRUCTIVE)
 def cancel_order(actor: Actor, params: OrderId) -> OrderOut:
     """Cancel one of your orders, in whatever state; the broker's report says when it is done."""
-    return _one(services.cancel_order(actor=actor, order_id=params.order_id).ticket)
+    return _one(services.cancel_order(actor=actor, order_id=params.order_id))
 
 
 @tool(scope="orders:write", effect=DESTRUCTIVE)
 def close_position(actor: Actor, params: ClosePosition) -> OrderOut:
     """Close a position at market, or part of it; sized by the broker, so no approval is needed."""
-    return _one(services.close_position(actor=actor, **dict(params)))
+    return _one(services.close_position(actor=actor, **dict(params)).first_order)
 
 
 @tool(scope="orders:read", effect=READ)
@@ -286,67 +226,28 @@ def get_order(actor: Actor, params: OrderId) -> OrderOut:
     order = services.visible_orders(actor).filter(pk=params.order_id).first()
     if order is None:
         raise NotFound(order_id=str(params.order_id))
-    return _one(order.ticket)
+    return _one(order)
 
 
 @tool(scope="orders:read", effect=READ)
 def list_orders(actor: Actor, params: ListOrders) -> OrdersOut:
     """Your orders, newest first; narrow them by account and status."""
-    rows = services.visible_orders(actor).select_related(*_ROWS).order_by("-created_at", "-id")
+    rows = services.visible_orders(actor).select_related(*ROWS).order_by("-created_at", "-id")
     if params.account:
         rows = rows.filter(ticket__account__broker_account_id=params.account)
     if params.status:
         rows = rows.filter(status=params.status)
-    return OrdersOut(orders=[_out(order, order.ticket) for order in rows[: params.limit]])
+    return OrdersOut(orders=[order_out(order, order.ticket) for order in rows[: params.limit]])
 
 
-@tool(scope="orders:read", effect=READ)
-def get_limits(actor: Actor, params: GetLimits) -> LimitsOut:
-    """Every limit of your accounts with what is used and what is left; with a symbol also its position's."""
-    found = []
-    for account in limit_report.accounts_of(actor, params.account):
-        told = limit_report.report(actor, account, params.symbol)
-        limits = [LimitOut.model_validate(row) for row in told.rows]
-        found.append(
-            AccountLimitsOut(
-                account=told.account,
-                currency=told.currency,
-                symbol=told.symbol,
-                as_of=told.as_of,
-                limits=limits,
-            )
-        )
-    return LimitsOut(accounts=found)
+ROWS = ("instrument", "ticket__account", "ticket__request", "ticket__policy_version", "ticket__allowance")
 
 
-@tool(scope="trading:halt", effect=DESTRUCTIVE)
-def halt_trading(actor: Actor, params: HaltTrading) -> HaltOut:
-    """Halt yourself: nothing of yours leaves after this returns, and what opens is canceled. Only a person resumes."""
-    done = halting.halt_trading(
-        actor=actor,
-        scope=TradingState.Scope.BOT,
-        scope_id=str(actor.id),
-        mode=params.mode,
-        reason=params.reason,
-    )
-    orders = [HaltedOrderOut(**_named(HaltedOrderOut, row)) for row in done["orders"]]
-    return HaltOut(**_named(HaltOut, done) | {"orders": orders})
+def _one(order: Order) -> OrderOut:
+    """The order as the database has it now."""
+    fresh = Order.objects.select_related(*ROWS).get(pk=order.pk)
+    return order_out(fresh, fresh.ticket)
 
-
-@tool(scope="orders:read", effect=READ)
-def get_drift(actor: Actor, params: OnAccount) -> DriftsOut:
-    """Where the broker and Cerbero differ on your environment's accounts; people adopt or ignore each case."""
-    return DriftsOut.of(actor.environment, params)
-
-
-@tool(scope="orders:read", effect=READ)
-def get_day_report(actor: Actor, params: DayOfAccount) -> DayReportOut:
-    """One account's reconciliation with the broker at the end of a trading day; the newest unless you name one."""
-    account = find_account(actor, params.account)
-    return DayReportOut.of(account, params)
-
-
-_ROWS = ("instrument", "ticket__account", "ticket__request", "ticket__policy_version", "ticket__allowance")
 
 _OF_ORDER = (
     *("side", "quantity", "order_type", *FIELDS, "cash_quantity", "outside_hours", "time_in_force", "status"),
@@ -354,23 +255,15 @@ _OF_ORDER = (
 )
 
 
-def _named(out: type[Out], found: dict[str, Any]) -> dict[str, Any]:
-    return {name: found[name] for name in out.model_fields}
-
-
-def _one(ticket: Ticket) -> OrderOut:
-    """The ticket's order as the database has it now."""
-    order = Order.objects.select_related(*_ROWS).get(ticket_id=ticket.pk, number=1)
-    return _out(order, order.ticket)
-
-
-def _out(order: Order, ticket: Ticket) -> OrderOut:
+def order_out(order: Order, ticket: Ticket) -> OrderOut:
     account: Account = ticket.account
     request = ticket.request
     return OrderOut(
         **{name: getattr(order, name) for name in _OF_ORDER},
         order_id=order.pk,
         ticket_id=ticket.pk,
+        group=ticket.group,
+        role=role_of(order, ticket),
         account=account.broker_account_id,
         symbol=order.instrument.symbol,
         ticket_status=ticket.status,
