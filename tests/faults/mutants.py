@@ -127,7 +127,7 @@ def unhalted() -> None:
     from orders import recheck, submission, trading
 
     trading.require_open = lambda *_, **__: None
-    recheck.may_pass = submission.may_pass = lambda *_: True
+    recheck.may_pass = submission.may_pass = lambda *_, **__: True
 
 
 @mutant("the lease is not fenced", "duplicates", "paused past its lease | attempt.prepared.committed")
@@ -138,7 +138,7 @@ def unfenced() -> None:
     from orders import submission
     from orders.models import Attempt
 
-    def arm(actor, attempt, hold):
+    def arm(actor, attempt, hold, broker=None):
         Attempt.objects.filter(pk=attempt.pk, status="prepared").update(status="sent", sent_at=Now())
         attempt.status = "sent"
         return True
@@ -161,7 +161,7 @@ def sent_first() -> None:
         answer = broker.place(ticket.account.broker_account_id, [terms])
         attempt = submission.prepare(actor, ticket, order, moment, hold)
         if attempt is not None and submission.arm(actor, attempt, hold):
-            submission._answered(actor, attempt, answer, [])
+            submission._answered(actor, attempt, answer, [], broker)
 
     submission.submit = submit
 
