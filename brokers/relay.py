@@ -37,6 +37,7 @@ from brokers.reports import record_reports
 from brokers.services import broker_for, socket_session
 from cerbero import leases
 from cerbero.errors import BrokerError, CerberoError, LeaseLost
+from cerbero.stopping import end
 
 log = logging.getLogger(__name__)
 
@@ -105,9 +106,7 @@ async def run(stop: asyncio.Event, is_conversing: Callable[[Login], bool]) -> No
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), LOOK_SECONDS)
     finally:
-        for task in (hints, *feeds.values()):
-            task.cancel()
-        await asyncio.gather(hints, *feeds.values(), return_exceptions=True)
+        await end([hints, *feeds.values()])
         await client.aclose()
 
 

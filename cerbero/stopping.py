@@ -1,10 +1,23 @@
-"""Being told to stop: a signal as a flag that a loop looks at and waits for."""
+"""Being told to stop: a signal as a flag that a loop looks at and waits for, and telling tasks until they end."""
 
+import asyncio
 import os
 import select
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+
+# Long enough to close a connection in order.
+END_SECONDS = 10.0
+
+
+async def end(tasks: Sequence["asyncio.Task[None]"]) -> None:
+    """Cancel them and wait until all have ended; who swallows the telling, as a driver may, is told again."""
+    while running := [task for task in tasks if not task.done()]:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running, timeout=END_SECONDS)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class StopSignal:

@@ -1,5 +1,6 @@
 """A signal must end a process whatever it interrupts, and however often it comes."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import time
 
 import pytest
 
+from cerbero import stopping
 from tests.rig import BASE_DIR
 
 # It asks at every moment, also after it was told: that is when a lock would be held.
@@ -49,3 +51,22 @@ def _tell(pid: int, number: signal.Signals) -> None:
             os.kill(pid, number)
         except ProcessLookupError:
             return
+
+
+def test_a_task_that_swallows_the_telling_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopping, "END_SECONDS", 0.01)
+
+    async def deaf() -> None:
+        for _ in range(3):
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                continue
+
+    async def walk() -> None:
+        tasks = [asyncio.create_task(deaf()), asyncio.create_task(asyncio.sleep(60))]
+        await asyncio.sleep(0)
+        await stopping.end(tasks)
+        assert all(task.done() for task in tasks)
+
+    asyncio.run(walk())
