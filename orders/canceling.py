@@ -102,10 +102,13 @@ def settle_foreign(actor: Actor, account: Account, working: set[str]) -> None:
 
 
 def doubt_abandoned(actor: Actor, login: Login) -> None:
-    """Whoever asked is gone: it may have been heard."""
-    left = unsettled_cancels().filter(account__login=login, status=AttemptStatus.SENT)
-    for row in left.filter(sent_at__lt=Now() - SENDING_MAX):
+    """Whoever asked is gone: it may have been heard. Of an order that has ended no report comes any more."""
+    left = unsettled_cancels().filter(account__login=login)
+    for row in left.filter(status=AttemptStatus.SENT, sent_at__lt=Now() - SENDING_MAX):
         _end(actor, row, AttemptStatus.IN_DOUBT, ProcessDied())
+    for row in left.filter(status=AttemptStatus.IN_DOUBT, order__status__in=ENDED).select_related("order"):
+        with transaction.atomic(durable=True):
+            settle_ended(actor, row.order)
 
 
 def _begin(actor: Actor, account: Account, broker_order_id: str, order: Order | None) -> ChangeAttempt:

@@ -1,6 +1,7 @@
 """Canceling works in every state; a bot cancels its own."""
 
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from uuid import uuid4
 
@@ -10,7 +11,7 @@ from audit.models import Entry
 from brokers.ibkr.client import IbkrClient
 from cerbero.errors import BrokerUnavailable, NotFound, PermissionMissing
 from cerbero.models import DecisionRequest
-from orders import halting, services
+from orders import canceling, halting, services
 from orders.models import ChangeAttempt, Inquiry, Order, Ticket
 from tests.orders.world import until
 
@@ -156,6 +157,17 @@ def test_a_cancel_in_doubt_is_looked_for_by_the_orders_own_status(floor, kind):
     else:
         assert (inquiry.result, rows.count(), rows[1].status) == ("absent", 2, "answered")
     assert rows[0].status == "settled"
+
+
+def test_a_cancel_whose_asker_died_is_settled_though_the_order_has_ended(floor, monkeypatch):
+    order = _working(floor)
+    _cancel(floor, order)
+    until(lambda: floor.reconcile() or floor.turn() or floor.order(order.ticket).status == "canceled")
+    monkeypatch.setattr(canceling, "SENDING_MAX", timedelta(0))
+    killed = canceling._begin(floor.person("bob"), floor.account, order.broker_order_id, order)
+    floor.turn()
+    killed.refresh_from_db()
+    assert (killed.status, killed.outcome["order"]) == ("settled", "canceled")
 
 
 def test_an_order_in_doubt_is_canceled_as_soon_as_its_broker_id_is_known(floor):
