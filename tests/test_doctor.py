@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
-from brokers.models import Credential
+from brokers.models import Account, Credential
 from brokers.services import broker_for
-from orders.models import Limits, Order, PolicyVersion
+from orders.models import Order, PolicyVersion
 from tests.orders import world
 from tests.orders.world import World
 from tests.simulator_process import SimulatorProcess
@@ -45,7 +45,7 @@ def test_it_asks_the_broker_and_places_nothing(floor: World, capsys: pytest.Capt
 
 def test_what_is_not_well_is_named_with_what_to_do(floor: World, capsys: pytest.CaptureFixture) -> None:
     Credential.objects.update(access_token_secret=b"not a cipher")
-    Limits.objects.filter(account=floor.account).delete()
+    bare = Account.objects.create(login=floor.login, broker_account_id="DU1", environment="paper")
     PolicyVersion.objects.update(status="retired")
     found = look(capsys, "--without-broker")
     assert found["web"] == (
@@ -54,7 +54,7 @@ def test_what_is_not_well_is_named_with_what_to_do(floor: World, capsys: pytest.
     )
     assert found["process:orders"] == ("fail", "has not succeeded yet")
     assert found["keys of desk-1"][0] == "fail"
-    assert found[f"limits of {floor.account}"][0] == "warn"
+    assert found[f"limits of {bare}"][0] == "warn"
     assert found["rules"][0] == "fail", "there is no policy in force"
 
 

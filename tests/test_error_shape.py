@@ -74,6 +74,7 @@ def test_no_route_answers_an_anonymous_program_in_another_shape(method: str) -> 
             assert_one_shape(response.status_code, response.content, "walk-2")
 
 
+@pytest.mark.django_db
 @pytest.mark.urls("tests.sample_urls")
 def test_a_wrong_method_names_the_right_ones() -> None:
     response = Client().get("/sample/tools/weigh_thing")

@@ -17,7 +17,7 @@ from orders.models import Drift, Order
 from orders.order_types import FIELDS, FORMS, problems
 from orders.presentation import sentence
 from orders.tickets import Proposal
-from orders.tools import OrderParams
+from orders.tools.orders import OrderParams
 from tests.orders.world import AAPL, put_order, until
 
 PRICES = {name: D("250") for name in FIELDS} | {"trailing_percent": D("2"), "offset": D("0.05")}

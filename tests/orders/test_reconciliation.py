@@ -16,6 +16,7 @@ from orders import submission
 from orders.models import Attempt, Balance, Drift, Execution, Position
 from orders.reconciliation import is_conversing
 from orders.tasks import reconcile_accounts
+from orders.tickets import terms_of
 from tests.orders.world import AAPL, until
 
 SYSTEM = access.system("test")
@@ -125,7 +126,7 @@ def test_a_dead_senders_order_that_was_reported_before_anybody_doubted_it_is_set
         moment = submission.read_moment(ticket, order, broker)
         attempt = submission.prepare(SYSTEM, ticket, order, moment, hold)
         assert submission.arm(SYSTEM, attempt, hold)
-        terms = submission.terms_of(order, AAPL)
+        terms = terms_of(order, AAPL)
         terms = replace(terms, client_order_id=attempt.client_order_id)
         broker.place(floor.account.broker_account_id, [terms])
     leases.release(hold.name, hold.fence)
