@@ -15,11 +15,17 @@ from orders.models import TICKET_ROWS, Attempt, Order, Ticket
 
 
 def bound_locks() -> None:
-    """Nobody holds the trading states for long: a stuck submission is ended by the database itself."""
+    """Nobody holds the trading states for long: a stuck submission is ended by the database itself.
+
+    And what was committed stays committed through a crash of the database, also where it was told not to wait for
+    its log: an arming that is forgotten would be armed, and sent, again.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT set_config('statement_timeout', '5s', true), "
-            "set_config('idle_in_transaction_session_timeout', '5s', true)"
+            "set_config('idle_in_transaction_session_timeout', '5s', true), "
+            "set_config('synchronous_commit', COALESCE("
+            "NULLIF(current_setting('synchronous_commit'), 'off'), 'on'), true)"
         )
 
 

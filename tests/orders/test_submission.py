@@ -4,6 +4,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from django.db import connection, transaction
 from django.utils import timezone
 
 from audit.models import Entry
@@ -13,6 +14,7 @@ from cerbero import access
 from cerbero.errors import BrokerUnavailable, LeaseLost
 from cerbero.models import DecisionRequest, Lease
 from orders import halting, submission
+from orders.locks import bound_locks
 from orders.models import Attempt, Execution, Order, Ticket
 from orders.tickets import terms_of
 from tests.orders.world import until
@@ -371,3 +373,13 @@ def _submit_with(floor, ticket, crashing):
 
 def _lease_runs_out():
     Lease.objects.filter(name__startswith="place:").update(expires_at=timezone.now() - timedelta(seconds=1))
+
+
+def test_an_arming_is_durable_also_where_the_server_does_not_wait_for_its_log(db):
+    """The tests' own server is such a one; `make faults` lets it crash right after (database | restarted at …)."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SHOW synchronous_commit")
+        assert cursor.fetchone() == ("off",)
+        bound_locks()
+        cursor.execute("SHOW synchronous_commit")
+        assert cursor.fetchone() == ("on",)
