@@ -58,7 +58,7 @@ def hit(stage: Stage, fault: str, path: str, method: str = "POST") -> None:
     if fault == "refused":
         stage.fault("refuse", "/marketdata/snapshot", seconds=0.3)
     elif fault == "taken, not listed yet":
-        stage.config(listing_delay=0.5 * PATIENCE)
+        stage.config(listing_delay=1.1 * PATIENCE)
         stage.fault("late_answer", path, method, seconds=0.6)
     elif fault:
         stage.fault(path=path, method=method, **FAULTS[fault])

@@ -152,12 +152,14 @@ def sent_first() -> None:
     from dataclasses import replace
 
     from orders import submission
+    from orders.canonical import client_order_id
+    from orders.tickets import terms_of
 
     def submit(*, actor, ticket, broker, hold):
         order = ticket.orders.select_related("instrument").get(number=1)
         moment = submission.read_moment(ticket, order, broker)
-        coid = submission.client_order_id(ticket, ticket.attempts.count() + 1)
-        terms = replace(submission.terms_of(order, moment.facts.broker_instrument_id), client_order_id=coid)
+        coid = client_order_id(ticket, ticket.attempts.count() + 1)
+        terms = replace(terms_of(order, moment.facts.broker_instrument_id), client_order_id=coid)
         answer = broker.place(ticket.account.broker_account_id, [terms])
         attempt = submission.prepare(actor, ticket, order, moment, hold)
         if attempt is not None and submission.arm(actor, attempt, hold):

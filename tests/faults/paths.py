@@ -4,6 +4,7 @@ import signal
 import time
 
 from tests.faults.cases import FAULTS, OUTCOMES, PLACE_POINTS, Play, add, hit
+from tests.faults.nest import PATIENCE
 from tests.faults.stage import Stage
 
 ASKED = "o403"
@@ -90,7 +91,7 @@ def canceling(crash: str, fault: str) -> Play:
 
 def filled_instead(stage: Stage) -> None:
     """A fill crosses the cancel, and wins."""
-    stage.config(cancel_delay=0.4)
+    stage.config(cancel_delay=PATIENCE)
     intent = stage.order()
     order = stage.until_order(intent, "accepted")
     stage.cancel(intent)
