@@ -107,6 +107,10 @@ class Servers:
                 words = sql.SQL("ALTER TABLE audit_entry ENABLE ALWAYS TRIGGER {}")
                 admin.execute(words.format(sql.Identifier(guard)))
 
+    def keep_commits(self) -> None:
+        """What is committed outlives a crash of Postgres, though not of the machine: for whoever kills it."""
+        self._as_admin("ALTER ROLE {} SET synchronous_commit = on", embedded.APP)
+
     def _as_admin(self, words: str, *names: str) -> None:
         with psycopg.connect(self.postgres.url(embedded.ADMIN, "postgres"), autocommit=True) as connection:
             connection.execute(sql.SQL(words).format(*map(sql.Identifier, names)))

@@ -35,6 +35,7 @@ def main() -> int:
     servers = Servers.start()
     try:
         servers.migrate_template()
+        servers.keep_commits()
         from tests.faults import around  # noqa: F401  (it adds its own)
         from tests.faults.cases import CASES
         from tests.faults.mutants import MUTANTS

@@ -262,7 +262,7 @@ def _halts_and_pauses() -> None:
         add("paused past its lease", place, pausing(place))
     add("paused past its lease", "reply.before_send", pausing("reply.before_send", asks=True))
     for place in ("reconcile.listed", "reports.poll"):
-        for fault in ("reset before", "timeout, taken"):
+        for fault in ("reset after", "timeout, taken"):
             add("reconciliation, paused", f"{place}, {fault}", keeper_paused(place, fault))
 
 

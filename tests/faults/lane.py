@@ -48,6 +48,9 @@ class Lane:
         from tests.faults import around, jobs, mutants  # noqa: F401  (imported once, before the fork)
 
         nest = Nest.build(folder)
+        from brokers import pacing
+
+        pacing.REQUESTS_PER_SECOND = pacing.BURST = 1000
         from orders.models import Limits
         from tests.orders import world
         from tests.simulator_process import start_simulator
