@@ -37,7 +37,7 @@ from brokers.reports import record_reports
 from brokers.services import broker_for, socket_session
 from cerbero import leases
 from cerbero.errors import BrokerError, CerberoError, LeaseLost
-from cerbero.stopping import end
+from cerbero.stopping import end, is_told_to_end
 
 log = logging.getLogger(__name__)
 
@@ -156,8 +156,7 @@ async def _serve_login(feed: Feed) -> None:
                     log.info("relay: %s: %s", feed.login.name, why)
                 feed.waits_for = str(why)
                 failures = 0
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            if is_told_to_end():
                 # A stream that breaks just as we are told to stop makes its TaskGroup swallow the telling.
                 return
             backoff = min(BACKOFF_SECONDS_MAX, 0.5 * 2 ** min(failures, 8))
@@ -231,7 +230,7 @@ async def _publish_frames(feed: Feed) -> None:
     """At most twenty frames a second, each with what changed; one a second at least says that the feed lives."""
     spoke_at = 0.0
     clock = asyncio.get_running_loop().time
-    while True:
+    while not is_told_to_end():
         await asyncio.sleep(FRAME_SECONDS)
         if not feed.changed and clock() - spoke_at < LOOK_SECONDS:
             continue

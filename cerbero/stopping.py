@@ -20,6 +20,12 @@ async def end(tasks: Sequence["asyncio.Task[None]"]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def is_told_to_end() -> bool:
+    """Whether the running task was, though something beneath it swallowed the telling (asyncio.wait_for before 3.12)."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 class StopSignal:
     """Set by SIGTERM, SIGINT or what else is named, for good; waited for by one thread or many.
 

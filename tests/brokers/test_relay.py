@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 import redis
+import redis.asyncio
 from django.db import connections
 
 from brokers import quotes, relay, wishes
@@ -299,3 +300,26 @@ def test_a_book_that_a_bot_wished_for_reaches_its_row(desk: Login) -> None:
     assert list(wishes.books(desk)) == [account]
     with running():
         until(lambda: wishes.BOOKS.last(desk, f"{account}:{wishes.books(desk)[account]}"))
+
+
+def test_publishing_ends_although_the_client_beneath_swallowed_the_telling(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tellings = []
+
+    async def deaf_once(*_: object) -> None:
+        try:
+            await asyncio.sleep(60 if not tellings else 0)
+        except asyncio.CancelledError:
+            tellings.append(1)
+
+    async def walk() -> None:
+        task = asyncio.create_task(relay._publish_frames(relay.Feed(Login(), redis.asyncio.Redis())))
+        await asyncio.sleep(3 * relay.FRAME_SECONDS)
+        task.cancel()
+        await asyncio.wait([task], timeout=5)
+        assert tellings
+        assert task.done()
+
+    monkeypatch.setattr(relay.quotes, "publish", deaf_once)
+    asyncio.run(walk())
