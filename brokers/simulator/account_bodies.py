@@ -126,11 +126,11 @@ def ledger(account: Account) -> dict[str, dict[str, Any]]:
 
 
 def _ledger_entry(account: Account, currency: str) -> dict[str, Any]:
-    """Everything but cash is held in the base currency."""
-    holds = currency in (BASE, "BASE")
-    cash = account.cash_in_base if currency == "BASE" else account.cash[currency]
-    stocks, options = (account.total_value(t) if holds else ZERO for t in ("STK", "OPT"))
-    futures = account.total_unrealized(("FUT",)) if holds else ZERO
+    """One currency in its own units, or with `BASE` all of them in base."""
+    named = None if currency == "BASE" else currency
+    cash = account.cash_in_base if named is None else account.cash[named]
+    stocks, options = (account.total_value(t, named) for t in ("STK", "OPT"))
+    futures = account.total_unrealized(("FUT",), named)
     zero = dict.fromkeys(
         (
             "commoditymarketvalue", "corporatebondsmarketvalue", "warrantsmarketvalue", "interest", "moneyfunds",
@@ -142,14 +142,14 @@ def _ledger_entry(account: Account, currency: str) -> dict[str, Any]:
     return zero | {
         "futuremarketvalue": cents(futures),
         "settledcash": cents(cash),
-        "exchangerate": 1 if holds else float(account.rate_of(currency)),
+        "exchangerate": 1 if currency in (BASE, "BASE") else float(account.rate_of(currency)),
         "sessionid": 1,
         "cashbalance": cents(cash),
         "netliquidationvalue": cents(cash + stocks + options + futures),
-        "unrealizedpnl": cents(account.total_unrealized()) if holds else 0.0,
+        "unrealizedpnl": cents(account.total_unrealized(currency=named)),
         "stockmarketvalue": cents(stocks),
         "currency": currency,
-        "realizedpnl": cents(account.realized) if holds else 0.0,
+        "realizedpnl": cents(account.total_realized(named)),
         "acctcode": account.account_id,
         "key": "LedgerList",
         "timestamp": now_ms() // 1000,

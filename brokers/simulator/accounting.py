@@ -3,11 +3,13 @@
 The formulas, stated so that a test can hold every number against them:
 - cash changes by the signed value of each fill (futures: by realised profit only) and by its commission;
 - average cost is the running average, without commission; realised profit is against it;
-- commission per order: stocks 0.005 a share, at least 1.00, at most 1 % of value; options 0.65 a contract,
-  at least 1.00; futures 2.25 (ES) and 0.62 (MES) a contract; currencies 0.2 basis points, at least 2.00;
+- commission per order, in USD: US stocks 0.005 a share, at least 1.00, at most 1 % of value; London's 5 basis
+  points, at least 4.00; options 0.65 a contract, at least 1.00; futures as `universe.csv` says, a contract;
+  currencies 0.2 basis points, at least 2.00;
 - initial margin 50 % and maintenance 25 % of stock value, 10 % and 9 % of futures value, and the full
   value of options;
-- net liquidation = cash in base + stocks + options + open futures profit.
+- net liquidation = cash in base + stocks + options + open futures profit;
+- whatever is not in USD counts at the rate of now.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,18 +23,19 @@ CENT = Decimal("0.01")
 ZERO = Decimal(0)
 INITIAL = {"STK": Decimal("0.5"), "FUT": Decimal("0.1"), "OPT": Decimal(1)}
 MAINTENANCE = {"STK": Decimal("0.25"), "FUT": Decimal("0.09"), "OPT": Decimal(1)}
-FUTURES_FEES = {"ES": Decimal("2.25"), "MES": Decimal("0.62")}
 BASE = "USD"
 
 
 def commission(instrument: Instrument, quantity: Decimal, value: Decimal) -> Decimal:
-    """What one whole order costs in USD; `value` is quantity × price × multiplier."""
+    """What one whole order costs in USD; `value` is in USD, too."""
     if instrument.sec_type == "OPT":
         fee = max(Decimal("0.65") * quantity, Decimal(1))
     elif instrument.sec_type == "FUT":
-        fee = FUTURES_FEES[instrument.symbol] * quantity
+        fee = instrument.fee * quantity
     elif instrument.sec_type == "CASH":
         fee = max(value * Decimal("0.00002"), Decimal(2))
+    elif not instrument.is_us:
+        fee = max(value * Decimal("0.0005"), Decimal(4))
     else:
         fee = min(max(Decimal("0.005") * quantity, Decimal(1)), max(value / 100, CENT))
     return fee.quantize(CENT)
@@ -53,7 +56,7 @@ class Position:
         if self.quantity * signed < 0:
             closing = min(abs(signed), abs(self.quantity))
         direction = 1 if self.quantity > 0 else -1
-        profit = (price - self.average) * closing * direction * self.instrument.multiplier
+        profit = (price - self.average) * closing * direction * self.instrument.unit
         opening = abs(signed) - closing
         held = abs(self.quantity) - closing
         if opening:
@@ -75,7 +78,7 @@ class Account:
     rate_of: Callable[[str], Decimal]
     cash: dict[str, Decimal] = field(default_factory=dict)
     positions: dict[int, Position] = field(default_factory=dict)
-    realized: Decimal = ZERO
+    realized: dict[str, Decimal] = field(default_factory=dict)
     day_start: Decimal | None = None
 
     def __post_init__(self) -> None:
@@ -85,7 +88,7 @@ class Account:
         """Book one fill."""
         signed, value = (
             execution.signed_quantity,
-            execution.quantity * execution.price * instrument.multiplier,
+            execution.quantity * execution.price * instrument.unit,
         )
         flow = -value if signed > 0 else value
         if instrument.sec_type == "CASH":
@@ -94,7 +97,7 @@ class Account:
         else:
             position = self.positions.setdefault(instrument.conid, Position(instrument))
             profit = position.apply(signed, execution.price)
-            self.realized += profit
+            self.realized[instrument.currency] = self.realized.get(instrument.currency, ZERO) + profit
             self._add_cash(instrument.currency, profit if instrument.sec_type == "FUT" else flow)
         self._add_cash(BASE, -execution.commission)
 
@@ -118,19 +121,38 @@ class Account:
         return [p for p in self.positions.values() if p.quantity]
 
     def value(self, position: Position) -> Decimal:
-        """Market value, signed."""
+        """Market value in its own currency, signed."""
         i = position.instrument
-        return self.price_of(i.conid) * position.quantity * i.multiplier
+        return self.price_of(i.conid) * position.quantity * i.unit
+
+    def base_value(self, position: Position) -> Decimal:
+        return self.value(position) * self.rate_of(position.instrument.currency)
 
     def unrealized(self, position: Position) -> Decimal:
-        return self.value(position) - position.average * position.quantity * position.instrument.multiplier
+        """In its own currency."""
+        return self.value(position) - position.average * position.quantity * position.instrument.unit
 
-    def total_value(self, sec_type: str) -> Decimal:
-        return sum((self.value(p) for p in self.open_positions() if p.instrument.sec_type == sec_type), ZERO)
+    def total_value(self, sec_type: str, currency: str | None = None) -> Decimal:
+        """What is held in one currency, in that; of all of them in base."""
+        return self._total(self.value, (sec_type,), currency)
 
-    def total_unrealized(self, sec_types: Iterable[str] = ("STK", "OPT", "FUT")) -> Decimal:
-        chosen = [p for p in self.open_positions() if p.instrument.sec_type in sec_types]
-        return sum((self.unrealized(p) for p in chosen), ZERO)
+    def total_unrealized(
+        self, sec_types: Iterable[str] = ("STK", "OPT", "FUT"), currency: str | None = None
+    ) -> Decimal:
+        return self._total(self.unrealized, sec_types, currency)
+
+    def _total(
+        self, amount: Callable[[Position], Decimal], sec_types: Iterable[str], currency: str | None
+    ) -> Decimal:
+        held = [p for p in self.open_positions() if p.instrument.sec_type in sec_types]
+        if currency is not None:
+            return sum((amount(p) for p in held if p.instrument.currency == currency), ZERO)
+        return sum((amount(p) * self.rate_of(p.instrument.currency) for p in held), ZERO)
+
+    def total_realized(self, currency: str | None = None) -> Decimal:
+        if currency is not None:
+            return self.realized.get(currency, ZERO)
+        return sum((amount * self.rate_of(name) for name, amount in self.realized.items()), ZERO)
 
     @property
     def cash_in_base(self) -> Decimal:
@@ -144,7 +166,7 @@ class Account:
     @property
     def gross_position_value(self) -> Decimal:
         held = [p for p in self.open_positions() if p.instrument.sec_type != "FUT"]
-        return sum((abs(self.value(p)) for p in held), ZERO)
+        return sum((abs(self.base_value(p)) for p in held), ZERO)
 
     @property
     def initial_margin(self) -> Decimal:
@@ -175,9 +197,9 @@ class Account:
     def margin(
         self, instrument: Instrument, quantity: Decimal, rates: dict[str, Decimal] = INITIAL
     ) -> Decimal:
-        """Margin of holding a quantity; currencies need none."""
-        rate = rates.get(instrument.sec_type, ZERO)
-        return abs(quantity) * self.price_of(instrument.conid) * instrument.multiplier * rate
+        """Margin of holding a quantity, in base; currencies need none."""
+        rate = rates.get(instrument.sec_type, ZERO) * self.rate_of(instrument.currency)
+        return abs(quantity) * self.price_of(instrument.conid) * instrument.unit * rate
 
     def margin_change(self, instrument: Instrument, signed: Decimal) -> Decimal:
         """How initial margin would change if `signed` were filled now."""

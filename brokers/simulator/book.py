@@ -253,7 +253,8 @@ class OrderBook:
         account = self.world.accounts[order.account]
         order.filled += quantity
         order.spent += quantity * price
-        fee = commission(instrument, order.filled, order.spent * instrument.multiplier)
+        value = order.spent * instrument.unit * account.rate_of(instrument.currency)
+        fee = commission(instrument, order.filled, value)
         execution = Execution(
             execution_id=f"{self._random.getrandbits(32):08x}.{time.time_ns() & 0xFFFFFFFFFF:010x}.01.01",
             order_id=order.order_id,

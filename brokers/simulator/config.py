@@ -27,6 +27,7 @@ class Config:
     per_side_limit: int = 15  # working orders per contract, account and side
     reply_seconds: float = 60.0
     stale_reply_goes_live: bool = False
+    duplicate_id_status: int = 200  # or 400, with the same words (§6.3)
     no_data_conids: list[int] = field(default_factory=list)
     availability: str = "RpB"  # field 6509
     snapshot_warmup: float = 0.0

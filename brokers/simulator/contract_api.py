@@ -28,7 +28,7 @@ async def search(request: web.Request) -> web.Response:
     types = (str(kind),) if kind else ("STK", "IND", "CASH")
     by_name = asked.get("name") in (True, "true", "True")
     hits = sim.universe.named(symbol, *types)
-    if not hits and symbol.upper() in ("ES", "MES"):
+    if not hits:
         hits = sim.universe.named(symbol, "FUT")[:1]
     if by_name:
         hits = [i for i in sim.universe if i.sec_type in types and symbol.upper() in i.name]
@@ -123,9 +123,13 @@ async def option_info(request: web.Request) -> web.Response:
     if conid not in sim.session.searched or not _month(month):
         raise bad_request("no prior search, or a bad month")
     kind = query.get("sectype", "").upper()
-    members = [i for i in sim.universe if i.underlying == conid and i.sec_type == kind]
-    rows = [i for i in members if i.month == month.upper() and _matches(i, query)]
-    return answer([bodies.option_row(i) for i in rows])
+    if kind == "OPT":
+        members = sim.universe.options(conid, month)
+    else:
+        members = [
+            i for i in sim.universe if (i.underlying, i.sec_type, i.month) == (conid, kind, month.upper())
+        ]
+    return answer([bodies.option_row(i) for i in members if _matches(i, query)])
 
 
 def _matches(instrument: Instrument, query: Any) -> bool:
@@ -135,15 +139,23 @@ def _matches(instrument: Instrument, query: Any) -> bool:
 
 
 async def schedule(request: web.Request) -> web.Response:
-    """GET /contract/trading-schedule: New York hours, in epoch seconds."""
+    """GET /contract/trading-schedule: the hours of its exchange, in epoch seconds."""
     return answer(bodies.schedule(found(request.app[SIM], request.query.get("conid"))))
 
 
 async def currency_pairs(request: web.Request) -> web.Response:
     """GET /iserver/currency/pairs."""
     currency = request.query.get("currency", "USD")
-    pairs = [i for i in request.app[SIM].universe if i.sec_type == "CASH" and i.currency == currency]
-    rows = [{"symbol": f"{i.symbol}.{i.currency}", "conid": i.conid, "ccyPair": i.symbol} for i in pairs]
+    pairs = [i for i in request.app[SIM].universe if i.sec_type == "CASH"]
+    rows = [
+        {
+            "symbol": i.local_name,
+            "conid": i.conid,
+            "ccyPair": i.currency if i.symbol == currency else i.symbol,
+        }
+        for i in pairs
+        if currency in (i.symbol, i.currency)
+    ]
     return answer({currency: rows})
 
 
@@ -151,9 +163,10 @@ async def exchange_rate(request: web.Request) -> web.Response:
     """GET /iserver/exchangerate."""
     sim = request.app[SIM]
     source, target = (request.query.get(name, "") for name in ("source", "target"))
-    if not {source, target} <= {"USD", "EUR"}:
+    rates = [sim.rate_of(currency) for currency in (source, target)]
+    if not all(rates):
         raise bad_request("unknown currency")
-    return answer({"rate": round(float(sim.rate_of(source) / sim.rate_of(target)), 8)})
+    return answer({"rate": round(float(rates[0] / rates[1]), 8)})
 
 
 ROUTES = [

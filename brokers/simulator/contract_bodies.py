@@ -1,14 +1,13 @@
 """Contracts in the recorded shapes of ibkr-web-api.md §3."""
 
-from datetime import date, datetime, time
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from .calendar import is_half_day, trading_days
+from .calendar import NEW_YORK, VENUES, Venue, trading_days
 from .universe import Instrument, Universe
 
-NEW_YORK = ZoneInfo("America/New_York")
 ROUTES = "SMART,AMEX,NYSE,CBOE,NASDAQ,ARCA,BATS,IEX"
 TYPES = (
     "limit",
@@ -30,14 +29,16 @@ DAYS_BEFORE, DAYS_AFTER = 2, 5
 
 def search_row(instrument: Instrument, universe: Universe) -> dict[str, Any]:
     """A row of /iserver/secdef/search; the conid is a string."""
-    months = ";".join(dict.fromkeys(i.month for i in universe.options(instrument.conid)))
-    sections: list[dict[str, Any]] = [{"secType": instrument.sec_type}]
+    months = ";".join(universe.option_months(instrument.conid))
+    # A listing outside the United States names its exchange here (§3).
+    place = {} if instrument.is_us else {"exchange": f"{instrument.exchange};"}
+    sections: list[dict[str, Any]] = [{"secType": instrument.sec_type} | place]
     if months:
         sections.append({"secType": "OPT", "months": months, "exchange": "SMART;AMEX;CBOE"})
     if instrument.sec_type == "FUT":
         family = universe.named(instrument.symbol, "FUT")
         dates = ";".join(i.month for i in family)
-        sections = [{"secType": "IND"}, {"secType": "FUT", "months": dates, "exchange": "CME"}]
+        sections = [{"secType": "IND"}, {"secType": "FUT", "months": dates, "exchange": instrument.exchange}]
     conid = instrument.underlying if instrument.sec_type == "FUT" else instrument.conid
     return {
         "conid": str(conid),
@@ -52,7 +53,7 @@ def search_row(instrument: Instrument, universe: Universe) -> dict[str, Any]:
 
 def stock_row(instrument: Instrument) -> dict[str, Any]:
     """A company of /trsrv/stocks."""
-    contract = {"conid": instrument.conid, "exchange": instrument.exchange, "isUS": True}
+    contract = {"conid": instrument.conid, "exchange": instrument.exchange, "isUS": instrument.is_us}
     return {"name": instrument.name, "chineseName": None, "assetClass": "STK", "contracts": [contract]}
 
 
@@ -94,9 +95,9 @@ def definition(instrument: Instrument) -> dict[str, Any]:
         "currency": instrument.currency,
         "time": 0,
         "chineseName": None,
-        "allExchanges": ROUTES if instrument.sec_type == "STK" else instrument.exchange,
+        "allExchanges": ROUTES if instrument.sec_type == "STK" and instrument.is_us else instrument.exchange,
         "listingExchange": instrument.exchange,
-        "countryCode": "US",
+        "countryCode": "US" if instrument.is_us else "GB",
         "name": instrument.name,
         "assetClass": instrument.sec_type,
         "expiry": date,
@@ -110,9 +111,9 @@ def definition(instrument: Instrument) -> dict[str, Any]:
         "undConid": instrument.underlying,
         "multiplier": float(instrument.multiplier) if instrument.multiplier != 1 else 0.0,
         "type": "ETF" if instrument.sec_type == "STK" and instrument.sector is None else "COMMON",
-        "hasOptions": instrument.symbol == "AAPL",
+        "hasOptions": instrument.chain is not None,
         "fullName": instrument.local_name,
-        "isUS": True,
+        "isUS": instrument.is_us,
         "incrementRules": increments(instrument),
         "displayRule": display_rule(instrument),
         "isEventContract": False,
@@ -127,14 +128,16 @@ def info(instrument: Instrument) -> dict[str, Any]:
         "cfi_code": "",
         "symbol": instrument.symbol,
         "cusip": None,
-        "expiry_full": date and date[:6],
+        "expiry_full": date and f"{instrument.delivery or instrument.expiry:%Y%m}",
         "con_id": instrument.conid,
         "maturity_date": date,
         "industry": instrument.sector,
         "instrument_type": instrument.sec_type,
         "has_related_contracts": False,
         "trading_class": "NMS" if instrument.exchange == "NASDAQ" else instrument.symbol,
-        "valid_exchanges": ROUTES if instrument.sec_type == "STK" else f"SMART,{instrument.exchange}",
+        "valid_exchanges": ROUTES
+        if instrument.sec_type == "STK" and instrument.is_us
+        else f"SMART,{instrument.exchange}",
         "allow_sell_long": False,
         "is_zero_commission_security": False,
         "local_symbol": instrument.local_name,
@@ -146,7 +149,7 @@ def info(instrument: Instrument) -> dict[str, Any]:
         "r_t_h": True,
         "multiplier": str(instrument.multiplier) if instrument.multiplier != 1 else None,
         "underlying_issuer": None,
-        "contract_month": date and date[:6],
+        "contract_month": date and f"{instrument.delivery or instrument.expiry:%Y%m}",
         "company_name": instrument.name,
         "smart_available": instrument.sec_type in ("STK", "OPT"),
         "exchange": "SMART" if instrument.sec_type in ("STK", "OPT") else instrument.exchange,
@@ -186,7 +189,7 @@ def rules(instrument: Instrument, last: Decimal, accounts: list[str]) -> dict[st
         "fraqInt": 0,
         "cashCcy": instrument.currency,
         "cashQtyIncr": 500,
-        "priceMagnifier": None,
+        "priceMagnifier": instrument.magnifier if instrument.magnifier != 1 else None,
         "negativeCapable": False,
         "incrementType": 1,
         "incrementRules": increments(instrument),
@@ -222,18 +225,18 @@ def option_row(instrument: Instrument) -> dict[str, Any]:
 
 def schedule(instrument: Instrument) -> dict[str, Any]:
     """Some days around today, without those that have no trading. The simulated market itself never closes."""
-    days = trading_days(datetime.now(NEW_YORK).date(), before=DAYS_BEFORE, after=DAYS_AFTER)
-    zone = "US/Eastern" if instrument.sec_type != "FUT" else "US/Central"
-    return {"exchange_time_zone": zone, "schedules": {f"{day:%Y%m%d}": _hours(day) for day in days}}
-
-
-def _hours(day: date) -> dict[str, Any]:
-    def epoch(hour: int, minute: int) -> int:
-        return int(datetime.combine(day, time(hour, minute), NEW_YORK).timestamp())
-
-    end, last = (13, 17) if is_half_day(day) else (16, 20)
-    extended = {"cancel_daily_orders": True, "opening": epoch(4, 0), "closing": epoch(last, 0)}
+    venue = VENUES.get(instrument.exchange, NEW_YORK)
+    today = datetime.now(ZoneInfo(venue.zone)).date()
+    days = trading_days(today, before=DAYS_BEFORE, after=DAYS_AFTER, is_open=venue.is_open)
     return {
-        "liquid_hours": [{"opening": epoch(9, 30), "closing": epoch(end, 0)}],
-        "extended_hours": [extended],
+        "exchange_time_zone": venue.zone,
+        "schedules": {f"{day:%Y%m%d}": _hours(venue, day) for day in days},
     }
+
+
+def _hours(venue: Venue, day: date) -> dict[str, Any]:
+    hours = venue.hours(day)
+    regular, extended = (
+        {"opening": hours[name][0], "closing": hours[name][1]} for name in ("regular", "extended")
+    )
+    return {"liquid_hours": [regular], "extended_hours": [{"cancel_daily_orders": True} | extended]}

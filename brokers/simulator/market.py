@@ -1,7 +1,8 @@
-"""A seeded random walk: bid, ask, sizes, last, volume for every instrument; options follow their model."""
+"""A seeded random walk: bid, ask, sizes, last, volume for every instrument; options follow their model when looked at."""
 
 import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -33,6 +34,8 @@ class Quote:
     prior_close: Decimal = Decimal(0)
     updated_ms: int = 0
     greeks: dict[str, float] = field(default_factory=dict)
+    # Its own, so that nothing else changes where it walks.
+    dice: random.Random = field(default_factory=random.Random, repr=False)
 
 
 def on_tick(price: float | Decimal, tick: Decimal) -> Decimal:
@@ -67,36 +70,61 @@ def option_value(option: Instrument, spot: float, now: datetime) -> tuple[float,
 
 
 class Market:
-    """Moves all quotes by steps. `depth` caps the sizes at the touch."""
+    """Moves all quotes by steps. `depth` caps the sizes at the touch; `now` is the exchange's clock."""
 
-    def __init__(self, universe: Universe, *, seed: int, mids: dict[int, float] | None = None):
-        self._random = random.Random(seed)  # noqa: S311 - a market, not a secret
-        self._universe = universe
-        self._quotes: dict[int, Quote] = {}
+    def __init__(
+        self,
+        universe: Universe,
+        *,
+        seed: int,
+        mids: dict[int, float] | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ):
+        self._universe, self._seed, self._now = universe, seed, now
         known = mids or {}
-        for instrument in universe:
-            self._add(instrument, known.get(instrument.conid, float(instrument.price)))
+        self._quotes = {i.conid: self._begin(i, known.get(i.conid, float(i.price))) for i in universe}
+        # Those that somebody has looked at.
+        self._options: dict[int, Quote] = {}
 
-    def _add(self, instrument: Instrument, mid: float) -> Quote:
-        quote = self._quotes[instrument.conid] = Quote(instrument, mid)
+    def _begin(self, instrument: Instrument, mid: float) -> Quote:
+        quote = Quote(instrument, mid, dice=random.Random(self._seed * 2**32 + instrument.conid))  # noqa: S311
         self._reprice(quote, depth=500)
-        close = on_tick(float(quote.last) * (1 + self._random.gauss(0, 0.004)), instrument.tick)
-        quote.prior_close = max(close, instrument.tick)
-        quote.open = quote.high = quote.low = quote.last
-        quote.volume = self._random.randrange(200_000, 3_000_000)
+        close = on_tick(float(quote.last) * (1 + quote.dice.gauss(0, 0.004)), instrument.tick)
+        self._open(quote, close)
         return quote
 
+    def _open(self, quote: Quote, close: Decimal) -> None:
+        """The day so far: it has just begun, after yesterday's close."""
+        quote.prior_close = max(close, quote.instrument.tick)
+        quote.open = quote.high = quote.low = quote.last
+        quote.volume = quote.dice.randrange(200_000, 3_000_000)
+
     def quote(self, conid: int) -> Quote | None:
-        return self._quotes.get(conid)
+        """The newest state; an option's begins when it is first asked for."""
+        return self._quotes.get(conid) or self._options.get(conid) or self._look_at(conid)
+
+    def _look_at(self, conid: int) -> Quote | None:
+        option = self._universe.find(conid)
+        parent = self._quotes.get(option.underlying) if option else None
+        if option is None or parent is None:
+            return None
+        mid, greeks = option_value(option, parent.mid, self._now())
+        quote = self._begin(option, mid)
+        quote.greeks = greeks
+        close, _ = option_value(option, float(parent.prior_close), self._now())
+        self._open(quote, on_tick(close, option.tick))
+        quote.volume //= 1000
+        self._options[conid] = quote
+        return quote
 
     def mids(self) -> dict[int, float]:
         """What a restart continues from."""
-        return {conid: q.mid for conid, q in self._quotes.items() if q.instrument.sec_type != "OPT"}
+        return {conid: quote.mid for conid, quote in self._quotes.items()}
 
     def step(self, *, depth: int) -> None:
         """One step of the walk: most instruments move, and options follow their underlying."""
         for quote in self._quotes.values():
-            if quote.instrument.sec_type != "OPT" and self._random.random() < 0.7:
+            if quote.dice.random() < 0.7:
                 self._walk(quote)
                 self._reprice(quote, depth)
         self._follow(depth)
@@ -104,7 +132,7 @@ class Market:
     def move(self, conid: int, *, price: Decimal | None = None, percent: Decimal | None = None) -> bool:
         """Set a price, or move it by percent; false for an instrument without a walk of its own."""
         quote = self._quotes.get(conid)
-        if quote is None or quote.instrument.sec_type == "OPT":
+        if quote is None:
             return False
         quote.mid = float(price) if price is not None else quote.mid * (1 + float(percent or 0) / 100)
         self._reprice(quote, depth=500)
@@ -115,34 +143,31 @@ class Market:
     def _walk(self, quote: Quote) -> None:
         sigma = quote.instrument.volatility / math.sqrt(STEPS_PER_YEAR) * LIVELINESS
         pull = PULL * math.log(float(quote.instrument.price) / quote.mid)
-        quote.mid *= math.exp(self._random.gauss(pull, sigma))
+        quote.mid *= math.exp(quote.dice.gauss(pull, sigma))
 
     def _follow(self, depth: int) -> None:
-        now = datetime.now(UTC)
-        for quote in self._quotes.values():
-            if quote.instrument.sec_type != "OPT":
-                continue
-            parent = self._quotes.get(quote.instrument.underlying)
-            if parent is not None:
-                mid, quote.greeks = option_value(quote.instrument, parent.mid, now)
-                if abs(mid - quote.mid) >= 0.005 or not quote.updated_ms:
-                    quote.mid = mid
-                    self._reprice(quote, depth)
+        now = self._now()
+        for quote in self._options.values():
+            parent = self._quotes[quote.instrument.underlying]
+            mid, quote.greeks = option_value(quote.instrument, parent.mid, now)
+            if abs(mid - quote.mid) >= 0.005:
+                quote.mid = mid
+                self._reprice(quote, depth)
 
     def _reprice(self, quote: Quote, depth: int) -> None:
         tick = quote.instrument.tick
-        half_ticks = self._random.choice((1, 1, 1, 2)) if quote.mid / float(tick) > 50 else 1
+        half_ticks = quote.dice.choice((1, 1, 1, 2)) if quote.mid / float(tick) > 50 else 1
         bid = on_tick(quote.mid - float(tick) * half_ticks / 2, tick)
         quote.bid = max(bid, tick)
         quote.ask = quote.bid + tick * half_ticks
-        quote.bid_size, quote.ask_size = (self._random.randint(1, max(depth, 1)) for _ in range(2))
+        quote.bid_size, quote.ask_size = (quote.dice.randint(1, max(depth, 1)) for _ in range(2))
         self._trade(quote)
         quote.updated_ms = now_ms()
 
     def _trade(self, quote: Quote) -> None:
-        quote.last = self._random.choice((quote.bid, quote.ask))
+        quote.last = quote.dice.choice((quote.bid, quote.ask))
         if quote.instrument.sec_type != "IND":
-            quote.last_size = self._random.choice((1, 5, 10, 25, 50, 100, 100, 200))
+            quote.last_size = quote.dice.choice((1, 5, 10, 25, 50, 100, 100, 200))
             quote.volume += quote.last_size
         quote.high = max(quote.high, quote.last)
         quote.low = min(quote.low or quote.last, quote.last)

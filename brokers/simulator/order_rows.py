@@ -200,7 +200,7 @@ def trade_row(
 ) -> dict[str, Any]:
     """A row of /iserver/account/trades and of `str`; the stream's first copy has no commission."""
     verb = "Bought" if execution.side == "BUY" else "Sold"
-    value = execution.quantity * execution.price * instrument.multiplier
+    value = execution.quantity * execution.price * instrument.unit
     row: dict[str, Any] = {
         "execution_id": execution.execution_id,
         "symbol": instrument.symbol,

@@ -125,7 +125,7 @@ def _profit_row(execution: Execution, profit: Decimal) -> dict[str, Any]:
 
 def _row(sim: Simulator, execution: Execution) -> dict[str, Any]:
     instrument, day = sim.universe.find(execution.conid), _day(execution)
-    multiplier = instrument.multiplier if instrument else 1
+    unit = instrument.unit if instrument else 1
     return {
         "cur": instrument.currency if instrument else BASE,
         "date": f"{day:%a %b %d} 00:00:00 EDT {day:%Y}",
@@ -134,7 +134,7 @@ def _row(sim: Simulator, execution: Execution) -> dict[str, Any]:
         "pr": float(execution.price),
         "qty": float(execution.signed_quantity),
         "acctid": execution.account,
-        "amt": cents(-execution.signed_quantity * execution.price * multiplier),
+        "amt": cents(-execution.signed_quantity * execution.price * unit),
         "conid": execution.conid,
         "type": "Buy" if execution.side == "BUY" else "Sell",
         "desc": instrument.name if instrument else "",

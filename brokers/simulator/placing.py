@@ -130,7 +130,9 @@ class Placing:
         for ticket in tickets:
             coid = ticket.get("cOID")
             if coid and self.book.registered(str(coid)):
-                raise Rejected(f"Order couldn't be submitted: Local order ID={coid} is already registered.")
+                words = f"Order couldn't be submitted: Local order ID={coid} is already registered."
+                status = self.book.world.config.duplicate_id_status
+                raise Rejected(words) if status == 200 else Refusal(status, {"error": words})
 
     def _parse_all(self, account: str, tickets: list[dict[str, Any]]) -> tuple[list[Order], list[str]]:
         """Orders, and the reasons of the children that failed: not atomic, as observed (§6.2)."""
@@ -216,8 +218,8 @@ class Placing:
         account, market = self.book.world.accounts[order.account], self.book.world.market
         quote = market.quote(order.conid)
         price = order.limit_price or order.stop_price or (quote.ask if quote else instrument.price)
-        value = order.quantity * price * instrument.multiplier
-        fee = commission(instrument, order.quantity, value)
+        value = order.quantity * price * instrument.unit
+        fee = commission(instrument, order.quantity, value * account.rate_of(instrument.currency))
         signed = order.sign * order.quantity
         initial = account.margin_change(instrument, signed)
         rate = Decimal("0.5") if instrument.sec_type == "STK" else Decimal("0.9")

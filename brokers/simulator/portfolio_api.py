@@ -89,7 +89,7 @@ async def allocation(request: web.Request) -> web.Response:
     long: dict[str, Decimal] = {"CASH": account.cash_in_base}
     short: dict[str, Decimal] = {}
     for position in account.open_positions():
-        value, kind = account.value(position), position.instrument.sec_type
+        value, kind = account.base_value(position), position.instrument.sec_type
         side = long if value >= 0 else short
         side[kind] = side.get(kind, Decimal(0)) + value
     parts = {"long": _cents(long), "short": _cents(short)}
@@ -115,7 +115,7 @@ def position_row(account: Account, position: Position, *, sparse: bool) -> dict[
         "mktPrice": price,
         "mktValue": value,
         "currency": i.currency,
-        "avgCost": average * i.multiplier,
+        "avgCost": average * float(i.unit),
         "avgPrice": average,
         "realizedPnl": realized,
         "unrealizedPnl": unrealized,
@@ -132,13 +132,14 @@ def position_row(account: Account, position: Position, *, sparse: bool) -> dict[
     }
     if sparse:
         return row
+    rate = float(account.rate_of(i.currency))
     base = {
-        "baseMktValue": value,
-        "baseMktPrice": price,
-        "baseAvgCost": average * i.multiplier,
-        "baseAvgPrice": average,
-        "baseRealizedPnl": realized,
-        "baseUnrealizedPnl": unrealized,
+        "baseMktValue": value * rate,
+        "baseMktPrice": price * rate,
+        "baseAvgCost": average * float(i.unit) * rate,
+        "baseAvgPrice": average * rate,
+        "baseRealizedPnl": realized * rate,
+        "baseUnrealizedPnl": unrealized * rate,
     }
     return row | base | definition(i)
 
@@ -188,7 +189,7 @@ def _row2(account: Account, held: Position) -> dict[str, Any]:
     return {
         "position": float(held.quantity),
         "conid": str(i.conid),
-        "avgCost": average * i.multiplier,
+        "avgCost": average * float(i.unit),
         "avgPrice": average,
         "currency": i.currency,
         "description": i.local_name,

@@ -70,7 +70,7 @@ FIELDS: dict[str, Callable[[Quote], Any]] = {
     "7309": _greek("gamma"),
     "7310": _greek("theta"),
     "7311": _greek("vega"),
-    "7633": lambda q: f"{q.instrument.volatility * 100:.1f}%" if q.greeks else None,
+    "7633": lambda q: f"{q.instrument.volatility * 100:.2f}%" if q.greeks else None,
     "7635": lambda q: price((q.bid + q.ask) / 2, q),
     "7741": lambda q: price(q.prior_close, q),
     "7762": lambda q: str(q.volume),

@@ -74,7 +74,8 @@ async def run(request: web.Request) -> web.Response:
 
 
 def _stocks(sim: Simulator, exchange: str | None) -> list[Quote]:
-    listed = [i for i in sim.universe if i.sec_type == "STK" and exchange in (None, i.exchange)]
+    stocks = [i for i in sim.universe if i.sec_type == "STK" and i.is_us]
+    listed = [i for i in stocks if exchange in (None, i.exchange)]
     return [quote for i in listed if (quote := sim.market.quote(i.conid))]
 
 

@@ -24,7 +24,7 @@ from .pacing import Nonces, Pacer
 from .placing import Placing
 from .sessions import BrokerageSession, TokenRing
 from .store import Store
-from .universe import EURUSD, Universe
+from .universe import Universe
 
 logger = logging.getLogger("brokers.simulator")
 OPENING_CASH = (Decimal(1_000_000), Decimal(250_000))
@@ -50,7 +50,8 @@ class Simulator:
         self.session = BrokerageSession(self.registrations.accounts[0])
         self.universe = Universe(datetime.now(UTC).date(), self._first_trade())
         mids = {int(conid): mid for conid, mid in self.store.fact("mids", {}).items()}
-        self.market = Market(self.universe, seed=seed, mids=mids)
+        self.clock = Clock()
+        self.market = Market(self.universe, seed=seed, mids=mids, now=self.clock.now)
         self.day_began_ms: int = self.store.fact("day_began_ms", 0)
         # Older resting orders are known by their id alone (§6.8: the list is day-scoped).
         self.listed_from_ms: int = self.store.fact("listed_from_ms", 0)
@@ -60,7 +61,6 @@ class Simulator:
         for adjustment in self.store.fact("adjustments", []):
             self._apply(**adjustment)
         self.store.save(facts={"starts": self.store.fact("starts", 0) + 1})
-        self.clock = Clock()
         self._passed = self.clock.now()
         self.placing = Placing(self.book, self.session)
         self.hub = Hub(self)
@@ -84,8 +84,13 @@ class Simulator:
         return (quote.bid + quote.ask) / 2 if quote else Decimal(0)
 
     def rate_of(self, currency: str) -> Decimal:
-        """Units of base per unit of a currency."""
-        return Decimal(1) if currency == BASE else self.price_of(EURUSD)
+        """Units of base per unit of a currency; nought for one that is not traded."""
+        if currency == BASE:
+            return Decimal(1)
+        if pair := self.universe.pair(currency, BASE):
+            return self.price_of(pair.conid)
+        pair = self.universe.pair(BASE, currency)
+        return 1 / self.price_of(pair.conid) if pair else Decimal(0)
 
     def adjust(self, **adjustment: str) -> None:
         """Change an account beside its fills, as dividends, splits and transfers do; kept over restarts.

@@ -1,51 +1,46 @@
-"""The instruments: a small realistic world. Conids above 900 000 000 are invented; the others are public."""
+"""The instruments: `universe.csv`, and what follows from its rows: futures by root, option chains when they are asked for.
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+Conids of 900 000 000 and above are invented; the others are public.
+"""
+
+import csv
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from decimal import Decimal
+from pathlib import Path
 
-INVENTED = 900_000_000
-OPTION_BASE = 910_000_000
-ES_INDEX, MES_INDEX, SPX = 11004968, 362687422, 416904
-AAPL, EURUSD = 265598, 12087792
+from .calendar import is_trading_day
+
+TABLE = Path(__file__).with_name("universe.csv")
 MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
-STRIKES = tuple(range(200, 305, 5))
+OPTION_MONTHS = 6
+# How an option's conid is made: its chain's first, months since EPOCH_YEAR, the strike twice, and one for a put.
+EPOCH_YEAR, A_MONTH, A_CHAIN = 2020, 10_000, 10_000_000
+TICK = Decimal("0.01")
 
-# conid, symbol, name, listing exchange, starting price, sector
-STOCKS = (
-    (265598, "AAPL", "APPLE INC", "NASDAQ", "255.30", "Technology"),
-    (272093, "MSFT", "MICROSOFT CORP", "NASDAQ", "415.20", "Technology"),
-    (4815747, "NVDA", "NVIDIA CORP", "NASDAQ", "182.40", "Technology"),
-    (3691937, "AMZN", "AMAZON.COM INC", "NASDAQ", "221.60", "Communications"),
-    (208813719, "GOOGL", "ALPHABET INC-CL A", "NASDAQ", "248.10", "Communications"),
-    (208813720, "GOOG", "ALPHABET INC-CL C", "NASDAQ", "249.00", "Communications"),
-    (107113386, "META", "META PLATFORMS INC-CLASS A", "NASDAQ", "640.50", "Communications"),
-    (76792991, "TSLA", "TESLA INC", "NASDAQ", "402.70", "Consumer, Cyclical"),
-    (15124833, "NFLX", "NETFLIX INC", "NASDAQ", "96.40", "Communications"),
-    (4391, "AMD", "ADVANCED MICRO DEVICES", "NASDAQ", "214.80", "Technology"),
-    (270639, "INTC", "INTEL CORP", "NASDAQ", "36.20", "Technology"),
-    (268084, "CSCO", "CISCO SYSTEMS INC", "NASDAQ", "77.10", "Communications"),
-    (8314, "IBM", "INTL BUSINESS MACHINES CORP", "NYSE", "291.30", "Technology"),
-    (1520593, "JPM", "JPMORGAN CHASE & CO", "NYSE", "309.90", "Financial"),
-    (10098, "BAC", "BANK OF AMERICA CORP", "NYSE", "52.30", "Financial"),
-    (49462172, "V", "VISA INC-CLASS A SHARES", "NYSE", "338.40", "Financial"),
-    (13977, "XOM", "EXXON MOBIL CORP", "NYSE", "117.60", "Energy"),
-    (8894, "KO", "COCA-COLA CO/THE", "NYSE", "71.20", "Consumer, Non-cyclical"),
-    (10291, "NKE", "NIKE INC -CL B", "NYSE", "64.70", "Consumer, Cyclical"),
-    (6459, "DIS", "WALT DISNEY CO/THE", "NYSE", "111.50", "Communications"),
-    (13824, "WMT", "WALMART INC", "NASDAQ", "104.90", "Consumer, Cyclical"),
-    (756733, "SPY", "SS SPDR S&P 500 ETF TRUST-US", "ARCA", "655.05", None),
-    (320227571, "QQQ", "INVESCO QQQ TRUST SERIES 1", "NASDAQ", "588.20", None),
-    (9579970, "IWM", "ISHARES RUSSELL 2000 ETF", "ARCA", "247.30", None),
-    (51529211, "GLD", "SPDR GOLD SHARES", "ARCA", "382.60", None),
-    (15547841, "TLT", "ISHARES 20+ YEAR TREASURY BD", "NASDAQ", "89.40", None),
-)
+
+@dataclass(frozen=True)
+class Chain:
+    """The options on an instrument: conids from `base` on, whole strikes from `low` to `high`."""
+
+    base: int
+    low: int
+    high: int
+    step: int
+
+    @property
+    def strikes(self) -> range:
+        return range(self.low, self.high + 1, self.step)
 
 
 @dataclass(frozen=True)
 class Instrument:
-    """One contract. `price` is where the walk starts; `volatility` is per year."""
+    """One contract. `price` is where the walk starts; `volatility` is per year; `fee` is in USD a contract.
+
+    `magnifier` is how many units of the price make one of the currency: 100 for pence. `delivery` is a day of the
+    month that a future is named after, where that is not the month in which it expires.
+    """
 
     conid: int
     symbol: str
@@ -53,32 +48,48 @@ class Instrument:
     name: str
     exchange: str
     price: Decimal
-    tick: Decimal = Decimal("0.01")
+    tick: Decimal = TICK
     currency: str = "USD"
     multiplier: int = 1
+    magnifier: int = 1
     sector: str | None = None
     underlying: int = 0
     expiry: date | None = None
+    delivery: date | None = None
     strike: Decimal = Decimal(0)
     right: str = ""
     volatility: float = 0.3
+    fee: Decimal = Decimal(0)
+    chain: Chain | None = None
 
     @property
     def month(self) -> str:
         """The contract month as IBKR writes it, `AUG26`."""
-        return f"{MONTHS[self.expiry.month - 1]}{self.expiry:%y}" if self.expiry else ""
+        named = self.delivery or self.expiry
+        return f"{MONTHS[named.month - 1]}{named:%y}" if named else ""
 
     @property
     def local_name(self) -> str:
         """What stands in `contractDesc` and order descriptions."""
         if self.sec_type == "OPT" and self.expiry:
             return f"{self.symbol} {self.expiry:%d}{self.month} {self.strike} {self.right}"
+        if self.sec_type == "CASH":
+            return f"{self.symbol}.{self.currency}"
         return f"{self.symbol} {self.month}" if self.sec_type == "FUT" else self.symbol
+
+    @property
+    def unit(self) -> Decimal:
+        """What one of it is worth in its currency, for each unit of its price."""
+        return Decimal(self.multiplier) / self.magnifier
 
     @property
     def size_step(self) -> Decimal:
         """Shares are sold in fractions of four places."""
         return Decimal("0.0001") if self.sec_type == "STK" else Decimal(1)
+
+    @property
+    def is_us(self) -> bool:
+        return self.exchange not in ("LSE", "IDEALPRO")
 
     @property
     def tradable(self) -> bool:
@@ -96,99 +107,193 @@ def third_friday(year: int, month: int) -> date:
     return first + timedelta(days=(4 - first.weekday()) % 7 + 14)
 
 
-def expiries(since: date, today: date, *, step_months: int, count: int) -> list[date]:
-    """Third Fridays from `since` until `count` of them lie ahead, every `step_months` months."""
-    found: list[date] = []
-    year, month = since.year, since.month
-    while sum(expiry >= today for expiry in found) < count:
-        expiry = third_friday(year, month)
+def before_25th(year: int, month: int) -> date:
+    """Crude oil: three days of trading before the 25th of the month before the one that it is named after."""
+    day = date(year, month, 1) - timedelta(days=1)
+    day = _trading_day_before(day.replace(day=26))
+    for _ in range(3):
+        day = _trading_day_before(day)
+    return day
+
+
+def third_last(year: int, month: int) -> date:
+    """Metals: the third last day of trading of the month."""
+    day = date(year + month // 12, month % 12 + 1, 1)
+    for _ in range(3):
+        day = _trading_day_before(day)
+    return day
+
+
+def _trading_day_before(day: date) -> date:
+    day -= timedelta(days=1)
+    while not is_trading_day(day):
+        day -= timedelta(days=1)
+    return day
+
+
+EXPIRIES: dict[str, Callable[[int, int], date]] = {
+    "third_friday": third_friday,
+    "before_25th": before_25th,
+    "third_last": third_last,
+}
+
+
+def months_from(day: date) -> Iterator[tuple[int, int]]:
+    """Year and month, from a day's own on, without end."""
+    number = day.year * 12 + day.month - 1
+    while True:
+        yield number // 12, number % 12 + 1
+        number += 1
+
+
+def expiries(
+    since: date, today: date, *, step_months: int, count: int, rule: Callable[[int, int], date] = third_friday
+) -> list[tuple[date, date]]:
+    """When they expire and a day of their month: from `since` until `count` lie ahead, every `step_months` months."""
+    found: list[tuple[date, date]] = []
+    for year, month in months_from(since):
+        expiry = rule(year, month)
         if expiry >= since and month % step_months == 0:
-            found.append(expiry)
-        year, month = (year + 1, 1) if month == 12 else (year, month + 1)
-    return found
+            found.append((expiry, date(year, month, 1)))
+        if sum(expiry >= today for expiry, _ in found) == count:
+            return found
+    raise AssertionError("months do not end")
 
 
-def _stocks() -> Iterator[Instrument]:
-    for conid, symbol, name, exchange, price, sector in STOCKS:
-        yield Instrument(conid, symbol, "STK", name, exchange, Decimal(price), sector=sector)
+def rows() -> list[dict[str, str]]:
+    """The table as it is written."""
+    with TABLE.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
-def _futures(since: date, today: date) -> Iterator[Instrument]:
-    roots = (("ES", "E-mini S&P 500", 50, ES_INDEX), ("MES", "Micro E-Mini S&P 500", 5, MES_INDEX))
-    for number, (symbol, name, multiplier, index) in enumerate(roots):
-        for expiry in expiries(since, today, step_months=3, count=2):
-            yield Instrument(
-                conid=INVENTED + number * 100_000 + expiry.year * 12 + expiry.month,
-                symbol=symbol,
-                sec_type="FUT",
-                name=name,
-                exchange="CME",
-                price=Decimal("6590.25"),
-                tick=Decimal("0.25"),
-                multiplier=multiplier,
-                underlying=index,
-                expiry=expiry,
-                volatility=0.18,
-            )
-
-
-def option_conid(expiry: date, strike: int, right: str) -> int:
-    """Invented, but the same on every start."""
-    months = (expiry.year - 2020) * 12 + expiry.month
-    return OPTION_BASE + months * 10_000 + strike * 2 + (right == "P")
-
-
-def _options(since: date, today: date) -> Iterator[Instrument]:
-    for expiry in expiries(since, today, step_months=1, count=3):
-        for strike in STRIKES:
-            for right in "CP":
-                yield Instrument(
-                    conid=option_conid(expiry, strike, right),
-                    symbol="AAPL",
-                    sec_type="OPT",
-                    name="APPLE INC",
-                    exchange="CBOE",
-                    price=Decimal("5.00"),
-                    multiplier=100,
-                    sector="Technology",
-                    underlying=AAPL,
-                    expiry=expiry,
-                    strike=Decimal(strike),
-                    right=right,
-                )
+def starting_price(symbol: str) -> Decimal:
+    """Where the walk of a symbol starts; of several listings the first."""
+    return next(Decimal(row["price"]) for row in rows() if row["symbol"] == symbol)
 
 
 class Universe:
-    """All instruments of the day, and those expired since `since` (something may still be held)."""
+    """All instruments of the day, and those expired since `since` (something may still be held).
+
+    Options are made when they are asked for: there are thousands, and few are looked at.
+    """
 
     def __init__(self, today: date, since: date | None = None):
-        self._by_conid = {i.conid: i for i in self._all(min(since or today, today), today)}
+        self.today, self._since = today, min(since or today, today)
+        listed = (each for row in rows() for each in self._of(row))
+        self._by_conid = {each.conid: each for each in listed}
+        self._by_symbol: dict[str, list[Instrument]] = {}
+        for each in self:
+            self._by_symbol.setdefault(each.symbol, []).append(each)
+        self._chains = {i.chain.base: i for i in self if i.chain}
+        self._options: dict[int, Instrument | None] = {}
 
-    @staticmethod
-    def _all(since: date, today: date) -> Iterator[Instrument]:
-        yield from _stocks()
-        yield Instrument(
-            SPX, "SPX", "IND", "S&P 500 Stock Index", "CBOE", Decimal("6580.10"), volatility=0.18
+    def _of(self, row: dict[str, str]) -> Iterable[Instrument]:
+        """The instruments of one row: of a root one for each expiry."""
+        base = _instrument(row)
+        if base.sec_type != "FUT":
+            return [base]
+        rule, step, count = row["expiries"].split("/")
+        dates = expiries(
+            self._since, self.today, step_months=int(step), count=int(count), rule=EXPIRIES[rule]
         )
-        yield Instrument(
-            EURUSD, "EUR", "CASH", "European Monetary Union Euro", "IDEALPRO",
-            Decimal("1.16540"), tick=Decimal("0.00005"), volatility=0.08,
-        )  # fmt: skip
-        yield from _futures(since, today)
-        yield from _options(since, today)
+        return [_future(base, expiry, delivery) for expiry, delivery in dates]
 
     def __iter__(self) -> Iterator[Instrument]:
+        """Everything but options."""
         return iter(self._by_conid.values())
 
     def find(self, conid: int) -> Instrument | None:
-        return self._by_conid.get(conid)
+        if conid not in self._by_conid and conid not in self._options:
+            self._options[conid] = self._option(conid)
+        return self._by_conid.get(conid) or self._options.get(conid)
 
     def named(self, symbol: str, *sec_types: str) -> list[Instrument]:
-        """All of a symbol, upper-cased, of the given types (any when none is given)."""
-        wanted = symbol.strip().upper()
-        return [i for i in self if i.symbol == wanted and (not sec_types or i.sec_type in sec_types)]
+        """All of a symbol but options, upper-cased, of the given types (any when none is given)."""
+        found = self._by_symbol.get(symbol.strip().upper(), [])
+        return [i for i in found if not sec_types or i.sec_type in sec_types]
 
-    def options(self, underlying: int, month: str = "") -> list[Instrument]:
-        """The option chain of an underlying, of one month (`AUG26`) when given."""
-        found = [i for i in self if i.underlying == underlying and i.sec_type == "OPT"]
-        return [i for i in found if not month or i.month == month.upper()]
+    def option_months(self, underlying: int) -> dict[str, date]:
+        """The months of the options on an underlying that have not expired, with their expiry."""
+        if underlying not in self._by_conid or self._by_conid[underlying].chain is None:
+            return {}
+        dates = expiries(self.today, self.today, step_months=1, count=OPTION_MONTHS)
+        return {f"{MONTHS[expiry.month - 1]}{expiry:%y}": expiry for expiry, _ in dates}
+
+    def options(self, underlying: int, month: str) -> list[Instrument]:
+        """The option chain of an underlying in one month, `AUG26`."""
+        expiry = self.option_months(underlying).get(month.upper())
+        chain = self._by_conid[underlying].chain if expiry else None
+        if expiry is None or chain is None:
+            return []
+        conids = [option_conid(chain, expiry, strike, right) for strike in chain.strikes for right in "CP"]
+        return [option for conid in conids if (option := self.find(conid))]
+
+    def pair(self, base: str, quoted_in: str) -> Instrument | None:
+        """`EUR`, `USD`: euros, priced in dollars."""
+        return next((i for i in self.named(base, "CASH") if i.currency == quoted_in), None)
+
+    def _option(self, conid: int) -> Instrument | None:
+        """The option that a conid stands for, unless it expired before anything here was held."""
+        parent = self._chains.get(conid // A_CHAIN * A_CHAIN)
+        if parent is None or parent.chain is None:
+            return None
+        months, rest = divmod(conid - parent.chain.base, A_MONTH)
+        expiry = third_friday(EPOCH_YEAR + (months - 1) // 12, (months - 1) % 12 + 1)
+        strike, right = rest // 2, "CP"[rest % 2]
+        if strike not in parent.chain.strikes or expiry < self._since:
+            return None
+        return Instrument(
+            conid=conid,
+            symbol=parent.symbol,
+            sec_type="OPT",
+            name=parent.name,
+            exchange="CBOE",
+            price=TICK,
+            multiplier=100,
+            sector=parent.sector,
+            underlying=parent.conid,
+            expiry=expiry,
+            strike=Decimal(strike),
+            right=right,
+            volatility=_smile(parent, strike),
+        )
+
+
+def option_conid(chain: Chain, expiry: date, strike: int, right: str) -> int:
+    """Invented, but the same on every start."""
+    months = (expiry.year - EPOCH_YEAR) * 12 + expiry.month
+    return chain.base + months * A_MONTH + strike * 2 + (right == "P")
+
+
+def _smile(parent: Instrument, strike: int) -> float:
+    """Each strike has its own volatility, higher below the starting price and far above it, and keeps it."""
+    away = strike / float(parent.price) - 1
+    return round(parent.volatility * (1 - 0.3 * away + away * away), 4)
+
+
+def _instrument(row: dict[str, str]) -> Instrument:
+    base, _, grid = row["chain"].partition("/")
+    strikes, _, step = grid.partition("/")
+    low, _, high = strikes.partition("-")
+    return Instrument(
+        conid=int(row["conid"]),
+        symbol=row["symbol"],
+        sec_type=row["sec_type"],
+        name=row["name"],
+        exchange=row["exchange"],
+        price=Decimal(row["price"]),
+        tick=Decimal(row["tick"] or TICK),
+        currency=row["currency"],
+        multiplier=int(row["multiplier"] or 1),
+        magnifier=int(row["magnifier"] or 1),
+        sector=row["sector"] or None,
+        underlying=int(row["underlying"] or 0),
+        volatility=float(row["volatility"]),
+        fee=Decimal(row["fee"] or 0),
+        chain=Chain(int(base), int(low), int(high), int(step)) if base else None,
+    )
+
+
+def _future(root: Instrument, expiry: date, delivery: date) -> Instrument:
+    conid = root.conid + delivery.year * 12 + delivery.month
+    return replace(root, conid=conid, expiry=expiry, delivery=delivery)

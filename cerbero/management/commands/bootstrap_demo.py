@@ -16,7 +16,7 @@ from django.db import transaction
 from audit.services import record
 from brokers.credentials import store_credential
 from brokers.models import Account, Instrument, Login, Subscription
-from brokers.simulator.universe import STOCKS
+from brokers.simulator.universe import starting_price
 from cerbero.access import DEFAULT_SCOPES, issue_token, system
 from cerbero.models import Bot, Environment, User
 from orders.models import Limits
@@ -95,7 +95,7 @@ def text(demo: dict[str, Any]) -> str:
 def example(tools_url: str, account: str, token: str | None) -> str:
     """A curl that proposes an order near the market; each call is an order of its own."""
     symbol = WATCHED[0]
-    price = next(Decimal(row[4]) for row in STOCKS if row[1] == symbol) * EXAMPLE_MARK_UP
+    price = starting_price(symbol) * EXAMPLE_MARK_UP
     order = {
         "account": account,
         "symbol": symbol,

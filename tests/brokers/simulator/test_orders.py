@@ -98,6 +98,10 @@ def test_the_same_client_order_id_is_accepted_once_even_after_cancel(client, sim
     again = client.place(ticket)
     said = f"Order couldn't be submitted: Local order ID={ticket['cOID']} is already registered."
     assert again == {"error": said}
+    simulator.config(duplicate_id_status=400)
+    refused = client.request("POST", f"/iserver/account/{client.account}/orders", {"orders": [ticket]})
+    simulator.config(duplicate_id_status=200)
+    assert (refused.status_code, refused.json()) == (400, {"error": said})
     assert [o["cOID"] for o in simulator.book()["orders"]].count(ticket["cOID"]) == 1
 
 

@@ -35,6 +35,30 @@ def test_a_purchase_moves_cash_by_value_and_commission(frozen):
     assert usd(frozen) == before - 300 * Decimal(fill["price"]) - Decimal("1.5")
 
 
+def test_a_london_stock_is_priced_in_pence_and_paid_in_pounds(frozen):
+    vod = next(
+        contract["conid"]
+        for company in frozen.get("/trsrv/stocks", symbols="VOD")["VOD"]
+        for contract in company["contracts"]
+        if contract["exchange"] == "LSE"
+    )
+    fill = trade(frozen, "BUY", 1000, vod)
+    pounds = 1000 * Decimal(fill["price"]) / 100
+    assert fill["commission"] == "4"
+    ledger = frozen.get(f"/portfolio/{frozen.account}/ledger")
+    assert Decimal(str(ledger["GBP"]["cashbalance"])) == -pounds.quantize(Decimal("0.01"))
+    assert ledger["GBP"]["stockmarketvalue"] == pytest.approx(float(pounds), rel=0.01)
+    assert ledger["GBP"]["exchangerate"] > 1
+    frozen.get(f"/portfolio/{frozen.account}/positions/0")
+    row = next(r for r in frozen.get(f"/portfolio/{frozen.account}/positions/0") if r["conid"] == vod)
+    assert (row["currency"], row["isUS"]) == ("GBP", False)
+    assert row["mktValue"] == pytest.approx(row["position"] * row["mktPrice"] / 100, abs=0.01)
+    assert row["baseMktValue"] == pytest.approx(row["mktValue"] * ledger["GBP"]["exchangerate"], rel=0.001)
+    sold = trade(frozen, "SELL", 1000, vod)
+    left = frozen.get(f"/portfolio/{frozen.account}/ledger")["GBP"]["cashbalance"]
+    assert left == pytest.approx(float(1000 * Decimal(sold["price"]) / 100 - pounds), abs=0.01)
+
+
 def test_position_profit_and_net_liquidation_agree(frozen):
     trade(frozen, "BUY", 10)
     frozen.get(f"/portfolio/{frozen.account}/positions/0")

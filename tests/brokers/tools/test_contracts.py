@@ -26,7 +26,7 @@ def test_a_search_says_what_is_traded_on_a_symbol(ask) -> None:
     (found,) = ask("search_contracts", text="aapl")["found"]
     assert (found["broker_instrument_id"], found["name"], found["exchange"]) == (AAPL, "APPLE INC", "NASDAQ")
     options = next(each for each in found["sections"] if each["asset_class"] == "option")
-    assert len(options["months"]) == 3
+    assert len(options["months"]) == 6
     by_name = ask("search_contracts", text="alphabet", by_name=True)["found"]
     assert {each["symbol"] for each in by_name} == {"GOOG", "GOOGL"}
     assert ask("search_contracts", text="NOPE")["found"] == []
@@ -51,7 +51,7 @@ def test_of_several_futures_none_is_guessed_and_the_front_month_is_the_next_to_e
     with pytest.raises(ContractAmbiguous) as ambiguous:
         ask("resolve_contract", symbol="ES", asset_class="future")
     days = sorted(each["expires_on"] for each in ambiguous.value.details["candidates"])
-    assert len(days) == 2
+    assert len(days) == 4
     front = ask("resolve_contract", symbol="ES", asset_class="future", front_month=True)
     assert front["expires_on"] == days[0].isoformat()
     assert Decimal(front["multiplier"]) == 50
@@ -60,6 +60,17 @@ def test_of_several_futures_none_is_guessed_and_the_front_month_is_the_next_to_e
     for wrong in ({"asset_class": "stock", "front_month": True}, {"asset_class": "swap"}):
         with pytest.raises(BadInput):
             ask("resolve_contract", symbol="ES", **wrong)
+
+
+def test_a_london_stock_is_in_pence_and_is_not_its_american_receipt(ask) -> None:
+    with pytest.raises(ContractAmbiguous) as ambiguous:
+        ask("resolve_contract", symbol="VOD")
+    assert {each["exchange"] for each in ambiguous.value.details["candidates"]} == {"LSE", "NASDAQ"}
+    london = ask("resolve_contract", symbol="VOD", currency="GBP")
+    assert (london["exchange"], london["price_magnifier"]) == ("LSE", 100)
+    assert ask("resolve_contract", symbol="VOD", currency="USD")["price_magnifier"] is None
+    clock = ask("get_clock", broker_instrument_id=london["broker_instrument_id"])
+    assert clock["zone"] == "Europe/London"
 
 
 def test_two_listings_are_told_apart_by_currency_and_exchange_or_not_at_all() -> None:
@@ -100,8 +111,11 @@ def test_rates_and_pairs_are_the_brokers(ask) -> None:
     assert abs(Decimal(there["rate"]) * Decimal(back["rate"]) - 1) < Decimal("0.01")
     with pytest.raises(NotFound):
         ask("get_currency_rate", source="EUR", target="XXX")
-    (pair,) = ask("get_currency_pairs", currency="USD")["pairs"]
-    assert (pair["symbol"], pair["base"], pair["quoted_in"]) == ("EUR.USD", "EUR", "USD")
+    pairs = {each["symbol"]: each for each in ask("get_currency_pairs", currency="USD")["pairs"]}
+    assert {"EUR.USD", "GBP.USD", "USD.JPY"} < set(pairs)
+    assert (pairs["USD.JPY"]["base"], pairs["USD.JPY"]["quoted_in"]) == ("USD", "JPY")
+    yen = Decimal(ask("get_currency_rate", source="JPY", target="USD")["rate"])
+    assert 0 < yen < Decimal("0.02")
 
 
 def test_what_the_broker_does_not_offer_is_said_so(ask, simulator) -> None:
