@@ -28,8 +28,8 @@ adversarial: $(VENV)/.installed-dev  ## every attempt to pass the gate, in a tab
 faults: $(VENV)/.installed-dev  ## crashes × broker faults with a judge; RUNS=1000 SEED=7 for random runs, SLICE=1 or CASE='…' for some
 	@$(PYTHON) -m tests.faults $(if $(SLICE),--slice) $(if $(RUNS),--runs $(RUNS)) $(if $(SEED),--seed $(SEED)) $(if $(CASE),--case '$(CASE)') $(ARGS)
 
-rotation-faults: $(VENV)/.installed-dev  ## every step of a key rotation killed, with orders flowing; CASE='…' for some
-	@$(PYTHON) -m tests.keyrotation.faults $(if $(CASE),--case '$(CASE)') $(ARGS)
+rotation-faults: $(VENV)/.installed-dev  ## every step of a key rotation killed, with orders flowing; SLICE=1 or CASE='…' for some
+	@$(PYTHON) -m tests.keyrotation.faults $(if $(SLICE),--slice) $(if $(CASE),--case '$(CASE)') $(ARGS)
 
 check: $(VENV)/.installed-dev  ## lint, format, types, migrations, the production shape
 	$(PYTHON) -m ruff check .

@@ -5,10 +5,10 @@ An envelope: each secret has a key of its own, which is wrapped by the machine's
 first wraps, all of them unwrap, and each ciphertext names the one that wrapped it.
 """
 
+import hmac
 import secrets
 from base64 import urlsafe_b64decode
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 from cryptography.exceptions import InvalidTag
@@ -17,6 +17,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from cerbero.errors import CannotDecrypt
+from cerbero.key_files import written_since
 
 # The first byte says how the rest was made. The first form had no envelope: nonce, and sealed by the machine's key.
 FIRST_FORM, ENVELOPE = b"\x01", b"\x02"
@@ -53,6 +54,17 @@ def rewrap(blob: bytes | memoryview, bound_to: str) -> bytes:
     return _wrapped(_data_key(content)) + content[_SEALED_AT:]
 
 
+def mac(purpose: bytes, words: bytes) -> bytes:
+    """A MAC by the first key. `purpose` makes a key of its own, so that nothing else can be made to answer as this."""
+    return _mac(_ring()[0][1], purpose, words)
+
+
+def holds_mac(purpose: bytes, words: bytes, given: bytes) -> bool:
+    """Whether one of the machine's keys made it."""
+    keys = [key for _, key in [*_ring(), *_newer()]]
+    return any([hmac.compare_digest(given, _mac(key, purpose, words)) for key in keys])
+
+
 def identity(*parts: Any) -> str:
     """A row's identity as one text. Lengths stand in it: no two lists of parts give the same."""
     return "".join(f"{len(str(part))}:{part}," for part in parts)
@@ -74,6 +86,10 @@ def _ring(text: str | None = None) -> list[tuple[bytes, bytes]]:
     return [(key_id(key), key) for key in keys]
 
 
+def _mac(key: bytes, purpose: bytes, words: bytes) -> bytes:
+    return hmac.digest(hmac.digest(key, purpose, sha256), words, sha256)
+
+
 def _wrapped(data_key: bytes) -> bytes:
     wrapping_id, wrapping = _ring()[0]
     return ENVELOPE + wrapping_id + _seal(wrapping, data_key, _WRAPS + wrapping_id)
@@ -89,12 +105,10 @@ def _data_key(content: bytes) -> bytes:
 
 def _newer() -> list[tuple[bytes, bytes]]:
     """Keys that came into the file since this process began: whoever wraps by them need not wait for our restart."""
-    path: Path | None = settings.ENCRYPTION_KEY_PATH
+    written = written_since(settings.ENCRYPTION_KEY_PATH, settings.ENCRYPTION_KEY_STAMP)
     try:
-        if path is None or path.stat().st_mtime_ns == settings.ENCRYPTION_KEY_STAMP:
-            return []
-        return _ring(path.read_text())
-    except (OSError, ImproperlyConfigured):
+        return _ring(written) if written else []
+    except ImproperlyConfigured:
         return []
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from django.conf import settings
 from django.utils.crypto import constant_time_compare, salted_hmac
 
+from cerbero.key_files import written_since
 from cerbero.models import Decision, DecisionRequest
 
 
@@ -65,9 +66,13 @@ def _asked(request: DecisionRequest) -> dict[str, Any]:
 
 
 def _holds(kind: str, body: dict[str, Any], proof: str) -> bool:
-    """Made under the secret key, or under one that it has replaced and that still stands behind it."""
+    """Made under the secret key, under one that it has replaced and that still stands behind it, or by a process that
+    began later than this one, under a key that has come since."""
     keys = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
-    return any([constant_time_compare(proof, _mac(kind, body, key)) for key in keys])
+    if any([constant_time_compare(proof, _mac(kind, body, key)) for key in keys]):
+        return True
+    newer = written_since(settings.SECRET_KEY_PATH, settings.SECRET_KEY_STAMP).split()
+    return any([constant_time_compare(proof, _mac(kind, body, key)) for key in newer])
 
 
 def _mac(kind: str, body: dict[str, Any], key: str | None = None) -> str:

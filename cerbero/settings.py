@@ -109,6 +109,8 @@ def mail(url: str) -> tuple[SplitResult, str]:
 VAR_DIR = Path(os.environ.get("VAR_DIR", BASE_DIR / "var")).resolve()
 
 # The first signs; the ones after it are taken for as long as they stand there (docs/key-rotation.md).
+SECRET_KEY_PATH = None if os.environ.get("SECRET_KEY") else secret_path("SECRET_KEY")
+SECRET_KEY_STAMP = stamp(SECRET_KEY_PATH)
 SECRET_KEY, *SECRET_KEY_FALLBACKS = secret("SECRET_KEY").split() or [""]
 ENCRYPTION_KEY_PATH = None if os.environ.get("ENCRYPTION_KEY") else secret_path("ENCRYPTION_KEY")
 ENCRYPTION_KEY_STAMP = stamp(ENCRYPTION_KEY_PATH)

@@ -153,14 +153,15 @@ def _note_system_keys() -> None:
 
 
 def _remind(age: Age) -> None:
-    """Once at each of the days; a reminder that was due while nothing ran is told late, the later ones instead of it."""
+    """Once at each of the days, and once when it is late; what was due while nothing ran is told late, and once."""
     passed = [days for days in REMIND_DAYS if age.days_left < days]
     if not passed:
         return
-    words = "is overdue" if age.is_late else f"is due in {age.days_left + 1} days"
+    within = min(passed)
+    words = "overdue" if age.is_late else f"due within {within} {'day' if within == 1 else 'days'}"
     alert(
-        f"secret:{age.key}:{min(passed)}",
-        f"The {age.kind} of {age.name} {words}",
+        f"secret:{age.key}:{'late' if age.is_late else within}",
+        f"{words.capitalize()}: the {age.kind} of {age.name}",
         f"In use since {age.since:%Y-%m-%d}, due at {age.due_at:%Y-%m-%d %H:%M} UTC.",
         path=age.path or reverse("admin:keyrotation_calendar"),
     )

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.utils import timezone
+
 from brokers.primes import TYPICAL_TRIES
 from cerbero.models import DecisionStatus, Environment
 from keyrotation import proving
@@ -15,11 +17,15 @@ CERBERO, PERSON, SECOND, BROKER = "Cerbero", "a person", "a second person", "the
 
 @dataclass(frozen=True)
 class NextStep:
-    """One sentence of what comes next. `at` is when Cerbero tries again; None where it waits for people or is done."""
+    """One sentence of what comes next. `at` is when Cerbero tries again; None where it waits for people or is done.
+
+    `share` is how much of a usual search for a prime is done, in per cent.
+    """
 
     who: str
     what: str
     at: datetime | None = None
+    share: int | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ def _requested(rotation: Rotation) -> NextStep:
         f"Searching for a Diffie-Hellman prime of your own: {rotation.primes_tried:,} candidates tried, "
         f"about {share} % of a usual search. It takes some minutes."
     )
-    return NextStep(CERBERO, words, rotation.next_try_at)
+    return NextStep(CERBERO, words, rotation.next_try_at, share)
 
 
 def _generated(rotation: Rotation) -> NextStep:
@@ -83,7 +89,8 @@ def _generated(rotation: Rotation) -> NextStep:
         words = (
             "Download the public keys, upload them at the broker's portal, generate a token, and enter what it shows "
             "here. Do it at a weekend or with nothing open: the portal may end the old set on Save, and the new one "
-            "may work only after the nightly reset; until then this login would be dark."
+            "may work only after the nightly reset; until then this login would be dark: today until about "
+            f"{proving.next_reset(timezone.now()):%Y-%m-%d %H:%M} UTC. You are paged when it takes longer than a day."
         )
     return NextStep(PERSON, words)
 

@@ -9,6 +9,7 @@ token: either opens the login at every instant. The hold ends by the clock, and 
 import logging
 import time
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -231,7 +232,10 @@ def _settle(turn: Turn, rotation: Rotation) -> bool:
         rows = Rotation.objects.filter(pk=row.pk, status=RotationStatus.ACTIVE, settled_at=None)
         changes = {"settled_at": Now(), "retire_at": ClockTime() + GRACE, "problem": "", "failures": 0}
         if rows.update(**changes, dark_until=ClockTime() if row.dark_since else None):
-            enter(turn.actor, row, "rotation.settled", {"proven": "session, read, what-if and stream"})
+            details: dict[str, Any] = {"proven": "session, read, what-if and stream"}
+            if row.dark_since:
+                details["dark_seconds"] = round((leases.database_now() - row.dark_since).total_seconds())
+            enter(turn.actor, row, "rotation.settled", details)
     return True
 
 

@@ -91,7 +91,7 @@ def allow(actor: Actor, ticket: Ticket, judgement: Judgement, seen: dict[str, An
         facts=seen,
         expires_at=Now() + timedelta(seconds=seconds),
     )
-    allowance.proof = proofs.of_body("allowance", _body(allowance))
+    allowance.proof = proof_of(allowance)
     allowance.save(force_insert=True)
     details: dict[str, Any] = {"policy": judgement.as_facts()}
     if judgement.mandate is not None:
@@ -140,10 +140,18 @@ def prove(ticket: Ticket, grant: DecisionRequest | Allowance) -> None:
         return
     if grant.digest != ticket.digest:
         raise DigestMismatch(approved=grant.digest, wanted=ticket.digest)
-    if not proofs.holds_body("allowance", _body(grant), grant.proof):
+    if not is_proven(grant):
         raise NotProven
     if grant.mandate is not None:
         mandates.prove(grant.mandate)
+
+
+def is_proven(allowance: Allowance) -> bool:
+    return proofs.holds_body("allowance", _body(allowance), allowance.proof)
+
+
+def proof_of(allowance: Allowance) -> str:
+    return proofs.of_body("allowance", _body(allowance))
 
 
 def _body(allowance: Allowance) -> dict[str, Any]:

@@ -35,6 +35,7 @@ FLOOR_0 |= _of_cerbero(
     "errors.gate",
     "errors.wire",
     "encryption",
+    "key_files",
     "database",
     "database.base",
     "database.compiled",

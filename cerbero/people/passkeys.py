@@ -3,10 +3,7 @@
 The library checks signature, origin, relying party, presence and verification; the challenge is ours.
 """
 
-import hashlib
-import hmac
 import json
-from base64 import urlsafe_b64decode
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,13 +24,14 @@ from webauthn.helpers.structs import (
 
 from audit.services import record
 from cerbero.access import Actor, user_of
-from cerbero.encryption import identity
+from cerbero.encryption import holds_mac, identity, mac
 from cerbero.errors import NotFound, PasskeyRefused, PermissionMissing, StateConflict
 from cerbero.models import User
 from cerbero.people.models import Passkey
 
 KEYS_MAX = 10
 TIMEOUT_MILLISECONDS = 120_000
+SEAL = b"cerbero passkey seal"
 
 
 def relying_party() -> str:
@@ -181,17 +179,18 @@ def revoke(*, actor: Actor, passkey_id: UUID) -> Passkey:
 
 def is_sealed(key: Passkey) -> bool:
     """Whether our process confirmed this key as it stands, and not somebody who can write rows."""
-    return key.seal is not None and hmac.compare_digest(bytes(key.seal), seal_of(key))
+    return key.seal is not None and holds_mac(SEAL, _sealed_words(key), bytes(key.seal))
 
 
 def seal_of(key: Passkey) -> bytes:
     """The MAC over whose key it is, since when, and by whose yes."""
+    return mac(SEAL, _sealed_words(key))
+
+
+def _sealed_words(key: Passkey) -> bytes:
     since = key.usable_from.isoformat() if key.usable_from else ""
     parts = (key.pk, key.person_id, bytes(key.credential_id).hex(), bytes(key.public_key).hex())
-    words = identity("passkey", *parts, since, key.approved_by_id)
-    # A key of its own, so that nothing else that uses the encryption key can be made to answer as this.
-    own = hmac.digest(urlsafe_b64decode(settings.ENCRYPTION_KEY), b"cerbero passkey seal", hashlib.sha256)
-    return hmac.digest(own, words.encode(), hashlib.sha256)
+    return identity("passkey", *parts, since, key.approved_by_id).encode()
 
 
 def _credential_id(assertion: dict[str, Any]) -> bytes:

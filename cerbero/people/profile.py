@@ -50,8 +50,15 @@ def sole() -> Profile | None:
     row = _NEWEST.first()
     if row is None or row.operator is None or row.kind != Profile.Kind.SOLE_OPERATOR:
         return None
-    is_proven = proofs.holds_body("profile", _body(row), row.proof)
-    return row if is_proven and row.operator.is_active else None
+    return row if is_proven(row) and row.operator.is_active else None
+
+
+def is_proven(row: Profile) -> bool:
+    return proofs.holds_body("profile", _body(row), row.proof)
+
+
+def proof_of(row: Profile) -> str:
+    return proofs.of_body("profile", _body(row))
 
 
 def is_operator(person: User) -> bool:
@@ -185,7 +192,7 @@ def _write(actor: Actor, kind: str, **fields: Any) -> Profile:
         cursor.execute("LOCK TABLE people_profile IN SHARE ROW EXCLUSIVE MODE")
     newest = Profile.objects.aggregate(newest=Max("number"))["newest"] or 0
     row = Profile(number=newest + 1, kind=kind, made_by=actor.name, **fields)
-    row.proof = proofs.of_body("profile", _body(row))
+    row.proof = proof_of(row)
     row.save(force_insert=True)
     event = "profile.entered" if kind == Profile.Kind.SOLE_OPERATOR else "profile.left"
     record(event, actor=actor, subject_kind="profile", subject_id=row.number, details=_body(row))

@@ -84,8 +84,12 @@ def sealed_identity(webhook: Webhook, what: str) -> str:
 
 
 def told_digest(webhook: Webhook) -> str:
-    """SHA-256 in hex over what it is told and where; its secret may be replaced meanwhile."""
-    address = hashlib.sha256(bytes(webhook.sealed_url)).hexdigest()
+    """SHA-256 in hex over what it is told and where; its secret, and the key that seals both, may be replaced meanwhile.
+
+    Raises CannotDecrypt.
+    """
+    url = decrypt(webhook.sealed_url, sealed_identity(webhook, "url"))
+    address = hashlib.sha256(webhook.pk.bytes + url).hexdigest()
     body = [str(webhook.pk), webhook.name, webhook.host, webhook.events, address]
     return hashlib.sha256(json.dumps(body).encode()).hexdigest()
 

@@ -17,14 +17,17 @@ from tests.faults.mutants import MUTANTS
 from tests.rig import BASE_DIR, Database, Servers
 
 
-def run(servers: Servers, plan: Iterable[dict[str, Any]], lanes: int) -> list[dict[str, Any]]:
-    """Play the plan in so many lanes; each takes the next run when it is free."""
+def run(
+    servers: Servers, plan: Iterable[dict[str, Any]], lanes: int, module: str = "tests.faults.lane"
+) -> list[dict[str, Any]]:
+    """Play the plan in so many lanes, each a process of that module; each takes the next run when it is free."""
     queue: Queue[dict[str, Any]] = Queue()
     for each in plan:
         queue.put(each)
     rows: list[dict[str, Any]] = []
     threads = [
-        threading.Thread(target=_drive, args=(servers, queue, rows)) for _ in range(min(lanes, queue.qsize()))
+        threading.Thread(target=_drive, args=(servers, module, queue, rows))
+        for _ in range(min(lanes, queue.qsize()))
     ]
     for thread in threads:
         thread.start()
@@ -33,13 +36,13 @@ def run(servers: Servers, plan: Iterable[dict[str, Any]], lanes: int) -> list[di
     return rows
 
 
-def _drive(servers: Servers, queue: "Queue[dict[str, Any]]", rows: list[dict[str, Any]]) -> None:
+def _drive(servers: Servers, module: str, queue: "Queue[dict[str, Any]]", rows: list[dict[str, Any]]) -> None:
     """One lane after the other, until nothing is left: a run that got stuck leaves its lane behind."""
     while not queue.empty():
         database = servers.create_database()
         folder = Path(tempfile.mkdtemp(prefix="cerbero-lane-"))
         try:
-            _drive_lane(database, folder, queue, rows)
+            _drive_lane(database, module, folder, queue, rows)
         finally:
             if os.environ.get("KEEP"):
                 sys.stderr.write(f"kept {folder}\n")
@@ -49,12 +52,16 @@ def _drive(servers: Servers, queue: "Queue[dict[str, Any]]", rows: list[dict[str
 
 
 def _drive_lane(
-    database: Database, folder: Path, queue: "Queue[dict[str, Any]]", rows: list[dict[str, Any]]
+    database: Database,
+    module: str,
+    folder: Path,
+    queue: "Queue[dict[str, Any]]",
+    rows: list[dict[str, Any]],
 ) -> None:
     environment = database.environment(
         LANE_FOLDER=str(folder), LOG_LEVEL="WARNING", FAULTS_PATIENCE=f"{patience():.1f}"
     )
-    command = [sys.executable, "-m", "tests.faults.lane"]
+    command = [sys.executable, "-m", module]
     pipe = subprocess.PIPE
     with (
         (folder / "lane.log").open("w") as log,
@@ -90,7 +97,7 @@ def note(row: dict[str, Any]) -> None:
     """Tell of a run that broke something, and how to repeat it."""
     if not row["mutant"]:
         for why in row["why"]:
-            again = f"make faults CASE='{row['case']}' SEED={row['seed']}"
+            again = row.get("again") or f"make faults CASE='{row['case']}' SEED={row['seed']}"
             sys.stderr.write(f"FAILED {row['case']}: {why}; again: {again}\n")
     if os.environ.get("VERBOSE"):
         sys.stderr.write(

@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -200,20 +201,14 @@ def ledger_of(ticket: Any, number: int) -> Ledger:
     )
 
 
-def main() -> None:
-    """Answer each line with the run that it asks for."""
-    from tests.faults import around  # noqa: F401
-    from tests.faults.cases import CASES
-
+def serve(answer: Callable[[Lane, dict[str, Any]], dict[str, Any]]) -> None:
+    """Answer each line of the standard input with the run that it asks for."""
     told = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     folder = Path(tempfile.mkdtemp(prefix="cerbero-lane-", dir=os.environ.get("LANE_FOLDER")))
     with contextlib.closing(Lane.open(folder)) as lane:
         for line in sys.stdin:
-            wanted = json.loads(line)
-            if wanted.get("mutant", "") != lane.mutant:
-                lane.want(mutant=wanted.get("mutant", ""))
-            row = lane.run(CASES[wanted["case"]], wanted["seed"])
+            row = answer(lane, json.loads(line))
             told.write(json.dumps(row | {"mutant": lane.mutant}) + "\n")
             told.flush()
             if row["stuck"]:
@@ -221,5 +216,14 @@ def main() -> None:
                 break
 
 
+def _run(lane: Lane, wanted: dict[str, Any]) -> dict[str, Any]:
+    from tests.faults import around  # noqa: F401
+    from tests.faults.cases import CASES
+
+    if wanted.get("mutant", "") != lane.mutant:
+        lane.want(mutant=wanted.get("mutant", ""))
+    return lane.run(CASES[wanted["case"]], wanted["seed"])
+
+
 if __name__ == "__main__":
-    main()
+    serve(_run)

@@ -7,15 +7,14 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from brokers.generation import new_pair
+from brokers.credentials import open_credential
+from brokers.generation import GROUP_14_PRIME
 from brokers.models import Credential
 from cerbero.access import issue_person_token
 from cerbero.models import User
-from keyrotation.calendar import ages, watch
-from keyrotation.models import Rotation, SystemKey
-from keyrotation.services import PROPOSER
-from orders.notices.models import Delivery
-from tests.brokers.logins import events
+from keyrotation.models import Rotation
+from keyrotation.sweep import sweep
+from tests.brokers.logins import SYSTEM, events
 
 START, CONFIRM, ABORT, HEALTH = (
     f"/admin/ibkr/{word}"
@@ -126,40 +125,6 @@ def test_no_door_takes_a_step_that_is_not_next(desk, carol):
     assert post(carol, ABORT, {"rotation_id": str(rotation.pk), "reason": "again"})[0] == 409
 
 
-def test_every_secret_has_an_age_and_what_comes_due_is_told_once(desk, carol, settings, mailoutbox):
-    settings.EMAIL_IS_ON = True
-    User.objects.filter(username="carol").update(email="carol@example.com")
-    watch(PROPOSER)
-    assert {each.kind for each in ages()} >= {"broker keys", "system key"}
-    assert not Delivery.objects.exists()
-    Credential.objects.update(activated_at=timezone.now() - timedelta(days=352))
-    watch(PROPOSER)
-    watch(PROPOSER)
-    assert [each.subject for each in Delivery.objects.all()] == ["The broker keys of desk is due in 13 days"]
-    proposed = Rotation.objects.get()
-    assert (proposed.status, proposed.requested_by) == ("generated", "calendar")
-    assert "Broker keys" in carol.get(reverse("admin:keyrotation_calendar")).content.decode().replace(
-        "broker", "Broker"
-    )
-    before = SystemKey.objects.count()
-    settings.SECRET_KEY = new_pair().public.fingerprint
-    watch(PROPOSER)
-    assert SystemKey.objects.count() == before + 1
-
-
-def test_a_stopped_rotation_asks_for_a_person_until_one_has_looked(desk, carol, settings):
-    settings.EMAIL_IS_ON = True
-    User.objects.filter(username="carol").update(email="carol@example.com")
-    rotation = desk.start().rotation
-    Rotation.objects.filter(pk=rotation.pk).update(stopped_at=timezone.now(), problem="the broker says no")
-    watch(PROPOSER)
-    assert "asks for a person" in Delivery.objects.get().subject
-    url = reverse("admin:keyrotation_rotation_change", args=[rotation.pk])
-    assert "Try again" in carol.get(url).content.decode()
-    carol.post(reverse("admin:rotation_end", args=[rotation.pk]), {"do": "retry"})
-    assert Rotation.objects.get().stopped_at is None
-
-
 def test_a_bots_token_is_replaced_while_both_work(desk, carol):
     from cerbero import access, tokens
     from cerbero.models import AccessToken, Bot
@@ -177,18 +142,6 @@ def test_a_bots_token_is_replaced_while_both_work(desk, carol):
     assert (new.scopes, (new.expires_at - timezone.now()).days) == (row.scopes, 89)
 
 
-def test_a_webhook_is_signed_by_both_secrets_until_the_overlap_ends():
-    import hashlib
-    import hmac
-
-    from orders.notices.sending import signature
-
-    signed = signature(b"new", 7, b"{}", b"old").split(",")
-    wanted = [hmac.new(key, b"7.{}", hashlib.sha256).hexdigest() for key in (b"new", b"old")]
-    assert signed == ["t=7", *(f"v1={each}" for each in wanted)]
-    assert signature(b"new", 7, b"{}") == f"t=7,v1={wanted[0]}"
-
-
 def test_decisions_hold_under_a_secret_key_that_was_replaced(settings):
     from cerbero import proofs
 
@@ -197,3 +150,33 @@ def test_decisions_hold_under_a_secret_key_that_was_replaced(settings):
     assert proofs.holds_body("thing", {"a": "1"}, proof)
     settings.SECRET_KEY_FALLBACKS = []
     assert not proofs.holds_body("thing", {"a": "1"}, proof)
+
+
+def test_whoever_is_signed_in_stays_so_under_a_secret_key_that_was_replaced(desk, carol, settings):
+    page = reverse("admin:keyrotation_rotation_changelist")
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "another", [settings.SECRET_KEY]
+    assert carol.get(page).status_code == 200
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "a third", []
+    assert carol.get(page).status_code == 302
+
+
+def test_the_search_for_a_prime_goes_on_in_the_background_and_shows_how_far_it_is(desk, carol, monkeypatch):
+    found = iter([(None, 900), (None, 300), (int(GROUP_14_PRIME, 16), 7)])
+    monkeypatch.setattr("keyrotation.sweep.primes.search", lambda seconds: next(found))
+    body = {"login": desk.login.pk, "kind": "keys", "prime": "own", "reason": "yearly"}
+    text = carol.post(reverse("admin:rotation_start"), body, follow=True).content.decode()
+    assert "0 candidates tried" in text
+    rotation = Rotation.objects.get()
+    state = reverse("admin:rotation_state", args=[rotation.pk])
+    page = reverse("admin:keyrotation_rotation_change", args=[rotation.pk])
+    before = carol.get(state).json()
+    for _ in range(2):
+        sweep(SYSTEM)
+    assert carol.get(state).json() != before, "the page reads this, and shows itself anew"
+    text = carol.get(page).content.decode()
+    assert "1,200 candidates tried" in text
+    assert '<progress max="100" value="13"' in text
+    sweep(SYSTEM)
+    assert Rotation.objects.get().status == "generated"
+    staged = Credential.objects.select_related("login").get(status="staged")
+    assert open_credential(staged).dh_prime == int(GROUP_14_PRIME, 16)

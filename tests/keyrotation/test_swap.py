@@ -15,7 +15,7 @@ from cerbero.models import Bot
 from keyrotation import services
 from keyrotation.lifecycle import Kind
 from keyrotation.models import Rotation
-from keyrotation.swapping import retire, roll_back, roll_back_rotation
+from keyrotation.swapping import FAILURES_MAX, retire, roll_back, roll_back_rotation
 from orders.models import Attempt
 from tests.brokers.logins import events
 from tests.keyrotation.portal import NEW_KEY, SWEEPER, Portal
@@ -323,3 +323,16 @@ def test_a_login_that_grows_light_again_is_not_called_dark_for_ever(portal):
     portal.sweep()
     assert portal.now(rotation).dark_since is None
     assert "rotation.grew_light" in events("rotation.")
+
+
+def test_a_set_that_dies_before_its_swap_is_tried_a_few_times_and_then_a_person_is_asked(portal):
+    old = portal.in_use()
+    rotation = portal.proven()
+    portal.say(rotation)
+    portal.revoke(rotation.credential)
+    for _ in range(FAILURES_MAX):
+        assert portal.now(rotation).stopped_at is None
+        portal.sweep()
+    stopped = portal.now(rotation)
+    assert (stopped.status, bool(stopped.stopped_at), stopped.failures) == ("proven", True, FAILURES_MAX)
+    assert (portal.in_use(), portal.state, is_usable(portal)) == (old, "up", True)

@@ -17,7 +17,7 @@ from cerbero.encryption import encrypt
 from cerbero.errors import OutboundTimeout
 from cerbero.models import DecisionRequest, User
 from cerbero.outbound import Answer
-from orders.notices import sending
+from orders.notices import sending, services
 from orders.notices.models import Delivery, Webhook
 from orders.notices.sending import sealed_identity
 from orders.notices.words import SLACK_MAX, SUBJECT_MAX, line, paragraph, slack
@@ -87,6 +87,20 @@ def test_a_call_is_signed_over_its_time_and_body_and_links_to_the_page(settings:
     assert json.loads(body).keys() == {"text"}
     assert f"<{settings.PUBLIC_URL}/admin/queue/#t-1|Open it in Cerbero>" in json.loads(body)["text"]
     assert deliver(post) == 0
+
+
+def test_while_its_secret_is_replaced_a_call_is_signed_by_both_and_later_by_the_new_one_alone() -> None:
+    post, hook = Receiver(), webhook("desk")
+    dora = access.person(User.objects.get(username="dora"))
+    fresh = services.rotate_webhook_secret(actor=dora, webhook=hook).encode()
+    for key in ("while", "after"):
+        delivery(hook, key)
+        assert deliver(post) == 1
+        Webhook.objects.update(former_until=Now())
+    for (_, body, headers), secrets in zip(post.heard, ([fresh, b"quiet"], [fresh]), strict=True):
+        moment, *given = (part.split("=")[1] for part in headers["X-Cerbero-Signature"].split(","))
+        signed = f"{moment}.".encode() + body
+        assert given == [hmac.new(each, signed, hashlib.sha256).hexdigest() for each in secrets]
 
 
 def test_a_dead_endpoint_does_not_hold_up_another_and_is_given_up_in_the_end() -> None:
