@@ -157,8 +157,10 @@ def give_up_prepared(actor: Actor, change: ChangeAttempt) -> None:
     _not_sent(actor, change, "process_died")
 
 
-def over(actor: Actor, change: ChangeAttempt) -> None:
-    """The broker works on the old terms, asked often enough: back to people after our no, else it never arrived."""
+def over(actor: Actor, change: ChangeAttempt, **by_hand: str) -> None:
+    """The broker works on the old terms, asked often enough or as a person says: back to people after our no, else it
+    never arrived.
+    """
     amendment, order = _both(change)
     questions = change.outcome.get("questions") if change.outcome.get("refused") else None
     with transaction.atomic(durable=True):
@@ -166,9 +168,9 @@ def over(actor: Actor, change: ChangeAttempt) -> None:
         if fresh.status != AttemptStatus.IN_DOUBT:
             return
         if not questions or order.status not in AMENDABLE or order.cancel_requested_at is not None:
-            amended.not_taken(actor, change, "never_arrived", asked=change.absent_count)
+            amended.not_taken(actor, change, "never_arrived", asked=change.absent_count, **by_hand)
             return
-        amended.settle_unheard(actor, change)
+        amended.settle_unheard(actor, change, **by_hand)
         try:
             known = amendment.request.facts.get("questions", []) if amendment.request else []
             asked = {each["id"]: each for each in [*known, *questions]}

@@ -119,20 +119,20 @@ def taken(actor: Actor, row: ChangeAttempt, order: Order, **more: Any) -> None:
 
 def not_taken(actor: Actor, row: ChangeAttempt, code: str, **details: Any) -> None:
     """It ended without the new terms; the order keeps its own. In the caller's transaction."""
-    settle_unheard(actor, row)
+    settle_unheard(actor, row, **details)
     if row.amendment is not None:
         deny(actor, row.amendment, code, **details)
 
 
-def settle_unheard(actor: Actor, row: ChangeAttempt) -> None:
-    """It was not taken, as far as asking can tell. In the caller's transaction."""
+def settle_unheard(actor: Actor, row: ChangeAttempt, **details: Any) -> None:
+    """It was not taken, as far as asking can tell or as a person says. In the caller's transaction."""
     transition(
         row,
         AttemptStatus.SETTLED,
         moves=ATTEMPT,
         actor=actor,
         event="amend.settled",
-        outcome=row.outcome | {"taken": False},
+        outcome=row.outcome | {"taken": False, **details},
         settled_at=Now(),
     )
 
@@ -160,7 +160,7 @@ def ask_about(actor: Actor, row: ChangeAttempt, broker: Broker, grace: timedelta
     except BrokerError as problem:
         _keep(row, asked_at, Inquiry.Result.FAILED, problem.code, had_session=False)
         return Inquiry.Result.FAILED
-    result = _proves(row, fact)
+    result = proves(row, fact)
     words = "" if fact is None else f"{fact.state or ''} {fact.filled_quantity or 0} of {fact.total_quantity}"
     _keep(row, asked_at, result, words.strip())
     if fact is not None and row.order is not None:
@@ -190,7 +190,8 @@ def locked_order(row: ChangeAttempt) -> Order:
     return Order.objects.select_for_update().get(changes=row)
 
 
-def _proves(row: ChangeAttempt, fact: OrderReport | None) -> str:
+def proves(row: ChangeAttempt, fact: OrderReport | None) -> str:
+    """Whether the broker's row shows the new terms or the old ones: an Inquiry.Result."""
     if fact is None or row.amendment is None:
         return Inquiry.Result.UNCLEAR
     differ = _differing(row.amendment)

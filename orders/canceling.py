@@ -81,7 +81,7 @@ def look_after(actor: Actor, order: Order, broker: Broker) -> bool:
     if row is not None:
         record_reports(order.ticket.account.login, Report.Source.POLL, [(row, None)], as_of=asked_at)
     if is_heard:
-        _settle(actor, doubted, heard=True)
+        settle(actor, doubted, heard=True)
     return is_heard
 
 
@@ -89,7 +89,7 @@ def settle_ended(actor: Actor, order: Order) -> None:
     """What the broker says of the order settles whatever cancel of it is in doubt. In the caller's transaction."""
     if order.status in ENDED | {OrderStatus.PENDING_CANCEL}:
         for row in unsettled_cancels().filter(order=order, status=AttemptStatus.IN_DOUBT):
-            _settle(actor, row, order=order.status)
+            settle(actor, row, order=order.status)
 
 
 def settle_foreign(actor: Actor, account: Account, working: set[str]) -> None:
@@ -98,7 +98,7 @@ def settle_foreign(actor: Actor, account: Account, working: set[str]) -> None:
     for row in rows:
         if row.broker_order_id not in working and not (row.broker_order_id == EVERY_ORDER and working):
             with transaction.atomic(durable=True):
-                _settle(actor, row, order="not working")
+                settle(actor, row, order="not working")
 
 
 def doubt_abandoned(actor: Actor, login: Login) -> None:
@@ -115,7 +115,7 @@ def _begin(actor: Actor, account: Account, broker_order_id: str, order: Order | 
     before = unsettled_cancels().filter(account=account, broker_order_id=broker_order_id)
     with transaction.atomic(durable=True):
         for row in before.filter(status=AttemptStatus.IN_DOUBT).select_for_update():
-            _settle(actor, row, asked_again=True)
+            settle(actor, row, asked_again=True)
         row = ChangeAttempt(kind=Kind.CANCEL, account=account, order=order, asked_by=actor.name)
         row.broker_order_id = broker_order_id
         row.save(force_insert=True)
@@ -138,10 +138,11 @@ def _not_sent(actor: Actor, row: ChangeAttempt, problem: CerberoError) -> None:
         transition(
             row, AttemptStatus.PREPARED, moves=ATTEMPT, actor=actor, event="cancel.not_sent", details=why
         )
-        _settle(actor, row, sent=False, **why)
+        settle(actor, row, sent=False, **why)
 
 
-def _settle(actor: Actor, row: ChangeAttempt, **found: Any) -> None:
+def settle(actor: Actor, row: ChangeAttempt, **found: Any) -> None:
+    """What became of one asking; the order itself is moved by its reports alone. In the caller's transaction."""
     transition(
         row,
         AttemptStatus.SETTLED,

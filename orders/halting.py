@@ -142,7 +142,11 @@ def report_of(halt: Halt) -> dict[str, Any]:
         "seconds_to_proof": _seconds(halt.started_at, halt.finished_at),
         # As the halt found them, and what of them and of closes since is not settled yet.
         "in_flight": halt.report.get("in_flight", []),
-        "unsettled": trading.in_flight(halt.scope, halt.scope_id),
+        "amendments_in_flight": halt.report.get("amendments_in_flight", []),
+        "unsettled": [
+            *trading.in_flight(halt.scope, halt.scope_id),
+            *trading.amendments_in_flight(halt.scope, halt.scope_id),
+        ],
         "orders": [_fate(row) for row in rows],
         "still_open": sum(row.ended_at is None and row.action == HaltedOrder.Action.CANCEL for row in rows),
         "kept": sum(row.ended_at is None and row.action == HaltedOrder.Action.KEEP for row in rows),
@@ -200,7 +204,10 @@ def _begin(
         details = {"scope": scope, "scope_id": scope_id, "mode": mode, "is_drill": is_drill}
         record("halt.started", actor=actor, subject_kind="halt", subject_id=halt.pk, details=details)
     # Read after the commit: what was armed before it is listed, and nothing was armed after it.
-    halt.report = {"in_flight": trading.in_flight(scope, scope_id)}
+    halt.report = {
+        "in_flight": trading.in_flight(scope, scope_id),
+        "amendments_in_flight": trading.amendments_in_flight(scope, scope_id),
+    }
     halt.save(update_fields=["report"])
     return halt, before
 

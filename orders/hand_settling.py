@@ -1,66 +1,62 @@
 """A doubt settled by a person, with a reason: alone on paper, by two where money is live (gates.md §3).
 
-Nothing is invented: who says that it arrived names the broker's order, whose own row is then read and compared.
+Nothing is invented: of whatever is said to have arrived the broker's own row is read, and must show it.
 """
 
-from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 from django.db import transaction
 from django.db.models import QuerySet
-from django.utils import timezone
 
 from audit.services import record
-from brokers.base import OrderReport
-from brokers.models import Report
-from brokers.reports import record_reports
-from brokers.services import broker_for
+from brokers.models import Account
 from cerbero import decisions
 from cerbero.access import Actor, user_of
-from cerbero.errors import BadInput, NotFound, ReasonRequired, StateConflict
+from cerbero.errors import NotFound, ReasonRequired, StateConflict
 from cerbero.models import DecisionRequest, DecisionStatus
 from cerbero.people import signing
-from orders import amended, doubts, tickets, trading
+from orders import hand_evidence, trading
 from orders.canonical import digest_of
-from orders.groups import wire
+from orders.hand_evidence import Doubted, Verdict
 from orders.lifecycle import AttemptStatus
-from orders.models import Attempt, Order
+from orders.models import Attempt, ChangeAttempt
 from orders.notices.alerting import alert
 
 KIND = "settle"
 GROUP = "Approver"
 SECONDS = 900
 PERMISSION = "orders.decide_ticket"
-Verdict = Literal["arrived", "never_arrived"]
 
 
 def settle_doubt(
     *, actor: Actor, attempt_id: UUID, verdict: Verdict, reason: str, broker_order_id: str = ""
 ) -> DecisionRequest | None:
-    """Settle one attempt in doubt; on a live account this asks another person, and returns the question.
+    """Settle one sending, cancel or amendment in doubt; on a live account this asks another person, and returns the question.
 
-    Raises PermissionMissing, NotFound, StateConflict, ReasonRequired, BadInput (the broker's order is another one)
-    or BrokerError.
+    `broker_order_id` names the order of a sending that arrived. Raises PermissionMissing, NotFound, StateConflict,
+    ReasonRequired, BadInput (the broker's row shows something else) or BrokerError.
     """
+    actor.require_session()
     trading.require_permission(actor, PERMISSION)
-    attempt = _attempt(attempt_id)
+    row = _doubted(attempt_id)
     if not reason.strip():
         raise ReasonRequired("Say how you know; it stands in the trail.")
-    row = _theirs(attempt, broker_order_id) if verdict == "arrived" else None
-    if not trading.must_be_signed(attempt.ticket.account):
-        _settle(actor, attempt, verdict, reason.strip()[:300], row)
+    evidence = hand_evidence.read(row, verdict, broker_order_id)
+    account = _account(row)
+    if not trading.must_be_signed(account):
+        _settle(actor, row, verdict, reason.strip()[:300], evidence)
         return None
-    facts = {"verdict": verdict, "reason": reason.strip()[:300], "broker_order_id": broker_order_id}
-    facts |= {"client_order_id": attempt.client_order_id, "environment": attempt.ticket.account.environment}
+    facts = {"verdict": verdict, "reason": reason.strip()[:300], "environment": account.environment}
+    facts |= hand_evidence.known_by(row, broker_order_id)
     person = user_of(actor)
     with transaction.atomic(durable=True):
         return decisions.ask(
             actor=actor,
             subject_kind=KIND,
-            subject_id=attempt.pk,
-            summary=f"Settle as {verdict.replace('_', ' ')}: {tickets.told(attempt.ticket)}",
-            digest=digest_of({"attempt": str(attempt.pk), **facts}),
+            subject_id=row.pk,
+            summary=f"Settle as {verdict.replace('_', ' ')}: {hand_evidence.told(row)}",
+            digest=digest_of({"attempt": str(row.pk), **facts}),
             facts=facts,
             quorum=1,
             group=GROUP,
@@ -79,14 +75,15 @@ def decide_settling(
     assertion: dict[str, Any] | None = None,
 ) -> DecisionRequest:
     """The second person's word; a yes settles it. Raises as `signing.decide` and `settle_doubt` do."""
+    actor.require_session()
     trading.require_permission(actor, PERMISSION)
     asked = DecisionRequest.objects.filter(pk=request_id, subject_kind=KIND).first()
     if asked is None:
         raise NotFound(request_id=str(request_id))
     said = asked.facts
-    row = None
-    if is_yes and said["verdict"] == "arrived":
-        row = _theirs(_attempt(asked.subject_id), said["broker_order_id"])
+    evidence = None
+    if is_yes:
+        evidence = hand_evidence.read(_doubted(asked.subject_id), said["verdict"], said["broker_order_id"])
     with transaction.atomic(durable=True):
         request = signing.decide(
             actor=actor,
@@ -99,7 +96,7 @@ def decide_settling(
         if request.status == DecisionStatus.APPROVED:
             decisions.consume(request, actor=actor, digest=request.digest)
     if request.status == DecisionStatus.CONSUMED:
-        _settle(actor, _attempt(asked.subject_id), said["verdict"], said["reason"], row)
+        _settle(actor, _doubted(asked.subject_id), said["verdict"], said["reason"], evidence)
     return request
 
 
@@ -115,65 +112,35 @@ def expire_overdue(*, actor: Actor) -> None:
             decisions.expire(request, actor=actor)
 
 
-def _attempt(attempt_id: UUID) -> Attempt:
-    rows = Attempt.objects.select_related("ticket__account__login", "ticket__request")
-    attempt = rows.filter(pk=attempt_id).first()
-    if attempt is None:
-        raise NotFound(attempt_id=str(attempt_id))
-    if attempt.status != AttemptStatus.IN_DOUBT:
-        raise StateConflict("This is not in doubt any more.", status=attempt.status)
-    return attempt
+def _doubted(row_id: UUID) -> Doubted:
+    sendings = Attempt.objects.select_related("ticket__account__login", "ticket__request")
+    changes = ChangeAttempt.objects.select_related(
+        "account__login", "order__ticket__account__login", "order__instrument", "amendment__request"
+    )
+    row: Doubted | None = sendings.filter(pk=row_id).first() or changes.filter(pk=row_id).first()
+    if row is None:
+        raise NotFound(attempt_id=str(row_id))
+    if row.status != AttemptStatus.IN_DOUBT:
+        raise StateConflict("This is not in doubt any more.", status=row.status)
+    return row
 
 
-def _theirs(attempt: Attempt, broker_order_id: str) -> OrderReport:
-    """The broker's own row, which must be of this account and these terms."""
-    account = attempt.ticket.account
-    if not (broker_order_id.isascii() and broker_order_id.isdecimal()):
-        raise BadInput("Name the broker's order by its number.", broker_order_id=broker_order_id[:32])
-    with broker_for(account.login) as broker:
-        row = broker.order(broker_order_id)
-    order = _meant(attempt, row) if row is not None else None
-    if row is None or order is None or row.broker_account_id not in {None, account.broker_account_id}:
-        raise BadInput("The broker's order of this number is not this one.", broker_order_id=broker_order_id)
-    return replace(row, client_order_id=_own_id(attempt, order))
+def _account(row: Doubted) -> Account:
+    return row.ticket.account if isinstance(row, Attempt) else row.account
 
 
-def _meant(attempt: Attempt, row: OrderReport) -> Order | None:
-    """Which order of the sending has these terms; of a group only what the broker has not named yet."""
-    left = wire.missing(attempt) if attempt.ticket.group else attempt.carried
-    fitting = [
-        order
-        for order in left
-        if row.side == order.side and amended.has(row, {name: getattr(order, name) for name in amended.TERMS})
-    ]
-    return fitting[0] if len(fitting) == 1 else None
-
-
-def _own_id(attempt: Attempt, order: Order) -> str:
-    leg = attempt.legs.filter(order=order).first()
-    return leg.client_order_id if leg else attempt.client_order_id
-
-
-def _settle(actor: Actor, attempt: Attempt, verdict: str, reason: str, row: OrderReport | None) -> None:
-    told: dict[str, Any] = {"verdict": verdict, "reason": reason, "ticket": str(attempt.ticket_id)}
+def _settle(actor: Actor, row: Doubted, verdict: str, reason: str, evidence: Any) -> None:
+    details = {"verdict": verdict, "reason": reason, "what": hand_evidence.told(row)}
+    kind = "attempt" if isinstance(row, Attempt) else "change"
     with transaction.atomic(durable=True):
-        record(
-            "attempt.settled_by_hand",
-            actor=actor,
-            subject_kind="attempt",
-            subject_id=attempt.pk,
-            details=told,
-        )
+        record(f"{kind}.settled_by_hand", actor=actor, subject_kind=kind, subject_id=row.pk, details=details)
         alert(
-            f"by-hand:{attempt.pk}",
-            f"{actor.name} settled as {verdict.replace('_', ' ')}: {tickets.told(attempt.ticket)}",
+            f"by-hand:{row.pk}",
+            f"{actor.name} settled as {verdict.replace('_', ' ')}: {hand_evidence.told(row)}",
             reason,
             path="/admin/doubts/",
         )
-        if row is not None:
-            # The report does the rest, as any report of this order would.
-            record_reports(
-                attempt.ticket.account.login, Report.Source.POLL, [(row, None)], as_of=timezone.now()
-            )
-    if row is None:
-        doubts.never_arrived(actor, attempt, by=actor.name, reason=reason)
+        if verdict == "arrived":
+            hand_evidence.arrived(actor, row, evidence, reason)
+    if verdict == "never_arrived":
+        hand_evidence.never_arrived(actor, row, reason)

@@ -7,14 +7,16 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from cerbero.decisions import why_not
 from cerbero.models import Decision, DecisionRequest, User
 from cerbero.people.profile import is_sole, not_before
+from orders import amended, amending
 from orders.lifecycle import OrderStatus, TicketStatus
 from orders.market import Market, market_of
-from orders.models import Order, Ticket, TicketQuerySet
+from orders.models import Amendment, Order, Ticket, TicketQuerySet
 from orders.presentation import (
     Sentence,
     decimal,
@@ -33,6 +35,7 @@ CARDS_MAX = 50
 LOOK_ALIKE_WINDOW = timedelta(hours=1)
 LOOK_ALIKES_MAX = 3
 CHECKS_AT_A_GLANCE = 8
+MAY_LOOK = "You may look, not decide: that takes the permission to decide on tickets."
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,49 @@ def _card(ticket: Ticket, person: User, alike: list[Order]) -> Card:
     )
 
 
+@dataclass(frozen=True)
+class AmendmentCard:
+    """Other terms for a working order, as one person may decide on them."""
+
+    amendment: Amendment
+    said: str
+    before: Sentence
+    after: Sentence
+    why_not: str
+    must_be_signed: bool
+
+
+def waiting_amendments() -> QuerySet[Amendment]:
+    rows = Amendment.objects.filter(status=TicketStatus.PROPOSED, request__in=DecisionRequest.objects.open())
+    return rows.select_related(
+        "order__instrument", "order__ticket__account__login", "order__ticket__bot", "request", "bot", "person"
+    ).order_by("created_at")
+
+
+def amendment_cards(person: User) -> list[AmendmentCard]:
+    """The oldest CARDS_MAX amendments that wait."""
+    return [_amendment_card(each, person) for each in waiting_amendments()[:CARDS_MAX]]
+
+
+def why_not_amend(amendment: Amendment, person: User) -> str:
+    """Why this person may not decide on it; empty where they may."""
+    if amendment.request is None:
+        return "Nobody is asked about this."
+    return MAY_LOOK if not person.has_perm("orders.decide_ticket") else why_not(amendment.request, person)
+
+
+def _amendment_card(amendment: Amendment, person: User) -> AmendmentCard:
+    order, request = amendment.order, amendment.request
+    return AmendmentCard(
+        amendment=amendment,
+        said=amending.said(amendment, order),
+        before=sentence(amended.amended(order, amended.was(amendment))),
+        after=sentence(amended.amended(order, amended.terms(amendment))),
+        why_not=why_not_amend(amendment, person),
+        must_be_signed=must_be_signed(order.ticket.account) or (request is not None and is_sole(request)),
+    )
+
+
 def said(ticket: Ticket) -> str:
     """The whole ticket as one sentence."""
     return "; ".join(map(str, sentences(ticket.group, _legs(ticket))))
@@ -241,7 +287,7 @@ def _told(order: Order) -> str:
 
 def _why_not(ticket: Ticket, person: User) -> str:
     if not person.has_perm("orders.decide_ticket"):
-        return "You may look, not decide: that takes the permission to decide on tickets."
+        return MAY_LOOK
     return why_not(asked(ticket), person)
 
 

@@ -12,7 +12,7 @@ from cerbero.errors import NotFound, PermissionMissing, StateConflict, TradingHa
 from cerbero.leases import ClockTime
 from cerbero.models import Bot, Environment
 from orders.lifecycle import UNSETTLED
-from orders.models import Attempt, Halt, Limits, TradingState
+from orders.models import Attempt, ChangeAttempt, Halt, Limits, Order, TradingState
 
 Scope, State = TradingState.Scope, TradingState.State
 _SEVERITY = {State.ACTIVE: 0, State.REDUCING: 1, State.HALTED: 2}
@@ -162,6 +162,13 @@ def in_flight(scope: str, scope_id: str) -> list[str]:
     """Client order ids of the attempts in this scope whose outcome is not known yet."""
     rows = Attempt.objects.filter(of_scope(scope, scope_id), status__in=UNSETTLED)
     return list(rows.values_list("client_order_id", flat=True))
+
+
+def amendments_in_flight(scope: str, scope_id: str) -> list[str]:
+    """The amendments in this scope whose outcome is not known yet, by the broker's numbers of their orders."""
+    orders = Order.objects.filter(of_scope(scope, scope_id))
+    rows = ChangeAttempt.objects.filter(order__in=orders, kind=ChangeAttempt.Kind.AMEND, status__in=UNSETTLED)
+    return [f"amendment of {number}" for number in rows.values_list("broker_order_id", flat=True)]
 
 
 def of_scope(scope: str, scope_id: str) -> Q:

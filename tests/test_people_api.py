@@ -66,6 +66,41 @@ def rows(desk: Any) -> dict[str, str]:
         "policies": str(PolicyVersion.objects.get().pk),
         "mandates": str(mandate(desk).pk),
         "trading-states": str(TradingState.objects.get(scope="1-everything").pk),
+        **unsettled(desk),
+    }
+
+
+def unsettled(desk: Any) -> dict[str, str]:
+    """An amendment, a sending, a cancel and a settling that waits; ids by list."""
+    from cerbero import access, decisions
+    from orders import hand_settling
+    from orders.models import Amendment, ChangeAttempt
+    from tests.orders.world import put_order
+
+    order = put_order(desk, sent_ago=timedelta(0))
+    was = {"was_quantity": order.quantity, "was_limit_price": order.limit_price, "filled_quantity": 0}
+    terms = {"quantity": order.quantity + 1, "limit_price": order.limit_price, "tightens": False}
+    amendment = Amendment.objects.create(order=order, bot=desk.bot, digest="d" * 64, **was, **terms)
+    cancel = ChangeAttempt.objects.create(
+        kind="cancel", account=desk.account, order=order, broker_order_id="17", asked_by="bob"
+    )
+    settling = decisions.ask(
+        actor=access.system("test"),
+        subject_kind=hand_settling.KIND,
+        subject_id=cancel.pk,
+        summary="Settle",
+        digest="d" * 64,
+        facts={},
+        quorum=1,
+        group="Approver",
+        seconds=900,
+        excluded_user_ids=[],
+    )
+    return {
+        "amendments": str(amendment.pk),
+        "attempts": str(order.ticket.attempts.get().pk),
+        "changes": str(cancel.pk),
+        "settlings": str(settling.pk),
     }
 
 
@@ -173,7 +208,7 @@ def code(response: Any) -> str:
 # that the caller was let in, 403 that they were not.
 LISTS = (
     *("approvals", "orders", "executions", "positions", "drift", "day-reports", "limits", "policies"),
-    *("mandates", "trading-states"),
+    *("mandates", "trading-states", "amendments", "attempts", "changes", "settlings"),
 )
 READ = [(name, "GET", f"/api/{name}") for name in LISTS] + [
     (name, "GET", f"/api/{name}/ID") for name in LISTS
@@ -186,16 +221,25 @@ ACTS = {
     "sign": ("mandates", "POST", "/api/mandates/ID/sign"),
     "decline": ("mandates", "POST", "/api/mandates/ID/decline"),
     "revoke": ("mandates", "POST", "/api/mandates/ID/revoke"),
+    "approve amendment": ("amendments", "POST", "/api/amendments/ID/approve"),
+    "reject amendment": ("amendments", "POST", "/api/amendments/ID/reject"),
+    "approve settling": ("settlings", "POST", "/api/settlings/ID/approve"),
+    "reject settling": ("settlings", "POST", "/api/settlings/ID/reject"),
+    "settle sending": ("attempts", "POST", "/api/attempts/ID/settle"),
+    "settle change": ("changes", "POST", "/api/changes/ID/settle"),
+    "amend": ("orders", "POST", "/api/orders/NOBODY/amend"),
     "propose": ("orders", "POST", "/api/orders"),
     "cancel": ("orders", "POST", "/api/orders/NOBODY/cancel"),
     "close": ("positions", "POST", "/api/positions/close"),
     "halt": ("trading-states", "POST", "/api/trading-states/halt"),
     "resume": ("trading-states", "POST", "/api/trading-states/resume"),
 }
-REDUCES = {"reject", "cancel", "close", "halt"}
+REDUCES = {"reject", "reject amendment", "cancel", "close", "halt"}
 MAY = {
-    "Operator": {"propose", "cancel", "close", "halt", "revoke"},
+    "Operator": {"propose", "amend", "cancel", "close", "halt", "revoke"},
     "Approver": {
+        *("approve amendment", "reject amendment", "approve settling", "reject settling"),
+        *("settle sending", "settle change", "amend"),
         *("approve", "signature", "reject", "counter", "sign", "decline", "revoke"),
         *("propose", "cancel", "close", "halt"),
     },
@@ -225,7 +269,7 @@ def acting() -> Iterator[tuple[str, str, int]]:
             yield f"{role}+all", act, let_in.get(act, 422) if by_token else 403
             yield f"{role}+read", act, 403
     for act in sorted(REDUCES):
-        yield f"Approver+{act}", act, let_in.get(act, 422)
+        yield f"Approver+{act.split()[0]}", act, let_in.get(act, 422)
     for act in ACTS:
         yield "nobody", act, 401
         yield "bot", act, 401
@@ -240,7 +284,9 @@ def test_who_may_act(rows: dict[str, str], role: str, act: str, status: int) -> 
 
 
 def test_the_table_names_every_act_that_there_is() -> None:
-    assert {path.split("/")[-1] for path in acts_of_schema()} == {*ACTS} - {"propose"} | {"orders"}
+    assert set(acts_of_schema()) == {
+        path.replace("NOBODY", "{id}").replace("ID", "{id}") for _, _, path in ACTS.values()
+    }
 
 
 def acts_of_schema() -> list[str]:
@@ -384,6 +430,36 @@ def test_a_person_signs_declines_and_revokes_a_mandate(fresh_database: Any) -> N
     token = issue_person_token(desk.people["carol"], scopes=ALL, days=1)
     refused = Program(token=token).post(f"/api/mandates/{first.pk}/sign", shown)
     assert code(refused) == "sign_in_required"
+
+
+def test_an_amendment_is_asked_for_decided_and_settled_here(floor: Any) -> None:
+    from orders.models import ChangeAttempt
+
+    ensure_groups()
+    price = (floor.near() * Decimal("0.98")).quantize(Decimal("0.01"))
+    ticket = floor.approved(limit_price=price)
+    floor.turn()
+    order, bob, carol = floor.order(ticket), Program(floor.people["bob"]), Program(floor.people["carol"])
+    wanted = {"quantity": "12", "quantity_is": "total", "reason": "more of it"}
+    made = bob.post(f"/api/orders/{order.pk}/amend", wanted)
+    assert (made.status_code, made.json()["status"], made.json()["tightens"]) == (201, "proposed", False)
+    (row,) = carol.get("/api/amendments", waiting="true", symbol="aapl").json()["results"]
+    assert (row["was_quantity"], row["quantity"], row["person"]) == ("10", "12", "bob")
+    assert "total 10 → 12" in row["summary"]
+    address, shown = f"/api/amendments/{row['id']}", {"digest": row["digest"]}
+    assert code(bob.post(f"{address}/approve", shown)) == "self_approval"
+    assert code(carol.post(f"{address}/approve", {"digest": "0" * 64})) == "digest_mismatch"
+    assert carol.post(f"{address}/approve", shown).json()["status"] == "allowed"
+    floor.sim.fault("drop_after", path=r"/order/\d+", method="POST", times=1)
+    floor.turn()
+    (change,) = carol.get("/api/changes", status="in_doubt", kind="amend").json()["results"]
+    assert change["amendment_id"] == row["id"]
+    settle = f"/api/changes/{change['id']}/settle"
+    assert code(carol.post(settle, {"verdict": "never_arrived", "reason": "a guess"})) == "bad_input"
+    done = carol.post(settle, {"verdict": "arrived", "reason": "seen in TWS"}).json()
+    assert (done["status"], done["settling"]) == ("settled", None)
+    assert carol.get(address).json()["status"] == "done"
+    assert ChangeAttempt.objects.get().outcome["by"] == "carol"
 
 
 def test_the_bots_owner_is_refused_here_too(desk: Any) -> None:

@@ -16,9 +16,9 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from cerbero.errors import CerberoError
 from cerbero.people.passkeys import answered
 from cerbero.refusals import refuse
-from orders import queue, services
+from orders import amending, queue, services
 from orders.admin.acting import actor_of, attempt, demand, page
-from orders.models import Ticket
+from orders.models import Amendment, Ticket
 from orders.notices import announcing
 from orders.notices.duty import on_duty
 from orders.presentation import MISSING, decimal, milliseconds, number, price
@@ -36,6 +36,7 @@ def show_queue(request: HttpRequest) -> HttpResponse:
         "console/queue.html",
         title="Approvals",
         cards=cards,
+        amendments=queue.amendment_cards(request.user),  # type: ignore[arg-type]
         total=queue.waiting_tickets().count(),
         oldest=min((card.ticket.created_at for card in cards), default=None),
         decided=[_outcome(ticket) for ticket in queue.decided_tickets()],
@@ -54,6 +55,9 @@ def show_state(request: HttpRequest) -> JsonResponse:
     return JsonResponse(
         {
             "waiting": {str(ticket.pk): _waiting(ticket, request.user) for ticket in waiting},
+            "amendments": {
+                str(each.pk): _waiting_amendment(each, request.user) for each in queue.waiting_amendments()
+            },
             "decided": [_outcome(ticket) for ticket in queue.decided_tickets()],
         }
     )
@@ -173,6 +177,14 @@ def _waiting(ticket: Ticket, user: Any) -> dict[str, Any]:
         "sentence": queue.said(ticket),
         "environment": ticket.account.environment,
         "is_mine": queue.may_decide(ticket, user),
+    }
+
+
+def _waiting_amendment(amendment: Amendment, user: Any) -> dict[str, Any]:
+    return {
+        "sentence": amending.said(amendment, amendment.order),
+        "environment": amendment.order.ticket.account.environment,
+        "is_mine": not queue.why_not_amend(amendment, user),
     }
 
 

@@ -169,6 +169,7 @@ def _state() -> dict[str, object]:
     return {
         "states": TradingState.objects.order_by("scope", "scope_id"),
         "in_flight": trading.in_flight(TradingState.Scope.EVERYTHING, ""),
+        "amendments": trading.amendments_in_flight(TradingState.Scope.EVERYTHING, ""),
         "requests": resuming.open_requests(),
         "halts": Halt.objects.order_by("-started_at")[:6],
         "working": Order.objects.filter(status__in=WORKING).count(),

@@ -17,13 +17,12 @@ from cerbero.errors import CerberoError
 from cerbero.models import User
 from cerbero.people.passkeys import answered
 from cerbero.refusals import refuse
-from orders import amending, doubts, hand_settling, tickets
+from orders import amending, doubts, hand_evidence, hand_settling, queue
 from orders.admin.acting import actor_of, attempt, demand, page, told
 from orders.admin.proposing import amount
-from orders.lifecycle import AttemptStatus, TicketStatus
+from orders.lifecycle import AttemptStatus
 from orders.models import Amendment, Attempt, ChangeAttempt, Order
 from orders.presentation import MISSING, duration, sentence
-from orders.trading import must_be_signed
 
 both = require_http_methods(["GET", "POST"])
 
@@ -154,17 +153,9 @@ def show_amendments(request: HttpRequest) -> HttpResponse:
     rows = Amendment.objects.select_related(
         "order__instrument", "order__ticket__account", "order__ticket__bot", "request", "bot", "person"
     )
-    waiting = list(rows.filter(status=TicketStatus.PROPOSED, request__isnull=False).order_by("created_at"))
-    cards = [
-        (
-            each,
-            amending.said(each, each.order),
-            _why_not(each.request, request),
-            must_be_signed(_account(each)),
-        )
-        for each in waiting
-    ]
-    ended = rows.exclude(pk__in=[each.pk for each in waiting]).order_by("-created_at")[:50]
+    cards = queue.amendment_cards(request.user)  # type: ignore[arg-type]
+    waiting = [card.amendment.pk for card in cards]
+    ended = rows.exclude(pk__in=waiting).order_by("-created_at")[:50]
     return page(
         request,
         "admin/orders/amendments.html",
@@ -201,7 +192,7 @@ def decide_amendment(request: HttpRequest, amendment_id: UUID) -> HttpResponse:
         reason=request.POST.get("reason", ""),
         assertion=answered(request.POST.get("assertion", "")) if is_yes else None,
     )
-    return redirect("console:amendments")
+    return redirect("console:queue")
 
 
 def _sendings() -> list[Doubt]:
@@ -210,7 +201,7 @@ def _sendings() -> list[Doubt]:
     return [
         Doubt(
             row=each,
-            what=tickets.told(each.ticket),
+            what=hand_evidence.told(each),
             kind="sending",
             account=each.ticket.account,
             order=each.ticket.first_order,
@@ -226,9 +217,7 @@ def _changes() -> list[Doubt]:
     return [
         Doubt(
             row=each,
-            what=amending.said(each.amendment, each.order)
-            if each.amendment and each.order
-            else f"Cancel {sentence(each.order) if each.order else each.broker_order_id}",
+            what=hand_evidence.told(each),
             kind="amendment" if each.amendment else "cancel",
             account=each.account,
             order=each.order,
@@ -240,10 +229,6 @@ def _changes() -> list[Doubt]:
 
 def _newest(row: Attempt | ChangeAttempt) -> list[Any]:
     return sorted(row.inquiries.all(), key=lambda each: each.asked_at, reverse=True)[:20]
-
-
-def _account(amendment: Amendment) -> Any:
-    return amendment.order.ticket.account
 
 
 def _why_not(asked: Any, request: HttpRequest) -> str:

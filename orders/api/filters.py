@@ -9,8 +9,8 @@ from rest_framework import serializers
 from brokers.models import Instrument
 from cerbero.models import DecisionStatus
 from orders.api.listing import Filters, Narrow
-from orders.lifecycle import OrderStatus
-from orders.models import Drift, Order, TradingState
+from orders.lifecycle import AttemptStatus, OrderStatus, TicketStatus
+from orders.models import ChangeAttempt, Drift, Order, TradingState
 from orders.standing import Mandate, PolicyVersion
 
 
@@ -33,10 +33,10 @@ def _with_symbol(tickets: QuerySet, symbol: str) -> QuerySet:
     return tickets.filter(pk__in=Order.objects.filter(instrument__symbol=symbol).values("ticket_id"))
 
 
-def _waiting(tickets: QuerySet, waits: bool) -> QuerySet:
-    """Waiting by the database's clock, as the queue page has it."""
+def _waiting(rows: QuerySet, waits: bool) -> QuerySet:
+    """Waiting by the database's clock, as the queue page has it; of tickets and of amendments."""
     open_now = {"request__status": DecisionStatus.PENDING, "request__expires_at__gt": Now()}
-    return tickets.filter(**open_now) if waits else tickets.exclude(**open_now)
+    return rows.filter(**open_now) if waits else rows.exclude(**open_now)
 
 
 class ApprovalFilters(Timed):
@@ -63,6 +63,45 @@ class OrderFilters(Timed):
         "until": "created_at__lt",
         "status": "status",
     }
+
+
+class AmendmentFilters(Timed):
+    status = serializers.ChoiceField(TicketStatus.choices, required=False)
+    waiting = serializers.BooleanField(required=False, help_text="true: what can still be decided on")
+    narrow: ClassVar[dict[str, Narrow]] = {
+        "account": "order__ticket__account__broker_account_id",
+        "bot": "bot__name",
+        "symbol": "order__instrument__symbol",
+        "since": "created_at__gte",
+        "until": "created_at__lt",
+        "status": "status",
+        "waiting": _waiting,
+    }
+
+
+class AttemptFilters(ByAccount):
+    status = serializers.ChoiceField(AttemptStatus.choices, required=False)
+    orderings = ("-prepared_at", "prepared_at")
+    narrow: ClassVar[dict[str, Narrow]] = {
+        "account": "ticket__account__broker_account_id",
+        "status": "status",
+    }
+
+
+class ChangeFilters(ByAccount):
+    status = serializers.ChoiceField(AttemptStatus.choices, required=False)
+    kind = serializers.ChoiceField(ChangeAttempt.Kind.choices, required=False)
+    orderings = ("-prepared_at", "prepared_at")
+    narrow: ClassVar[dict[str, Narrow]] = {
+        "account": "account__broker_account_id",
+        "status": "status",
+        "kind": "kind",
+    }
+
+
+class SettlingFilters(Filters):
+    status = serializers.ChoiceField(DecisionStatus.choices, required=False)
+    narrow: ClassVar[dict[str, Narrow]] = {"status": "status"}
 
 
 class ExecutionFilters(Timed):

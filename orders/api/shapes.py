@@ -377,3 +377,4 @@ class Halted(serializers.Serializer):
     scope = serializers.CharField()
     scope_id = serializers.CharField()
     in_flight = serializers.ListField(child=serializers.CharField())
+    amendments_in_flight = serializers.ListField(child=serializers.CharField())

@@ -4,12 +4,16 @@ from django.urls import include, path
 from drf_spectacular.views import SpectacularJSONAPIView
 from rest_framework.routers import SimpleRouter
 
-from orders.api import views
+from orders.api import unsettled, views
 
 router = SimpleRouter(trailing_slash=False, use_regex_path=False)
 for name, view, converter in (
     ("approvals", views.Approvals, "uuid"),
     ("orders", views.Orders, "uuid"),
+    ("amendments", unsettled.Amendments, "uuid"),
+    ("attempts", unsettled.Attempts, "uuid"),
+    ("changes", unsettled.Changes, "uuid"),
+    ("settlings", unsettled.Settlings, "uuid"),
     ("executions", views.Executions, "uuid"),
     ("positions", views.Positions, "int"),
     ("drift", views.Drifts, "uuid"),

@@ -15,8 +15,8 @@ from rest_framework.response import Response
 from audit.services import record
 from brokers.models import Instrument
 from cerbero.access import Rule
-from orders import halting, mandates, services, trading
-from orders.api import filters, shapes
+from orders import amending, halting, mandates, services, trading
+from orders.api import filters, shapes, unsettled_shapes
 from orders.countering import counter_ticket
 from orders.models import DayReport, Drift, Execution, Limits, Order, Position, Ticket, TradingState
 from orders.standing import Mandate, PolicyVersion
@@ -130,6 +130,7 @@ class Orders(Reads):
         "retrieve": Rule("orders.view_order", "read"),
         "create": Rule("orders.propose_ticket"),
         "cancel": Rule("orders.cancel_order", "cancel"),
+        "amend": Rule("orders.propose_ticket"),
     }
 
     @extend_schema(request=shapes.Propose, responses={201: shapes.OrderRow})
@@ -144,6 +145,13 @@ class Orders(Reads):
         """Cancel one order, in whatever state; the broker's report says when it is done."""
         self.act(request, None, services.cancel_order, order_id=pk)
         return self.shown(pk)
+
+    @extend_schema(request=unsettled_shapes.Amend, responses={201: unsettled_shapes.AmendmentRow})
+    @action(detail=True, methods=["post"])
+    def amend(self, request: Any, pk: UUID) -> Response:
+        """Ask for other terms: what only tightens passes at once, anything else another person decides. By session only."""
+        made = self.act(request, unsettled_shapes.Amend, amending.amend_order, order_id=pk)
+        return Response(unsettled_shapes.AmendmentRow(made).data, 201)
 
 
 @listed(filters.ExecutionFilters)

@@ -57,7 +57,7 @@ def path_of(request: DecisionRequest) -> str:
     if request.subject_kind == "rotation":
         return f"/admin/keyrotation/rotation/{request.subject_id}/change/"
     if request.subject_kind == "amendment":
-        return f"/admin/amendments/#a-{request.subject_id}"
+        return f"/admin/queue/#a-{request.subject_id}"
     if request.subject_kind == "settle":
         return f"/admin/doubts/#r-{request.pk}"
     if request.subject_kind == "drift":

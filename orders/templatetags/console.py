@@ -141,7 +141,7 @@ def header(context: template.Context) -> dict[str, Any]:
 
 def _links(request: HttpRequest) -> list[Link]:
     counts = {
-        "Approvals": lambda: queue.waiting_tickets().count(),
+        "Approvals": lambda: queue.waiting_tickets().count() + queue.waiting_amendments().count(),
         "In doubt": _count_doubts,
         "Drift": lambda: Drift.objects.filter(status=Drift.Status.OPEN).count(),
     }

@@ -66,12 +66,16 @@ class LimitsOut(Out):
 
 
 class HaltOut(Out):
-    """A halt so far. `no_working_orders` is true only when the broker proved it; Cerbero goes on until then."""
+    """A halt so far. `no_working_orders` is true only when the broker proved it; Cerbero goes on until then.
+
+    `in_flight` are client order ids of sendings whose outcome was not known, `amendments_in_flight` the same of amendments.
+    """
 
     halt_id: UUID
     state: str
     mode: str
     in_flight: list[str]
+    amendments_in_flight: list[str]
     orders: list[HaltedOrderOut]
     still_open: int
     kept: int

@@ -13,6 +13,7 @@ const list = document.getElementById("cards");
 const fresh = document.getElementById("fresh");
 const batch = document.getElementById("batch");
 const cards = [...list.querySelectorAll(".ticket")];
+const changes = [...document.querySelectorAll(".amendment")];
 let current = -1;
 let refreshing = null;
 
@@ -118,9 +119,10 @@ async function refresh() {
   refreshing = null;
   const state = await fetchWaiting(list.dataset.state);
   if (!state) return;
-  const { waiting, decided } = state;
-  const shown = new Set(cards.map((card) => card.dataset.ticket));
-  const unseen = Object.keys(waiting).filter((id) => !shown.has(id)).length;
+  const { waiting, amendments, decided } = state;
+  const shown = new Set([...cards.map((card) => card.dataset.ticket), ...changes.map((card) => card.dataset.amendment)]);
+  const unseen = [...Object.keys(waiting), ...Object.keys(amendments)].filter((id) => !shown.has(id)).length;
+  for (const card of changes) if (!(card.dataset.amendment in amendments)) card.querySelectorAll("button, input").forEach((control) => { control.disabled = true; });
   if (fresh) {
     fresh.hidden = unseen === 0;
     fresh.textContent = `${unseen} new: show`;

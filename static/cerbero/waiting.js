@@ -16,8 +16,10 @@ export async function fetchWaiting(url) {
   asking = null;
   if (!answer?.ok || answer.redirected) return null;
   const state = await answer.json();
-  show(Object.keys(state.waiting).length);
-  tell(state.waiting);
+  const amendments = Object.fromEntries(Object.entries(state.amendments).map(([id, each]) => [id, { ...each, mark: "a" }]));
+  const all = { ...state.waiting, ...amendments };
+  show(Object.keys(all).length);
+  tell(all);
   return state;
 }
 
@@ -44,7 +46,7 @@ function notify(id, ticket) {
   const title = `${(ticket.environment || "unknown").toUpperCase()}: a decision waits`;
   try {
     const shown = new Notification(title, { body: ticket.sentence, tag: id, icon: "/static/cerbero/icon.svg" });
-    shown.addEventListener("click", () => { window.focus(); location.href = `/admin/queue/#t-${id}`; shown.close(); });
+    shown.addEventListener("click", () => { window.focus(); location.href = `/admin/queue/#${ticket.mark || "t"}-${id}`; shown.close(); });
   } catch {
     // Some phones show none from a page; the count in the title is still right.
     localStorage.removeItem(WANTED);

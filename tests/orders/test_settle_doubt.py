@@ -10,9 +10,10 @@ from django.utils import timezone
 
 from audit.models import Entry
 from brokers.models import Account
+from cerbero import access
 from cerbero.errors import BadInput, PermissionMissing, ReasonRequired, SelfApproval, StateConflict
-from orders import amending, hand_settling
-from orders.models import Amendment, Attempt, Inquiry
+from orders import amending, halting, hand_settling, services
+from orders.models import Amendment, Attempt, ChangeAttempt, Halt, Inquiry, Order
 from orders.notices.models import Delivery, Webhook
 from tests.orders.world import until
 
@@ -129,6 +130,84 @@ def test_where_money_is_live_another_person_must_agree(floor, doubt):
     assert doubt.status == "settled"
 
 
+def _working(floor):
+    price = (floor.near() * Decimal("0.98")).quantize(Decimal("0.01"))
+    ticket = floor.approved(limit_price=price)
+    floor.turn()
+    return floor.order(ticket)
+
+
+def _amendment_in_doubt(floor, kind):
+    order = _working(floor)
+    amendment = amending.amend_order(
+        actor=floor.scanner, order_id=order.pk, quantity=Decimal(6), quantity_is="total"
+    )
+    floor.sim.fault(kind, path=r"/order/\d+", method="POST", times=1)
+    floor.turn()
+    change = ChangeAttempt.objects.get()
+    assert change.status == "in_doubt"
+    return order, amendment, change
+
+
+@pytest.mark.parametrize(
+    ("kind", "verdict", "other", "size", "ends"),
+    [
+        ("drop_after", "arrived", "never_arrived", Decimal(6), "done"),
+        ("drop_before", "never_arrived", "arrived", Decimal(10), "denied"),
+    ],
+)
+def test_an_amendment_is_settled_by_hand_and_never_against_the_orders_own_row(
+    floor, kind, verdict, other, size, ends
+):
+    order, amendment, change = _amendment_in_doubt(floor, kind)
+    listed = halting.halt_trading(mode="stop_new", actor=access.system("test"), reason="look")
+    assert listed["amendments_in_flight"] == [f"amendment of {order.broker_order_id}"]
+    with pytest.raises(BadInput):
+        _settle(floor, change, verdict=other)
+    assert _settle(floor, change, verdict=verdict) is None
+    change.refresh_from_db()
+    amendment.refresh_from_db()
+    assert (change.status, change.outcome["by"], amendment.status) == ("settled", "bob", ends)
+    assert floor.order(order.ticket).quantity == size
+    assert Entry.objects.get(event="change.settled_by_hand").details["reason"] == "the trade desk says so"
+    assert halting.report_of(Halt.objects.get())["unsettled"] == []
+
+
+def test_where_money_is_live_two_settle_an_amendment_too(floor):
+    _order, _amendment, change = _amendment_in_doubt(floor, "drop_after")
+    Account.objects.update(environment="live")
+    request = _settle(floor, change, verdict="arrived")
+    change.refresh_from_db()
+    assert (change.status, request.facts["broker_order_id"]) == ("in_doubt", change.broker_order_id)
+    decide = {"request_id": request.pk, "digest": request.digest, "is_yes": True}
+    with pytest.raises(SelfApproval):
+        hand_settling.decide_settling(actor=floor.person("bob"), **decide)
+    hand_settling.decide_settling(actor=floor.person("carol"), **decide)
+    change.refresh_from_db()
+    assert change.status == "settled"
+
+
+@pytest.mark.parametrize(("kind", "verdict"), [("drop_after", "arrived"), ("drop_before", "never_arrived")])
+def test_a_cancel_is_settled_by_hand_and_asked_for_again_while_the_order_works(floor, kind, verdict):
+    order = _working(floor)
+    floor.sim.fault(kind, path=r"/order/\d+", method="DELETE", times=1)
+    services.cancel_order(actor=floor.scanner, order_id=order.pk)
+    change = ChangeAttempt.objects.get()
+    assert change.status == "in_doubt"
+    if verdict == "never_arrived":
+        with pytest.raises(BadInput):
+            _settle(floor, change, verdict="arrived")
+    floor.people["bob"].user_permissions.add(Permission.objects.get(codename="view_attempt"))
+    bob = _browser(floor)
+    assert "The broker heard it" in bob.get("/admin/doubts/").content.decode()
+    bob.post(f"/admin/doubts/{change.pk}/settle/", {"verdict": verdict, "reason": "seen in TWS"})
+    change.refresh_from_db()
+    assert (change.status, change.outcome["heard"]) == ("settled", verdict == "arrived")
+    if verdict == "never_arrived":
+        Order.objects.update(cancel_requested_at=timezone.now() - timedelta(minutes=1))
+    until(lambda: floor.turn() or floor.reconcile() or floor.order(order.ticket).status == "canceled")
+
+
 def test_who_may_not_decide_may_not_settle(floor, doubt):
     floor.people["carol"].groups.clear()
     with pytest.raises(PermissionMissing):
@@ -169,6 +248,10 @@ def test_an_amendment_is_asked_for_and_decided_in_the_console(floor):
     assert "total 10 → 12 (0 filled, 12 remain)" in shown
     assert "cannot decide" in shown, "whoever asked does not decide"
     carol = _browser(floor, "carol")
+    waits = carol.get("/admin/queue/").content.decode()
+    assert all(each in waits for each in ("From", "Buy 10 AAPL", "Buy 12 AAPL", amendment.request.digest))
+    (told,) = carol.get("/admin/queue/state.json").json()["amendments"].values()
+    assert told["is_mine"]
     path = f"/admin/amendments/{amendment.pk}/decide/"
     carol.post(path, {"digest": amendment.request.digest, "answer": "yes"})
     amendment.refresh_from_db()
