@@ -22,12 +22,14 @@ from cerbero.errors import (
     BrokerUnavailable,
     CerberoError,
     DigestMismatch,
+    GroupImpossible,
     LeaseLost,
     NotProven,
     OutcomeUnknown,
     PolicyRefused,
     PolicyUnreadable,
     SessionExpired,
+    StateConflict,
 )
 from cerbero.lifecycle import transition
 from orders import amended, environment, trading
@@ -36,6 +38,7 @@ from orders.amending import AMENDABLE, ask_people, digest_for
 from orders.canonical import decision_digest
 from orders.conversation import Talk, allowed_questions, converse
 from orders.facts import gather_for
+from orders.groups import amends, wire
 from orders.lifecycle import AMENDMENT, ATTEMPT, AttemptStatus, TicketStatus
 from orders.locks import bound_locks, leased, locked_state
 from orders.models import TICKET_ROWS, Amendment, ChangeAttempt, Order
@@ -66,7 +69,9 @@ def prepare(
     with transaction.atomic(durable=True):
         bound_locks()
         leases.check(hold.name, hold.fence)
-        state = locked_state(_fresh(amendment).order.ticket)
+        ticket = _fresh(amendment).order.ticket
+        state = locked_state(ticket)
+        amends.hold(ticket)
         fresh = _fresh(amendment, lock=True)
         order = fresh.order
         if fresh.status != TicketStatus.ALLOWED:
@@ -97,7 +102,7 @@ def send(actor: Actor, change: ChangeAttempt, broker: Broker, hold: Hold) -> Non
         return
     account = change.account
     wanted = amended.amended(order, amended.terms(amendment))
-    terms = terms_of(wanted, gather_for(account, order).broker_instrument_id)
+    terms = wire.linked(order, terms_of(wanted, gather_for(account, order).broker_instrument_id))
     before = partial(require_ours, change, hold)
     try:
         answer = broker.amend(account.broker_account_id, change.broker_order_id, terms, before=before)
@@ -207,8 +212,13 @@ def _look(amendment: Amendment, order: Order, row: OrderReport | None) -> None:
         raise Denied("order_moved", bound=str(amendment.filled_quantity), filled=str(filled))
     if order.filled_quantity > amendment.filled_quantity:
         raise Denied("order_moved", bound=str(amendment.filled_quantity), filled=str(order.filled_quantity))
-    if amendment.tightens != amended.tightens(order.side, was, amended.terms(amendment)):
+    if amendment.tightens != amended.is_tighter(order, was, amended.terms(amendment)):
         raise Denied("terms_changed")
+    try:
+        amends.require_alone(order)
+        amends.require_fits(order, amended.terms(amendment))
+    except (StateConflict, GroupImpossible) as no:
+        raise Denied(no.code, says=no.message, **no.details) from None
 
 
 def _use(actor: Actor, amendment: Amendment) -> None:

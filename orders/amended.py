@@ -20,6 +20,7 @@ from brokers.reports import record_reports
 from cerbero.access import Actor
 from cerbero.errors import BrokerError
 from cerbero.lifecycle import transition
+from orders.groups.relations import ENTRY, role
 from orders.lifecycle import AMENDMENT, ATTEMPT, AttemptStatus, TicketStatus
 from orders.models import Amendment, ChangeAttempt, Inquiry, Order
 
@@ -44,11 +45,28 @@ def was(amendment: Amendment) -> Terms:
 
 
 def amended(order: Order, wanted: Terms) -> Order:
-    """The order as it would be: a copy that is never saved."""
+    """The order as it would be, in the place that it has in its group: a copy that is never saved."""
     changed = copy.copy(order)
+    changed.number = place_of(order)
     for name, value in wanted.items():
         setattr(changed, name, value)
     return changed
+
+
+def place_of(order: Order) -> int:
+    """Its number in its group; what was sent again has that of what it stands for."""
+    return order.completes.number if order.completes is not None else order.number
+
+
+def as_approved(order: Order) -> Order:
+    """The order on the terms that its ticket was approved with: those before the first amendment that the broker took."""
+    first = order.amendments.filter(status=TicketStatus.DONE).order_by("ended_at").first()
+    return amended(order, was(first)) if first is not None else order
+
+
+def is_tighter(order: Order, before: Terms, wanted: Terms) -> bool:
+    """Whether it passes under the first approval. Less of an exit, or further away, protects less: people are asked."""
+    return role(order.ticket.group, place_of(order)) in {"", ENTRY} and tightens(order.side, before, wanted)
 
 
 def tightens(side: str, before: Terms, wanted: Terms) -> bool:

@@ -27,6 +27,8 @@ from orders import amended, judging, risk, services, trading
 from orders.amended import Terms
 from orders.canonical import decision_digest, digest_of, plain
 from orders.facts import as_seen, check_sending, gather_for
+from orders.groups import amends
+from orders.groups.wire import closes
 from orders.lifecycle import AMENDMENT, OrderStatus, TicketStatus
 from orders.models import Amendment, Order
 from orders.order_types import FORMS
@@ -52,14 +54,12 @@ def amend_order(
     """Ask for other terms of a working order; what is not named stays. A repetition returns the open one.
 
     `quantity_is` says whether `quantity` counts what is filled already. Raises NotFound, BadInput, StateConflict,
-    OrderMoved (the broker's terms are not ours), RiskRefused, PolicyRefused, TradingHalted, or BrokerError.
+    OrderMoved (the broker's terms are not ours), GroupImpossible (what it belongs to), RiskRefused, PolicyRefused, TradingHalted, or BrokerError.
     """
     actor.require_session()
     if actor.is_person:
         trading.require_permission(actor, "orders.propose_ticket")
     order = _order(actor, order_id)
-    if order.ticket.group:
-        raise BadInput("An order of a group is not amended alone: cancel the set, and place it anew.")
     with broker_for(order.ticket.account.login) as broker:
         row = broker.order(order.broker_order_id)
     if row is None or not amended.has(row, _terms(order)):
@@ -71,6 +71,7 @@ def amend_order(
         if amended.terms(waiting) == wanted:
             return waiting
         raise StateConflict("Another amendment of this order is open; wait for it, or cancel the order.")
+    amends.require_fits(order, wanted)
     return _propose(actor, order, row, wanted, reason)
 
 
@@ -125,7 +126,7 @@ def ask_people(
     ticket = order.ticket
     changed = amended.amended(order, amended.terms(amendment))
     facts = gather_for(ticket.account, order)
-    checks = check_sending(facts, changed)
+    checks = check_sending(facts, changed, group=ticket.group)
     seen = as_seen(facts, changed, checks) | {"amendment": facts_of(amendment)}
     if questions:
         seen |= {"questions": questions, "asked_again": "broker_asked"}
@@ -253,7 +254,7 @@ def _wanted(
 def _propose(actor: Actor, order: Order, row: OrderReport, wanted: Terms, reason: str) -> Amendment:
     ticket = order.ticket
     before = _terms(order)
-    is_tighter = amended.tightens(order.side, before, wanted)
+    is_tighter = amended.is_tighter(order, before, wanted)
     if ticket.reduce_only and not is_tighter:
         raise BadInput("A close is amended downward only; close more by another close.")
     _check(actor, order, wanted, is_tighter)
@@ -269,6 +270,8 @@ def _propose(actor: Actor, order: Order, row: OrderReport, wanted: Terms, reason
     )
     amendment.digest = digest_for(amendment, order)
     with transaction.atomic(durable=True):
+        amends.hold(ticket)
+        amends.require_alone(order)
         locked = Order.objects.select_for_update().get(pk=order.pk)
         if _terms(locked) != before or locked.status not in AMENDABLE or locked.cancel_requested_at:
             raise OrderMoved(order_id=str(order.pk), ours=_told(_terms(locked)))
@@ -289,14 +292,15 @@ def _propose(actor: Actor, order: Order, row: OrderReport, wanted: Terms, reason
 
 
 def _check(actor: Actor, order: Order, wanted: Terms, is_tighter: bool) -> None:
-    """Limits as for a new order; what only tightens is held to the price step and to a halt."""
+    """Limits as for a new order; what only tightens is held to the price step and to a halt, an exit as in its group."""
     facts = gather_for(order.ticket.account, order)
     changed = amended.amended(order, wanted)
-    checks = check_sending(facts, changed)
-    if is_tighter:
+    checks = check_sending(facts, changed, group=order.ticket.group)
+    if is_tighter or closes(order):
         state = trading.worst_state(order.ticket.account, order.ticket.bot_id)
         trading.require_open(state, reduce_only=True, by_person=False)
-        checks = [check for check in checks if check.code == "price_increment"]
+        if is_tighter:
+            checks = [check for check in checks if check.code == "price_increment"]
     else:
         services.require_ready(actor, facts)
     refused = risk.failed(checks)

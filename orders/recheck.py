@@ -23,9 +23,11 @@ from cerbero.errors import (
 from cerbero.models import AccessToken, DecisionRequest
 from cerbero.people import profile, signing
 from orders import environment, judging, mandates, policies, policy, risk, trading
+from orders.amended import as_approved
 from orders.canonical import ticket_digest
 from orders.closing import closable, position_now, proof_of
 from orders.facts import Facts, check_sending, contract, gather_for, market_of
+from orders.groups.wire import closes
 from orders.lifecycle import OrderStatus, TicketStatus
 from orders.models import Allowance, Amendment, Attempt, Order, Ticket
 from orders.tickets import require_live
@@ -149,7 +151,8 @@ def look_at_completion(ticket: Ticket, state: str) -> None:
     neither drift nor REDUCING keeps it back (gates.md §8); a halt does.
     """
     account = ticket.account
-    if ticket_digest(ticket, account, ticket.legs) != ticket.digest:
+    # Amendments since carry approvals of their own.
+    if ticket_digest(ticket, account, [as_approved(leg) for leg in ticket.legs]) != ticket.digest:
         raise Denied("terms_changed")
     if not account.login.is_enabled:
         raise Waits("login_disabled")
@@ -183,9 +186,10 @@ def may_pass(ticket: Ticket, state: str, *, completes: bool = False) -> bool:
 
 
 def may_amend(amendment: Amendment, state: str) -> bool:
-    """A halt stops every amendment; what only tightens passes while trading is reducing."""
+    """A halt stops every amendment; what only tightens passes while trading is reducing, as does an exit."""
+    reduces = amendment.tightens or closes(amendment.order)
     try:
-        trading.require_open(state, reduce_only=amendment.tightens, by_person=False)
+        trading.require_open(state, reduce_only=reduces, by_person=False)
     except TradingHalted:
         return False
     return True
@@ -213,7 +217,7 @@ def look_at_amendment(amendment: Amendment, changed: Order, moment: Moment | Non
     except LiveTradingDenied as denied:
         raise Denied(denied.code, **denied.details) from None
     _look_at_signatures(account, request)
-    _look_at_market([changed], "", moment, request)
+    _look_at_market([changed], ticket.group, moment, request)
     _look_at_policy(ticket, changed, moment.facts, request)
 
 

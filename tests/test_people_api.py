@@ -221,6 +221,8 @@ ACTS = {
     "sign": ("mandates", "POST", "/api/mandates/ID/sign"),
     "decline": ("mandates", "POST", "/api/mandates/ID/decline"),
     "revoke": ("mandates", "POST", "/api/mandates/ID/revoke"),
+    "sign amendment": ("amendments", "POST", "/api/amendments/ID/signature"),
+    "sign mandate": ("mandates", "POST", "/api/mandates/ID/signature"),
     "approve amendment": ("amendments", "POST", "/api/amendments/ID/approve"),
     "reject amendment": ("amendments", "POST", "/api/amendments/ID/reject"),
     "approve settling": ("settlings", "POST", "/api/settlings/ID/approve"),
@@ -238,7 +240,14 @@ REDUCES = {"reject", "reject amendment", "cancel", "close", "halt"}
 MAY = {
     "Operator": {"propose", "amend", "cancel", "close", "halt", "revoke"},
     "Approver": {
-        *("approve amendment", "reject amendment", "approve settling", "reject settling"),
+        *(
+            "sign amendment",
+            "sign mandate",
+            "approve amendment",
+            "reject amendment",
+            "approve settling",
+            "reject settling",
+        ),
         *("settle sending", "settle change", "amend"),
         *("approve", "signature", "reject", "counter", "sign", "decline", "revoke"),
         *("propose", "cancel", "close", "halt"),

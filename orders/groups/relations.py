@@ -12,6 +12,7 @@ from cerbero.errors import GroupImpossible
 from orders.lifecycle import Group
 
 ENTRY, TAKE_PROFIT, STOP_LOSS, EXIT, ALTERNATIVE = "entry", "take_profit", "stop_loss", "exit", "alternative"
+EXITS = frozenset({TAKE_PROFIT, STOP_LOSS, EXIT})
 ROLES: dict[str, tuple[str, ...]] = {
     Group.BRACKET: (ENTRY, TAKE_PROFIT, STOP_LOSS),
     Group.OCO: (ALTERNATIVE, ALTERNATIVE),
@@ -61,13 +62,15 @@ def role(group: str, number: int) -> str:
 
 def is_exit(group: str, number: int) -> bool:
     """Whether the broker holds it until its entry fills; it only takes back what that opens."""
-    return role(group, number) in {TAKE_PROFIT, STOP_LOSS, EXIT}
+    return role(group, number) in EXITS
 
 
-def problems(group: str, legs: Sequence[Leg], mid: Decimal | None = None) -> list[str]:
+def problems(
+    group: str, legs: Sequence[Leg], mid: Decimal | None = None, *, is_open: bool = False
+) -> list[str]:
     """Every reason why these orders cannot be this group, as sentences; empty when they can.
 
-    `mid` stands for the price of an entry at market.
+    `mid` stands for the price of an entry at market. Where the entry `is_open` already, its price binds its exits no more.
     """
     roles = ROLES[group]
     if len(legs) != len(roles):
@@ -81,7 +84,10 @@ def problems(group: str, legs: Sequence[Leg], mid: Decimal | None = None) -> lis
         + [
             each
             for part, leg in zip(roles[1:], exits, strict=True)
-            for each in [*_exit_problems(part, leg, entry), *_price_problems(part, leg, entry, mid)]
+            for each in [
+                *_exit_problems(part, leg, entry),
+                *([] if is_open else _price_problems(part, leg, entry, mid)),
+            ]
         ]
         + (_between(*exits) if len(exits) > 1 else [])
     )

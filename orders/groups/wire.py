@@ -12,7 +12,7 @@ from django.db.models import QuerySet
 from brokers.base import Broker, BrokerOrderState, OrderReport, OrderTerms
 from cerbero.errors import BrokerError
 from orders.canonical import client_order_id
-from orders.groups.relations import is_exit, role
+from orders.groups.relations import EXITS, is_exit, role
 from orders.lifecycle import Group, OrderStatus
 from orders.models import Attempt, AttemptLeg, Order, Ticket
 
@@ -96,6 +96,24 @@ def role_of(order: Order, ticket: Ticket) -> str:
     """What an order is in its group; what was sent again is what it stands for. Empty for an order alone."""
     number = order.completes.number if order.completes else order.number
     return role(ticket.group, number)
+
+
+def closes(order: Order) -> bool:
+    """Whether it only takes back what its entry opened."""
+    return role_of(order, order.ticket) in EXITS
+
+
+def linked(order: Order, terms: OrderTerms) -> OrderTerms:
+    """New terms as the broker wants them: the whole ticket again, with what ties it to its group (ibkr-web-api.md §6.6)."""
+    group = order.ticket.group
+    sending = order.sendings.select_related("attempt").order_by("-pk").first()
+    if sending is None or order.completes_id is not None:
+        return terms
+    if group == Group.OCO:
+        return replace(terms, one_cancels_other=True)
+    if is_exit(group, order.number):
+        return replace(terms, parent_client_order_id=sending.attempt.client_order_id)
+    return terms
 
 
 def exits_of(entry: Order) -> list[Order]:
