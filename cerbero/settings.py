@@ -336,6 +336,8 @@ SPECTACULAR_SETTINGS = {
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
     "ENUM_NAME_OVERRIDES": {
         "OrderStatus": "orders.lifecycle.OrderStatus",
+        "TicketStatus": "orders.lifecycle.TicketStatus",
+        "AttemptStatus": "orders.lifecycle.AttemptStatus",
         "PolicyStatus": "orders.standing.PolicyVersion.Status",
         "MandateStatus": "orders.standing.Mandate.Status",
     },
