@@ -75,10 +75,22 @@ def placing(crash: str, fault: str) -> Play:
     return play
 
 
+def unlisted(stage: Stage) -> None:
+    """Taken, and in no list until it was looked for once in vain."""
+    from orders.models import Attempt
+
+    stage.config(listing_delay=3600.0)
+    stage.fault("late_answer", "/orders$", "POST", seconds=0.6)
+    intent = stage.order()
+    stage.until(Attempt.objects.filter(ticket_id=intent.ticket_id, absent_count__gte=1).exists)
+    stage.config(listing_delay=0.0)
+
+
 def _place() -> None:
     faults = ["", "refused", "taken, not listed yet", *FAULTS]
     for fault in faults:
         add("place", fault or "no fault", placing("", fault))
+    add("place", "taken, listed once it was looked for", unlisted)
     for crash in (*PLACE_POINTS, *OUTCOMES[:2]):
         add("place, killed", crash, placing(crash, ""))
     for fault in (each for each in faults if each):

@@ -40,11 +40,13 @@ def _drive(servers: Servers, module: str, queue: "Queue[dict[str, Any]]", rows: 
     """One lane after the other, until nothing is left: a run that got stuck leaves its lane behind."""
     while not queue.empty():
         database = servers.create_database()
-        folder = Path(tempfile.mkdtemp(prefix="cerbero-lane-"))
+        # The broker's book is on a disk that waits for nothing, and goes with the servers.
+        kept = os.environ.get("KEEP")
+        folder = Path(tempfile.mkdtemp(prefix="cerbero-lane-", dir=None if kept else servers.root))
         try:
             _drive_lane(database, module, folder, queue, rows)
         finally:
-            if os.environ.get("KEEP"):
+            if kept:
                 sys.stderr.write(f"kept {folder}\n")
             else:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -106,8 +108,7 @@ def note(row: dict[str, Any]) -> None:
     sys.stderr.flush()
 
 
-def hunt(servers: Servers, names: Iterable[str], seed: int, lanes: int) -> dict[str, bool]:
+def caught(rows: Iterable[dict[str, Any]]) -> dict[str, bool]:
     """Which planted defects the judge saw as what they are."""
-    plan = [{"case": MUTANTS[name].case, "seed": seed, "mutant": name} for name in names]
-    rows = {row["mutant"]: row for row in run(servers, plan, lanes)}
-    return {name: rows[name][MUTANTS[name].sees] > 0 for name in names}
+    planted = [row for row in rows if row["mutant"]]
+    return {row["mutant"]: row[MUTANTS[row["mutant"]].sees] > 0 for row in planted}

@@ -20,6 +20,8 @@ IN_BOOK = {
     "Inactive": {"rejected"},
 }
 FINAL = {"filled", "canceled", "expired", "rejected"}
+# The rules by which an approved order goes back to people, in the product's own words; any other waiting is stuck.
+PARKED = {"broker_asked", "quote_missing", "price_drifted", "policy_stricter"}
 
 
 @dataclass
@@ -74,7 +76,8 @@ class Ledger:
     executed: Decimal
     was_doubted: bool
     was_revived: bool
-    waits_for_person: bool
+    # Why it went back to people; "" where it did not.
+    waits_for: str
 
 
 @dataclass
@@ -116,8 +119,8 @@ class Evidence:
 
     def rests(self, ledger: Ledger) -> bool:
         """Nothing of it is on its way, as far as the ledger knows; a halt holds back what never left."""
-        if ledger.waits_for_person:
-            return True
+        if ledger.waits_for:
+            return ledger.waits_for in PARKED
         unsettled = UNSETTLED - {"prepared"} if self.is_halted else UNSETTLED
         if any(status in unsettled for status, _ in ledger.attempts) or UNSETTLED & set(ledger.changes):
             return False
@@ -194,9 +197,9 @@ def _judge_one(evidence: Evidence, intent: Intent, verdict: Verdict, settled: bo
         verdict.blame("stuck", said or f"{ledger.ticket}, {ledger.order}, {ledger.attempts}")
     elif not settled and ledger.ticket == "allowed" and not evidence.is_halted:
         verdict.blame("stuck", "allowed, and not sent")
-    verdict.parked += ledger.waits_for_person
+    verdict.parked += ledger.waits_for in PARKED
     verdict.doubted += ledger.was_doubted
-    verdict.settled_itself += ledger.was_doubted and evidence.rests(ledger) and not ledger.waits_for_person
+    verdict.settled_itself += ledger.was_doubted and evidence.rests(ledger) and not ledger.waits_for
 
 
 def _judge_permission(intent: Intent, rows: list[Any], arrivals: list[Any], verdict: Verdict) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 from tests.faults.judge import FINAL, Ledger, Verdict, judge
 from tests.faults.nest import PATIENCE, Child, Nest
 
-SETTLE_SECONDS, MUTANT_SECONDS = 30.0 * PATIENCE, 12.0 * PATIENCE
+SETTLE_SECONDS, MUTANT_SECONDS = 30.0 * PATIENCE, 10.0 * PATIENCE
 # Longer than any delay that a case plans after its last request.
 QUIET_SECONDS = 0.4 * PATIENCE
 # What a supervisor starts again.
@@ -51,7 +51,7 @@ class Lane:
         nest = Nest.build(folder)
         from brokers import pacing
 
-        pacing.REQUESTS_PER_SECOND = pacing.BURST = 1000
+        pacing.REQUESTS_PER_SECOND = 1000
         from orders.models import Limits
         from tests.orders import world
         from tests.simulator_process import start_simulator
@@ -103,22 +103,27 @@ class Lane:
 
     def run(self, case: Any, seed: int) -> dict[str, Any]:
         """Play one case and have it judged."""
+        from tests.faults.mutants import MUTANTS
         from tests.faults.stage import Stage
 
-        self.put_in_order(case)
         stage = Stage(self, random.Random(seed))
         began = time.monotonic()
         try:
+            self.put_in_order(case)
             case.play(stage)
-            settled, seconds = stage.settle(SETTLE_SECONDS if not self.mutant else MUTANT_SECONDS)
+            sees = MUTANTS[self.mutant].sees if self.mutant else ""
+            settled, seconds = stage.settle(MUTANT_SECONDS if sees else SETTLE_SECONDS, sees)
         except Exception as problem:
-            verdict = Verdict(stuck=1, why=[f"stuck: the play broke: {type(problem).__name__}: {problem}"])
+            details = getattr(problem, "details", "")
+            why = f"stuck: the play broke: {type(problem).__name__}: {problem} {details}"
+            verdict = Verdict(stuck=1, why=[why])
             settled, seconds = False, time.monotonic() - began
         else:
             verdict = judge(stage.evidence(), settled=settled)
         # A place that was not reached; who only stood still there lives on.
-        missed = sum(child.is_alive and not child.stood_still for child in stage.armed)
-        self.clean_up(stage)
+        missed = bool(stage.armed) and all(child.is_alive and not child.stood_still for child in stage.armed)
+        if not verdict.stuck and not self.clean_up(stage):
+            verdict.blame("stuck", "it was canceled afterwards, and did not end")
         told = asdict(verdict) | {"seconds": round(seconds, 3), "took": round(time.monotonic() - began, 3)}
         ends = [
             "/".join((each.ticket, each.order, each.refusal, *each.amended)) for each in stage.last.values()
@@ -146,7 +151,8 @@ class Lane:
         self.desk.quote(str(self.ask - Decimal("0.02")), str(self.ask))
         hear(self.desk.login)
 
-    def clean_up(self, stage: Any) -> None:
+    def clean_up(self, stage: Any) -> bool:
+        """Nothing of it is in the next one's way: what rests is canceled; whether all of it ended."""
         from orders import trading
 
         for name, child in list(self.children.items()):
@@ -155,10 +161,11 @@ class Lane:
                 self.children.pop(name).end(signal.SIGTERM)
             elif child.is_alive:
                 child.arm("")
-        if stage.is_halted or stage.has_group:
+        if stage.is_halted or not self.mutant:
             stage.withdraw_all()
         if stage.is_halted:
             trading.resume_trading(actor=self.desk.person("bob"), reason="the next case")
+        return bool(self.mutant) or stage.is_over()
 
 
 def unlimited() -> dict[str, Any]:
@@ -197,8 +204,14 @@ def ledger_of(ticket: Any, number: int) -> Ledger:
         was_revived=entries.filter(
             subject_kind="order", subject_id=str(order.pk), details__from__in=sorted(FINAL)
         ).exists(),
-        waits_for_person=ticket.status == "proposed" and bool(attempts),
+        waits_for=_waits_for(ticket, attempts),
     )
+
+
+def _waits_for(ticket: Any, attempts: list[Any]) -> str:
+    if ticket.status != "proposed":
+        return ""
+    return ticket.request.facts.get("asked_again", "no rule" if attempts else "")
 
 
 def serve(answer: Callable[[Lane, dict[str, Any]], dict[str, Any]]) -> None:

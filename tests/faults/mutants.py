@@ -73,7 +73,7 @@ def timeout_rejected() -> None:
     _replace_outcome(lambda problem: BrokerRejected(**problem.details))
 
 
-@mutant("absent once means rejected", "lost", "place | taken, not listed yet")
+@mutant("absent once means rejected", "lost", "place | taken, listed once it was looked for")
 def absent_rejected() -> None:
     from datetime import timedelta
 

@@ -173,13 +173,20 @@ def allow_exits(stage: Stage) -> None:
     stage.allow_questions("o10331")
 
 
+def arm_both(stage: Stage, crash: str) -> None:
+    """What is found is settled by whoever comes first: reconciliation, or the orders process with its report."""
+    stage.arm("keeper", crash)
+    if ".settled" in crash:
+        stage.arm("orders", crash)
+
+
 def keeping(crash: str, fault: str) -> Play:
     """Reconciliation dies while it settles what another fault left in doubt."""
 
     def play(stage: Stage) -> None:
         stage.config(fills="normal")
         hit(stage, fault, "/orders$")
-        stage.arm("keeper", crash)
+        arm_both(stage, crash)
         stage.order(fills=True)
 
     return play
@@ -192,7 +199,7 @@ def keeping_amended(crash: str, fault: str) -> Play:
         intent = stage.order()
         stage.until_order(intent, "accepted")
         hit(stage, fault, r"/order/\d+$")
-        stage.arm("keeper", crash)
+        arm_both(stage, crash)
         stage.amend(intent)
 
     return play
@@ -284,7 +291,8 @@ def _groups() -> None:
 
 def _reports_and_reconciliation() -> None:
     for crash in KEEPER_POINTS:
-        for fault in ("reset before", "timeout, taken"):
+        # Of what never arrived there is nothing to record.
+        for fault in ("reset after" if "reports" in crash else "reset before", "timeout, taken"):
             add("reconciliation, killed", f"{crash}, {fault}", keeping(crash, fault))
     for crash in ("reconcile.listed", "amend.settled", "amend.settled.committed"):
         for fault in ("reset before", "timeout, taken"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import Error, connection, connections
 
-from tests.faults.judge import Evidence, Intent, is_settled
+from tests.faults.judge import Evidence, Intent, is_settled, judge
 from tests.faults.lane import CENT, QUIET_SECONDS, ledger_of, unlimited
 from tests.faults.nest import PATIENCE
 
@@ -28,7 +28,7 @@ class Stage:
         self.manual: set[int] = set()
         self.armed: list[Child] = []
         self.last: dict[Any, Any] = {}
-        self.is_halted = self.has_group = False
+        self.is_halted = False
         self.began_ms = int(time.time() * 1000)
         self.released_at = time.monotonic()
         self.before = {row["order_id"] for row in lane.sim.book()["orders"]}
@@ -64,7 +64,6 @@ class Stage:
             )
             for leg in ticket.orders.order_by("number")
         )
-        self.has_group = True
         self._release(ticket, entry, profit, stop)
         return entry
 
@@ -185,11 +184,22 @@ class Stage:
         from cerbero import access
         from orders import services
         from orders.lifecycle import ENDED
+
+        for order in self._orders().exclude(status__in=ENDED):
+            services.cancel_order(actor=access.system("harness"), order_id=order.pk)
+
+    def is_over(self, seconds: float = 20 * PATIENCE) -> bool:
+        """Whether every order of this run ends in time."""
+        from orders.lifecycle import ENDED
+
+        with suppress(TimeoutError):
+            return self.until(lambda: not self._orders().exclude(status__in=ENDED).exists(), seconds)
+        return False
+
+    def _orders(self) -> Any:
         from orders.models import Order
 
-        mine = Order.objects.filter(ticket_id__in=[intent.ticket_id for intent in self.intents])
-        for order in mine.exclude(status__in=ENDED):
-            services.cancel_order(actor=access.system("harness"), order_id=order.pk)
+        return Order.objects.filter(ticket_id__in=[intent.ticket_id for intent in self.intents])
 
     def sql(self, words: str, *values: Any) -> None:
         """What somebody with the application's password can say."""
@@ -255,21 +265,35 @@ class Stage:
             is_halted=self.is_halted,
         )
 
-    def settle(self, seconds: float) -> tuple[bool, float]:
-        """Wait for rest that lasts; whether it came, and how many seconds after the release it began."""
+    def settle(self, seconds: float, sees: str = "") -> tuple[bool, float]:
+        """Wait for rest that lasts, or for what a planted defect shows.
+
+        Returns whether rest came, and how many seconds after the release it began.
+        """
         deadline = time.monotonic() + seconds
         since = 0.0
         while time.monotonic() < deadline:
             self.lane.mend()
             rests = False
             with suppress(Error, OSError):
-                rests = is_settled(self.evidence())
+                if sees not in {"", "stuck"} and getattr(judge(self.evidence(), settled=True), sees):
+                    break
+                rests = self._may_rest() and is_settled(self.evidence())
             now = time.monotonic()
             since = (since or now) if rests else 0.0
             if since and now - since >= QUIET_SECONDS:
                 return True, since - self.released_at
             self._breathe()
         return False, time.monotonic() - self.released_at
+
+    def _may_rest(self) -> bool:
+        """A look that costs little, before the one that costs more."""
+        from brokers.models import Report
+        from orders.models import Attempt
+
+        mine = Attempt.objects.filter(ticket_id__in=[intent.ticket_id for intent in self.intents])
+        flying = mine.filter(status__in=["sent", "in_doubt"]).exists()
+        return not flying and not Report.objects.waiting().exists()
 
     def bar(self) -> None:
         """From this moment nothing may be sent that is not in flight."""

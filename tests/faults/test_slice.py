@@ -1,4 +1,4 @@
-"""The least of `make faults`, which .ci/run plays by itself: the harness works, the product passes, a defect does not."""
+"""The least of `make faults`, all of which .ci/run plays by itself: the harness works, the product passes, a defect does not."""
 
 from tests.faults.driver import run
 from tests.faults.judge import COUNTS
