@@ -1,27 +1,79 @@
-"""Closing what the broker says that we hold: no approval, never more than the position."""
+"""Closing what the broker says that we hold: no approval, never more than the position. Services and doors call it."""
 
+from dataclasses import replace
 from decimal import Decimal
 from uuid import UUID
 
+from django.db import transaction
 from django.db.models import Q
+from django.db.models.functions import Now
 
-from brokers.base import Broker, Side
+from brokers.base import Broker, OrderType, Side
 from brokers.models import Account
+from brokers.reports import notify_orders
 from cerbero import proofs
-from cerbero.errors import BrokerError, PositionUnknown
-from orders.facts import Facts
-from orders.lifecycle import WORKING, OrderStatus
+from cerbero.access import Actor
+from cerbero.errors import BrokerError, NothingToClose, PositionUnknown
+from orders import trading
+from orders.canonical import plain
+from orders.facts import Facts, find_account
+from orders.lifecycle import WORKING, OrderStatus, TicketStatus
 from orders.models import Order, Ticket
+from orders.tickets import Proposal, build, insert, once, require_live
 
 
-def position_now(broker: Broker, account: Account, broker_instrument_id: str) -> Decimal:
-    """The broker's position at this moment; negative is short. Raises PositionUnknown."""
+def positions_now(broker: Broker, account: Account) -> dict[str, Decimal]:
+    """What the broker holds at this moment, by its ids; negative is short. Raises PositionUnknown."""
     try:
-        positions = broker.positions(account.broker_account_id)
+        rows = broker.positions(account.broker_account_id)
     except BrokerError as problem:
         raise PositionUnknown(broker=problem.code) from problem
-    held = (row.quantity for row in positions if row.broker_instrument_id == broker_instrument_id)
-    return sum(held, Decimal(0))
+    held: dict[str, Decimal] = {}
+    for row in rows:
+        held[row.broker_instrument_id] = held.get(row.broker_instrument_id, Decimal(0)) + row.quantity
+    return {broker_instrument_id: quantity for broker_instrument_id, quantity in held.items() if quantity}
+
+
+def may_close(actor: Actor, account: str) -> Account:
+    """The account, where this actor may close now. Raises PermissionMissing, NotFound, TradingHalted, LiveTradingDenied."""
+    if actor.is_person:
+        trading.require_permission(actor, "orders.close_position")
+    row = find_account(actor, account)
+    state = trading.worst_state(row, actor.id if actor.is_bot else None)
+    trading.require_open(state, reduce_only=True, by_person=actor.is_person)
+    require_live(row, is_persons_close=actor.is_person)
+    return row
+
+
+def close_held(
+    *,
+    actor: Actor,
+    facts: Facts,
+    held: Decimal,
+    idempotency_key: str,
+    quantity: Decimal | None = None,
+    reason: str = "",
+) -> Ticket:
+    """Close what the broker just said is held of one instrument; the same key returns the same ticket."""
+    account, symbol = facts.account, facts.instrument.symbol
+    proposal = Proposal(
+        account=account.broker_account_id,
+        symbol=symbol,
+        side=Side.SELL if held > 0 else Side.BUY,
+        quantity=None,
+        order_type=OrderType.MARKET,
+        idempotency_key=idempotency_key,
+        reason=reason,
+    )
+
+    def allow() -> Ticket:
+        left = closable(account, facts, held)
+        size = left if quantity is None else min(left, quantity)
+        if size <= 0:
+            raise NothingToClose(position=plain(held), symbol=symbol)
+        return _allow_close(actor, replace(facts, position=held), replace(proposal, quantity=size))
+
+    return once(actor, account, proposal, allow)
 
 
 def closable(account: Account, facts: Facts, held: Decimal, *, but: UUID | None = None) -> Decimal:
@@ -53,3 +105,13 @@ def proof_of(ticket: Ticket, broker_instrument_id: str) -> str:
         "broker_instrument_id": broker_instrument_id,
     }
     return proofs.of_body("close", body)
+
+
+def _allow_close(actor: Actor, facts: Facts, proposal: Proposal) -> Ticket:
+    ticket, _ = build(actor, facts, proposal, reduce_only=True)
+    ticket.proof = proof_of(ticket, facts.broker_instrument_id)
+    with transaction.atomic(durable=True):
+        ticket.status, ticket.allowed_at = TicketStatus.ALLOWED, Now()
+        insert(actor, ticket, "ticket.allowed")
+        notify_orders()
+    return ticket

@@ -75,6 +75,20 @@ def gather(account: Account, symbol: str, bot_id: UUID | None) -> Facts:
     return from_instruments(account, rows, symbol, bot_id)
 
 
+def gather_held(account: Account, broker_instrument_id: str, bot_id: UUID | None) -> Facts:
+    """Of what the broker calls by its own id. Raises NotFound where Cerbero knows no such instrument."""
+    known = BrokerInstrument.objects.filter(
+        broker=account.login.broker, broker_instrument_id=broker_instrument_id
+    ).first()
+    if known is None:
+        raise NotFound(
+            "Cerbero knows no instrument of this id; an Administrator adds it in admin, or close it at the broker.",
+            broker_instrument_id=broker_instrument_id,
+        )
+    rows = _BY_ID.rows(**_read_for(account), instrument=known.instrument_id)
+    return from_instruments(account, rows, broker_instrument_id, bot_id)
+
+
 def gather_for(account: Account, order: Order) -> Facts:
     rows = _BY_ID.rows(**_read_for(account), instrument=order.instrument_id)
     return from_instruments(account, rows, str(order.instrument_id), order.ticket.bot_id)

@@ -25,7 +25,7 @@ from cerbero.people import profile, signing
 from orders import environment, judging, mandates, policies, policy, risk, trading
 from orders.amended import as_approved
 from orders.canonical import ticket_digest
-from orders.closing import closable, position_now, proof_of
+from orders.closing import closable, positions_now, proof_of
 from orders.facts import Facts, check_sending, contract, gather_for, market_of
 from orders.groups.wire import closes
 from orders.lifecycle import OrderStatus, TicketStatus
@@ -54,7 +54,9 @@ def read_moment(ticket: Ticket, order: Order, broker: Broker) -> Moment:
     """A fresh reference price, and for a close the position, from the broker itself. Raises BrokerError."""
     stored = gather_for(ticket.account, order)
     if ticket.reduce_only:
-        return Moment(stored, position_now(broker, ticket.account, stored.broker_instrument_id))
+        return Moment(
+            stored, positions_now(broker, ticket.account).get(stored.broker_instrument_id, Decimal(0))
+        )
     quotes = broker.snapshot([stored.broker_instrument_id])
     mine = next((row for row in quotes if row.broker_instrument_id == stored.broker_instrument_id), None)
     availability = mine.availability if mine else stored.availability

@@ -1,6 +1,5 @@
 """Proposing, deciding, canceling and closing. Each function owns its transactions and calls leaves."""
 
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -10,7 +9,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from audit.services import record
-from brokers.base import OrderType, Preview, Side
+from brokers.base import Preview
 from brokers.models import Account
 from brokers.reports import notify_orders
 from brokers.services import broker_for
@@ -19,7 +18,6 @@ from cerbero.access import Actor
 from cerbero.errors import (
     BadInput,
     NotFound,
-    NothingToClose,
     PolicyRefused,
     QuoteMissing,
     ReasonRequired,
@@ -31,7 +29,7 @@ from cerbero.people import signing
 from orders import breaches, judging, mandates, policies, policy, risk, trading
 from orders.canceling import ask_cancel
 from orders.canonical import plain
-from orders.closing import closable, position_now, proof_of
+from orders.closing import close_held, may_close, positions_now
 from orders.facts import Facts, as_seen, check_order, find_account, gather
 from orders.groups.relations import require_group
 from orders.lifecycle import ENDED, ORDER, TICKET, OrderStatus, TicketStatus
@@ -40,7 +38,6 @@ from orders.market import require_known
 from orders.models import Order, Ticket
 from orders.order_types import require_possible
 from orders.tickets import (
-    Proposal,
     Wanted,
     ask_people,
     build,
@@ -81,7 +78,7 @@ def preview_order(*, actor: Actor, proposal: Wanted) -> tuple[list[risk.Check], 
     """What the order would do: our checks, and the broker's own what-if, of a group's entry. Nothing is kept or sent."""
     require_possible(*proposal.legs)
     account = find_account(actor, proposal.account)
-    facts = gather(account, proposal.symbol, _bot_of(actor))
+    facts = gather(account, proposal.symbol, bot_of(actor))
     if proposal.group:
         require_group(proposal.group, proposal.legs, facts.market.mid)
     orders = [leg.order(facts, number) for number, leg in enumerate(proposal.legs, 1)]
@@ -106,33 +103,13 @@ def close_position(
     Sized from the position read from the broker at this moment, net of exits that are working or in
     doubt. Raises PositionUnknown when it cannot be read, NothingToClose, or TradingHalted for a bot.
     """
-    if actor.is_person:
-        trading.require_permission(actor, "orders.close_position")
-    row = find_account(actor, account)
-    trading.require_open(
-        trading.worst_state(row, actor.id if actor.is_bot else None),
-        reduce_only=True,
-        by_person=actor.is_person,
-    )
-    require_live(row, is_persons_close=actor.is_person)
-    facts = gather(row, symbol, _bot_of(actor))
+    row = may_close(actor, account)
+    facts = gather(row, symbol, bot_of(actor))
     with broker_for(row.login) as broker:
-        held = position_now(broker, row, facts.broker_instrument_id)
-    size = closable(row, facts, held)
-    if quantity is not None:
-        size = min(size, quantity)
-    if size <= 0:
-        raise NothingToClose(position=plain(held), symbol=symbol)
-    proposal = Proposal(
-        account=account,
-        symbol=symbol,
-        side=Side.SELL if held > 0 else Side.BUY,
-        quantity=size,
-        order_type=OrderType.MARKET,
-        idempotency_key=idempotency_key,
-        reason=reason,
+        held = positions_now(broker, row).get(facts.broker_instrument_id, Decimal(0))
+    return close_held(
+        actor=actor, facts=facts, held=held, quantity=quantity, idempotency_key=idempotency_key, reason=reason
     )
-    return once(actor, row, proposal, lambda: _allow_close(actor, replace(facts, position=held), proposal))
 
 
 def ask_signature(*, actor: Actor, ticket_id: UUID, digest: str) -> dict[str, Any]:
@@ -261,12 +238,12 @@ def require_ready(actor: Actor, facts: Facts) -> None:
     require_figures(facts.account, facts.bounds)
 
 
-def _bot_of(actor: Actor) -> UUID | None:
+def bot_of(actor: Actor) -> UUID | None:
     return actor.id if actor.is_bot else None
 
 
 def _propose(actor: Actor, account: Account, proposal: Wanted) -> Ticket:
-    facts = gather(account, proposal.symbol, _bot_of(actor))
+    facts = gather(account, proposal.symbol, bot_of(actor))
     require_ready(actor, facts)
     if proposal.group:
         require_group(proposal.group, proposal.legs, facts.market.mid)
@@ -294,16 +271,6 @@ def _propose(actor: Actor, account: Account, proposal: Wanted) -> Ticket:
             judging.allow(actor, ticket, judged, seen | {"policy": judged.as_facts()})
             notify_orders()
         breaches.halt_repeating(ticket, refusals)
-    return ticket
-
-
-def _allow_close(actor: Actor, facts: Facts, proposal: Proposal) -> Ticket:
-    ticket, _ = build(actor, facts, proposal, reduce_only=True)
-    ticket.proof = proof_of(ticket, facts.broker_instrument_id)
-    with transaction.atomic(durable=True):
-        ticket.status, ticket.allowed_at = TicketStatus.ALLOWED, Now()
-        insert(actor, ticket, "ticket.allowed")
-        notify_orders()
     return ticket
 
 

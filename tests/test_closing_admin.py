@@ -73,7 +73,8 @@ def test_a_quantity_that_is_none_is_refused_before_the_broker_is_asked(
 def test_without_the_permission_nothing_is_closed_or_canceled(desk: Any, held: Position) -> None:
     desk.people["carol"].groups.set(Group.objects.filter(name="Auditor"))
     carol = sign_in(desk, "carol")
-    for path in (path_of(held), f"/admin/cancel-all/{desk.account.pk}/", "/admin/cancel-all/"):
+    close_all = f"/admin/positions/{desk.account.pk}/close-all/"
+    for path in (path_of(held), close_all, f"/admin/cancel-all/{desk.account.pk}/", "/admin/cancel-all/"):
         assert carol.get(path).status_code == 403
         assert carol.post(path, {"key": "k1"}).status_code in {403, 405}
 
@@ -111,6 +112,12 @@ def test_a_person_closes_while_halted_and_two_presses_are_one_close(
     assert key
     assert "is on its way" in text_of(bob.post(path_of(row), {"key": key[1]}, follow=True))
     text_of(bob.post(path_of(row), {"key": key[1]}, follow=True))
+    close_all = f"/admin/positions/{desk.account.pk}/close-all/"
+    assert close_all in text_of(bob.get("/admin/cancel-all/"))
+    assert '<span class="sell">Sell</span>' in text_of(bob.get(close_all))
+    told = text_of(bob.post(close_all, {"key": "all"}, follow=True))
+    assert "AAPL: " in told
+    assert "nothing_to_close" in told
     ticket = Ticket.objects.get(reduce_only=True)
     assert (ticket.status, ticket.person) == ("allowed", desk.people["bob"])
     assert desk.order(ticket).quantity == row.quantity

@@ -34,6 +34,7 @@ EXEMPT = frozenset(
         "console:cancel_all",
         "console:choose_account",
         "console:close",
+        "console:close_all",
         "console:halt",
         "console:reduce",
         "console:reject",

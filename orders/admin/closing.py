@@ -1,4 +1,4 @@
-"""Reducing risk on one account: close a position, cancel everything that works. Each asks once, by a page."""
+"""Reducing risk on one account: close a position or all of them, cancel everything that works. Each asks once, by a page."""
 
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -12,12 +12,13 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from brokers.models import Account
 from cerbero.access import Actor
-from cerbero.errors import BadInput, CerberoError
+from cerbero.errors import BadInput
 from orders import services
 from orders.admin.acting import actor_of, attempt, demand, page, told
 from orders.lifecycle import ENDED
 from orders.models import Order, Position, Ticket
 from orders.presentation import MISSING, number, price, sentence
+from orders.reducing import cancel_all_orders, close_all_positions
 
 both = require_http_methods(["GET", "POST"])
 
@@ -58,10 +59,12 @@ def close(request: HttpRequest, account_id: UUID, broker_instrument_id: str) -> 
 
 @require_GET
 def choose_account(request: HttpRequest) -> HttpResponse:
-    """The accounts, with how many orders each has that a cancel would reach."""
+    """The accounts, with how many orders each has that a cancel would reach, and how many positions."""
     demand(request, "orders.cancel_order")
-    reached = Count("tickets__orders", filter=~Q(tickets__orders__status__in=ENDED))
-    rows = Account.objects.select_related("login").annotate(reached=reached).order_by("broker_account_id")
+    reached = Count("tickets__orders", filter=~Q(tickets__orders__status__in=ENDED), distinct=True)
+    held = Count("positions", filter=~Q(positions__quantity=0), distinct=True)
+    accounts = Account.objects.select_related("login").annotate(reached=reached, held=held)
+    rows = accounts.order_by("broker_account_id")
     return page(request, "console/choose_account.html", title="Cancel all of an account", accounts=rows)
 
 
@@ -77,13 +80,46 @@ def cancel_all(request: HttpRequest, account_id: UUID) -> HttpResponse:
         .order_by("created_at")
     )
     if request.method == "POST":
-        asked = sum(_cancel(request, order) for order in orders)
-        messages.success(request, f"Cancel asked for {asked} of {len(orders)} orders of {account}.")
+        done = cancel_all_orders(actor=actor_of(request), account=account)
+        for each in done:
+            if each.refusal:
+                messages.error(request, f"{sentence(each.order)}: {told(each.refusal)}")
+        asked = sum(each.refusal is None for each in done)
+        messages.success(request, f"Cancel asked for {asked} of {len(done)} orders of {account}.")
         return redirect("console:cancel_all", account.pk)
     rows = [(order, str(sentence(order)), order.broker_order_id or MISSING) for order in orders]
     return page(
         request, "console/cancel_all.html", title=f"Cancel all of {account}", account=account, rows=rows
     )
+
+
+@both
+def close_all(request: HttpRequest, account_id: UUID) -> HttpResponse:
+    """Close every position of an account at market, each sized by the broker at that moment. What fails is said by itself."""
+    demand(request, "orders.close_position")
+    account = get_object_or_404(Account.objects.select_related("login"), pk=account_id)
+    held = Position.objects.filter(account=account).exclude(quantity=0).order_by("symbol")
+    if request.method == "POST":
+        done = attempt(
+            request,
+            f"Closing what {account} holds.",
+            close_all_positions,
+            account=account.broker_account_id,
+            idempotency_key=request.POST.get("key", "")[:48] or f"console-{uuid4().hex}",
+            reason=request.POST.get("reason", "").strip()[:500],
+        )
+        symbols = dict(held.values_list("broker_instrument_id", "symbol"))
+        for each in done or []:
+            if each.refusal:
+                name = symbols.get(each.broker_instrument_id, each.broker_instrument_id)
+                messages.error(request, f"{name}: {told(each.refusal)}")
+        return redirect("console:close_all", account.pk)
+    rows = [
+        (row.symbol, number(row.quantity), "Sell" if row.quantity > 0 else "Buy", row.as_of) for row in held
+    ]
+    title = f"Close all of {account}"
+    key = f"console-{uuid4().hex}"
+    return page(request, "console/close_all.html", title=title, account=account, rows=rows, key=key)
 
 
 def _close(*, actor: Actor, quantity: str, **terms: Any) -> Ticket:
@@ -97,12 +133,3 @@ def _close(*, actor: Actor, quantity: str, **terms: Any) -> Ticket:
     if not terms["idempotency_key"]:
         raise BadInput("The form was not whole; load the page again.")
     return services.close_position(actor=actor, quantity=size, **terms)
-
-
-def _cancel(request: HttpRequest, order: Order) -> bool:
-    try:
-        services.cancel_order(actor=actor_of(request), order_id=order.pk)
-    except CerberoError as refusal:
-        messages.error(request, f"{sentence(order)}: {told(refusal)}")
-        return False
-    return True

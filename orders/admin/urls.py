@@ -39,6 +39,7 @@ urlpatterns = [
         _signed_in(closing.close),
         name="close",
     ),
+    path("positions/<uuid:account_id>/close-all/", _signed_in(closing.close_all), name="close_all"),
     path("cancel-all/", _signed_in(closing.choose_account), name="choose_account"),
     path("cancel-all/<uuid:account_id>/", _signed_in(closing.cancel_all), name="cancel_all"),
     path("doubts/", _signed_in(unsettled.show_doubts), name="doubts"),

@@ -1,3 +1,3 @@
 """What bots may ask of orders: parse, call, return. The modules register their tools."""
 
-from orders.tools import groups, orders, trading  # noqa: F401
+from orders.tools import groups, orders, reducing, trading  # noqa: F401

@@ -211,13 +211,13 @@ def amend_order(actor: Actor, params: AmendOrder) -> AmendmentOut:
 @tool(scope="orders:write", effect=DESTRUCTIVE)
 def cancel_order(actor: Actor, params: OrderId) -> OrderOut:
     """Cancel one of your orders, in whatever state; the broker's report says when it is done."""
-    return _one(services.cancel_order(actor=actor, order_id=params.order_id))
+    return one_order(services.cancel_order(actor=actor, order_id=params.order_id))
 
 
 @tool(scope="orders:write", effect=DESTRUCTIVE)
 def close_position(actor: Actor, params: ClosePosition) -> OrderOut:
     """Close a position at market, or part of it; sized by the broker, so no approval is needed."""
-    return _one(services.close_position(actor=actor, **dict(params)).first_order)
+    return one_order(services.close_position(actor=actor, **dict(params)).first_order)
 
 
 @tool(scope="orders:read", effect=READ)
@@ -226,7 +226,7 @@ def get_order(actor: Actor, params: OrderId) -> OrderOut:
     order = services.visible_orders(actor).filter(pk=params.order_id).first()
     if order is None:
         raise NotFound(order_id=str(params.order_id))
-    return _one(order)
+    return one_order(order)
 
 
 @tool(scope="orders:read", effect=READ)
@@ -243,7 +243,7 @@ def list_orders(actor: Actor, params: ListOrders) -> OrdersOut:
 ROWS = ("instrument", "ticket__account", "ticket__request", "ticket__policy_version", "ticket__allowance")
 
 
-def _one(order: Order) -> OrderOut:
+def one_order(order: Order) -> OrderOut:
     """The order as the database has it now."""
     fresh = Order.objects.select_related(*ROWS).get(pk=order.pk)
     return order_out(fresh, fresh.ticket)
