@@ -7,6 +7,8 @@ from uuid import UUID
 
 import httpx
 
+from brokers.ibkr.wire import trusted
+
 # Shorter than any server's own idle limit that we know of: a write must not meet a socket that just closed.
 IDLE_SECONDS = 10
 CONNECTIONS_MAX = 8
@@ -35,7 +37,8 @@ def transport_for(login_id: UUID, base_url: str, on_rate_limit: Callable[[], Non
         pool = _pools.get((login_id, base_url))
         if pool is None:
             limits = httpx.Limits(max_connections=CONNECTIONS_MAX, keepalive_expiry=IDLE_SECONDS)
-            pool = _pools[(login_id, base_url)] = httpx.HTTPTransport(trust_env=False, limits=limits)
+            pool = httpx.HTTPTransport(verify=trusted(), trust_env=False, limits=limits)
+            _pools[(login_id, base_url)] = pool
     return SharedTransport(pool, on_rate_limit)
 
 

@@ -11,13 +11,14 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cerbero.errors import CannotStart
-from tests.rig import FOREIGN, Database, Servers, django_uses
+from tests.rig import FOREIGN, Database, Servers, django_uses, roomy_folder
 from tests.simulator_process import SimulatorProcess, start_simulator
 
 SERVERS = pytest.StashKey[Servers]()
@@ -26,6 +27,8 @@ SERVERS = pytest.StashKey[Servers]()
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Start the servers before pytest-django loads the settings, which need them."""
+    # Simulators and installations write through to the disk, which is slow and proves nothing here.
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(roomy_folder()))
     if config.option.help or config.option.version or getattr(config.option, "numprocesses", None):
         # With -n, this process only hands tests out: what it set in the environment would reach the workers.
         return
@@ -40,6 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
     from django.conf import settings
 
     settings.DATABASES  # noqa: B018  (loads the settings; pytest-django sets Django up next)
+    settings.PASSWORD_HASHERS = ["tests.quick.Hasher"]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -107,6 +111,16 @@ def fresh_simulator(tmp_path: Path) -> Iterator[SimulatorProcess]:
     running = start_simulator(tmp_path / "simulator")
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def parsed_once() -> Iterator[None]:
+    """An RSA key is tried for primality whenever it is parsed, and the run's simulators share theirs."""
+    from brokers.ibkr import oauth
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(oauth, "load_pem_private_key", cache(oauth.load_pem_private_key))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -20,6 +20,7 @@ from psycopg import sql
 from cerbero import embedded
 from cerbero.errors import CannotStart
 from cerbero.stack import hold
+from tests import kept
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 TEMPLATE = "cerbero_template"
@@ -45,16 +46,18 @@ class Servers:
     postgres: embedded.Postgres
     redis: embedded.Redis
     lock: IO[str]
+    is_migrated: bool
 
     @classmethod
     def start(cls) -> "Servers":
-        root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=_folder()))
+        root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=roomy_folder()))
         lock = hold(root)
         _sweep()
         try:
+            is_migrated = kept.restore(root.parent, root)
             redis = embedded.start_redis(root)
             # fsync proves nothing in a cluster that is thrown away.
-            return cls(root, embedded.start_postgres(root, durable=False), redis, lock)
+            return cls(root, embedded.start_postgres(root, durable=False), redis, lock, is_migrated)
         except BaseException:
             lock.close()
             shutil.rmtree(root, ignore_errors=True)
@@ -90,7 +93,17 @@ class Servers:
         self._as_admin("DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
 
     def migrate_template(self) -> None:
-        """Make the template: the owner migrates it, as the production shape's one-shot step does."""
+        """Make the template, unless a run before this one kept it."""
+        if self.is_migrated:
+            return
+        self._migrate_template()
+        self.postgres.stop()
+        kept.keep(self.root.parent, self.root)
+        self.postgres = embedded.start_postgres(self.root, durable=False)
+        self.is_migrated = True
+
+    def _migrate_template(self) -> None:
+        """The owner migrates it, as the production shape's one-shot step does."""
         self._as_admin("CREATE DATABASE {} OWNER {}", TEMPLATE, embedded.OWNER)
         template = Database(self, TEMPLATE)
         template.manage("prepare_database", role=embedded.OWNER)
@@ -116,7 +129,7 @@ class Servers:
             connection.execute(sql.SQL(words).format(*map(sql.Identifier, names)))
 
 
-def _folder() -> Path:
+def roomy_folder() -> Path:
     """In memory where there is enough of it: hundreds of databases come and go."""
     is_roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_BYTES_MIN
     return MEMORY if is_roomy else Path(tempfile.gettempdir())
@@ -124,7 +137,7 @@ def _folder() -> Path:
 
 def _sweep() -> None:
     # A run that was killed ends its servers with it, and leaves its folder.
-    for folder in _folder().glob(f"{PREFIX}*"):
+    for folder in roomy_folder().glob(f"{PREFIX}*"):
         with contextlib.suppress(CannotStart, OSError):
             if time.time() - (folder / "up.lock").stat().st_mtime > LEFT_OVER_SECONDS:
                 hold(folder).close()

@@ -2,9 +2,7 @@
 
 import json
 import multiprocessing
-import os
 import socket
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -19,7 +17,7 @@ START_SECONDS = 20.0
 
 # Simulators are forked from one process that has imported it already: the imports cost more than the start.
 _WARM = multiprocessing.get_context("forkserver")
-_WARM.set_forkserver_preload(["brokers.simulator.__main__", "pytest", "tests.simulator_process"])
+_WARM.set_forkserver_preload(["pytest", "tests.warm_simulator", "tests.simulator_process"])
 
 
 @dataclass
@@ -94,14 +92,10 @@ def start_simulator(state_dir: Path | str, *args: str, port: int | None = None) 
 
 
 def _run(options: list[str], log: str) -> None:
-    from brokers.simulator.__main__ import main
+    # Here and not above: only the process that is forked from makes the keys.
+    from tests.warm_simulator import serve
 
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.chdir(ROOT)
-    sys.argv = ["brokers.simulator", *options]
-    sys.exit(main())
+    serve(options, log)
 
 
 def _wait_until_ready(process: BaseProcess, url: str, directory: Path) -> None:

@@ -60,7 +60,7 @@ class Wire:
             timeout=TIMEOUT,
             headers={"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "gzip,deflate"},
             transport=transport,
-            verify=_trusted(),
+            verify=trusted(),
             trust_env=False,
             follow_redirects=False,
         )
@@ -234,8 +234,8 @@ class Wire:
 
 
 @cache
-def _trusted() -> ssl.SSLContext:
-    """Loading the certificates takes longer than a request."""
+def trusted() -> ssl.SSLContext:
+    """Whose certificates we trust; loaded once a process, which takes longer than a request."""
     return httpx.create_ssl_context(trust_env=False)
 
 
