@@ -14,15 +14,19 @@ from brokers.base import OrderType, Side, TimeInForce
 from brokers.models import Account, Instrument
 from cerbero.errors import CerberoError
 from cerbero.refusals import told_on_page
-from orders import countering, services
+from orders import countering, services, tickets
 from orders.admin.acting import actor_of, attempt, demand, page, told
 from orders.canonical import plain
+from orders.groups import proposing as groups
+from orders.groups import relations
+from orders.groups.relations import RESTS
+from orders.lifecycle import Group
 from orders.limits import applying
 from orders.models import Ticket
 from orders.order_types import FIELDS, problems
 from orders.presentation import sentence
 from orders.risk import DRIFT_PERCENT_MAX
-from orders.tickets import Proposal
+from orders.tickets import Proposal, Wanted
 from orders.trading import must_be_signed
 
 
@@ -35,8 +39,15 @@ def amount(**options: Any) -> forms.DecimalField:
     return forms.DecimalField(max_digits=20, decimal_places=8, **options)
 
 
+# What is more than one order lacks its sense without.
+NEEDED: dict[str, tuple[str, ...]] = {
+    Group.BRACKET: ("exit_limit_price", "exit_stop_price"),
+    Group.OCO: ("exit_stop_price",),
+}
+
+
 class TicketForm(forms.Form):
-    """One order. The key travels with the form, so that pressing twice places one."""
+    """One order, or a group of which it is the first. The key travels with the form, so that pressing twice places one."""
 
     key = forms.CharField(max_length=64, widget=forms.HiddenInput)
     account = forms.ModelChoiceField(Account.objects.exclude(environment="").select_related("login"))
@@ -54,16 +65,62 @@ class TicketForm(forms.Form):
     )
     time_in_force = forms.ChoiceField(choices=choices(TimeInForce), initial=TimeInForce.DAY)
     outside_hours = forms.BooleanField(required=False, help_text="trade outside regular hours, too")
+    group = forms.ChoiceField(
+        label="With it",
+        required=False,
+        choices=[
+            ("", "nothing: one order"),
+            (Group.BRACKET, "a take profit and a stop loss (bracket)"),
+            (Group.OTO, "one exit (OTO)"),
+            (Group.OCO, "a stop instead, for the same quantity (OCO)"),
+        ],
+        help_text="decided on as one; docs/groups.md",
+    )
+    exit_limit_price = amount(required=False, help_text="the take profit's, or of an OTO its exit's limit")
+    exit_stop_price = amount(
+        required=False, help_text="the stop loss's, of an OTO its exit's, of an OCO the stop's"
+    )
+    exit_stop_limit_price = amount(
+        required=False, help_text="of a bracket or OCO: makes that stop a stop-limit"
+    )
+    exit_time_in_force = forms.ChoiceField(
+        required=False,
+        choices=[("", "as long as the entry"), *((each, each) for each in sorted(RESTS))],
+        help_text="how long exits rest",
+    )
     reason = forms.CharField(max_length=500, help_text="whoever decides reads it")
 
     def clean(self) -> dict[str, Any]:
         said = super().clean() or {}
         if not self.errors:
-            for problem in problems(self.proposal()):
+            for problem in problems(self.first_order()):
                 self.add_error(problem.field, problem.says)
+        needed = NEEDED.get(said.get("group", ""), ())
+        for name in (each for each in needed if said.get(each) is None):
+            self.add_error(name, "This group needs it.")
+        if not self.errors and said["group"]:
+            self._look_at_group(self.proposal())
         return said
 
-    def proposal(self) -> Proposal:
+    def _look_at_group(self, group: Wanted) -> None:
+        for says in relations.problems(group.group, group.legs):
+            self.add_error(None, says)
+        if group.legs[0].cash_quantity is not None:
+            self.add_error("cash_quantity", "The orders of a group have quantities.")
+
+    def proposal(self) -> Wanted:
+        said, first = self.cleaned_data, self.first_order()
+        limit, stop, stop_limit = (
+            said[f"exit_{name}"] for name in ("limit_price", "stop_price", "stop_limit_price")
+        )
+        rests = TimeInForce(said["exit_time_in_force"]) if said["exit_time_in_force"] else None
+        if said["group"] == Group.BRACKET:
+            return groups.bracket(first, profit=limit, stop=stop, stop_limit=stop_limit, rests=rests)
+        if said["group"] == Group.OTO:
+            return groups.oto(first, limit=limit, stop=stop, rests=rests)
+        return groups.oco(first, stop=stop, stop_limit=stop_limit) if said["group"] else first
+
+    def first_order(self) -> Proposal:
         said = self.cleaned_data
         return Proposal(
             account=said["account"].broker_account_id,
@@ -101,7 +158,7 @@ def new_ticket(request: HttpRequest) -> HttpResponse:
                 request, "admin/orders/ticket.html", title="New ticket", form=form, refused=refusal.details
             )
         ticket.refresh_from_db()
-        messages.success(request, f"Proposed: {sentence(ticket.first_order)}. It is {ticket.status} now.")
+        messages.success(request, f"Proposed: {tickets.told(ticket)}. It is {ticket.status} now.")
         return redirect("console:queue")
     return page(request, "admin/orders/ticket.html", title="New ticket", form=form)
 

@@ -9,8 +9,7 @@ from cerbero.access import Actor
 from cerbero.tool import DESTRUCTIVE, READ, WRITE, Out, Params, tool
 from orders import services
 from orders.drift_shapes import AccountId
-from orders.groups import sets
-from orders.lifecycle import Group
+from orders.groups import proposing, sets
 from orders.tickets import GroupProposal, Proposal
 from orders.tools.orders import Amount, Key, OrderOut, PreviewOut, Symbol, Words, order_out, preview_out
 
@@ -138,38 +137,28 @@ def get_order_set(actor: Actor, params: TicketId) -> OrderSetOut:
 
 
 def _bracket(params: BracketParams) -> GroupProposal:
-    stop = _stop(params.stop_loss_price, params.stop_loss_limit_price)
-    profit = {"order_type": OrderType.LIMIT, "limit_price": params.take_profit_price}
-    return GroupProposal(Group.BRACKET, (_entry(params), _exit(params, profit), _exit(params, stop)))
+    return proposing.bracket(
+        _entry(params),
+        profit=params.take_profit_price,
+        stop=params.stop_loss_price,
+        stop_limit=params.stop_loss_limit_price,
+        rests=params.exit_time_in_force,
+    )
 
 
 def _oco(params: OcoParams) -> GroupProposal:
     limit = {"order_type": OrderType.LIMIT, "limit_price": params.limit_price}
-    stop = _stop(params.stop_price, params.stop_limit_price)
-    return GroupProposal(Group.OCO, (_leg(params, limit), _leg(params, stop)))
+    return proposing.oco(_leg(params, limit), stop=params.stop_price, stop_limit=params.stop_limit_price)
 
 
 def _oto(params: OtoParams) -> GroupProposal:
-    limit, stop = params.exit_limit_price, params.exit_stop_price
-    terms = {"order_type": OrderType.LIMIT, "limit_price": limit} if stop is None else _stop(stop, limit)
-    return GroupProposal(Group.OTO, (_entry(params), _exit(params, terms)))
+    prices = {"limit": params.exit_limit_price, "stop": params.exit_stop_price}
+    return proposing.oto(_entry(params), **prices, rests=params.exit_time_in_force)
 
 
 def _entry(params: Entry) -> Proposal:
     names = ("order_type", "limit_price", "stop_price")
     return _leg(params, {name: getattr(params, name) for name in names})
-
-
-def _exit(params: Entry, terms: dict[str, Any]) -> Proposal:
-    side = Side.SELL if params.side == Side.BUY else Side.BUY
-    return _leg(
-        params, terms | {"side": side, "time_in_force": params.exit_time_in_force or params.time_in_force}
-    )
-
-
-def _stop(price: Decimal, limit: Decimal | None) -> dict[str, Any]:
-    order_type = OrderType.STOP if limit is None else OrderType.STOP_LIMIT
-    return {"order_type": order_type, "stop_price": price, "limit_price": limit}
 
 
 def _leg(params: Shared, terms: dict[str, Any]) -> Proposal:

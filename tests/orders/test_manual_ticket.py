@@ -75,6 +75,33 @@ def test_a_person_proposes_by_hand_and_another_decides(desk, browse):
     assert desk.decide(ticket, "carol").status == "allowed"
 
 
+def test_a_person_proposes_groups_by_hand(desk, browse):
+    bob = browse("bob")
+    exits = {"group": "bracket", "exit_limit_price": "200", "exit_stop_price": "180"}
+    told = _post(bob, NEW, **_ticket(desk, **exits))
+    assert "take profit: Sell 10 AAPL limit 200.00 day; stop loss: Sell 10 AAPL stop 180.00 day" in told
+    oto = {"group": "oto", "exit_stop_price": "180", "exit_time_in_force": "gtc", "key": "hand-2"}
+    assert "exit: Sell 10 AAPL stop 180.00 gtc" in _post(bob, NEW, **_ticket(desk, **oto))
+    oco = {"group": "oco", "limit_price": "188", "exit_stop_price": "192", "exit_stop_limit_price": "193"}
+    assert "alternative: Buy 10 AAPL stop 192.00" in _post(bob, NEW, **_ticket(desk, **oco, key="hand-3"))
+    assert sorted(Ticket.objects.values_list("group", flat=True)) == ["bracket", "oco", "oto"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"exit_stop_price": ""}, "This group needs it."),
+        ({"exit_stop_price": "195"}, "below the entry&#x27;s price"),
+        ({"quantity": "", "cash_quantity": "1000"}, "have quantities"),
+        ({"time_in_force": "ioc"}, "must rest"),
+    ],
+)
+def test_a_group_that_cannot_be_is_refused_on_the_page(desk, browse, changes, words):
+    exits = {"group": "bracket", "exit_limit_price": "200", "exit_stop_price": "180"}
+    assert words in _post(browse("bob"), NEW, **_ticket(desk, **exits | changes))
+    assert not Ticket.objects.exists()
+
+
 def test_pressing_twice_proposes_once(desk, browse):
     bob = browse("bob")
     for _ in range(2):
