@@ -21,7 +21,7 @@ from cerbero.access import Actor
 from cerbero.errors import BrokerError
 from cerbero.lifecycle import transition
 from orders.groups.relations import ENTRY, role
-from orders.lifecycle import AMENDMENT, ATTEMPT, AttemptStatus, TicketStatus
+from orders.lifecycle import AMENDMENT, ATTEMPT, AttemptStatus, Group, TicketStatus
 from orders.models import Amendment, ChangeAttempt, Inquiry, Order
 
 TERMS = ("quantity", "limit_price", "stop_price")
@@ -118,6 +118,7 @@ def taken(actor: Actor, row: ChangeAttempt, order: Order, **more: Any) -> None:
     Order.objects.filter(pk=order.pk).update(**terms(amendment))
     for name, value in terms(amendment).items():
         setattr(order, name, value)
+    _revalue(order, amendment)
     outcome = row.outcome | {"taken": True, **more}
     when: dict[str, Any] = {"answered_at": Now()} if is_answer else {"settled_at": Now()}
     to = AttemptStatus.ANSWERED if is_answer else AttemptStatus.SETTLED
@@ -133,6 +134,18 @@ def taken(actor: Actor, row: ChangeAttempt, order: Order, **more: Any) -> None:
         details={"order": str(order.pk), **told},
         ended_at=Now(),
     )
+
+
+def _revalue(order: Order, amendment: Amendment) -> None:
+    """Limits count a ticket's value by unit (orders/limit_statements.py): it follows the size, and a price only upward."""
+    ticket = order.ticket
+    if place_of(order) > 1 and ticket.group != Group.OCO:
+        return
+    before, after = was(amendment), terms(amendment)
+    prices = [each["limit_price"] or each["stop_price"] for each in (before, after)]
+    dearer = max(Decimal(1), prices[1] / prices[0]) if prices[0] and prices[1] else Decimal(1)
+    larger = amendment.quantity / amendment.was_quantity
+    type(ticket).objects.filter(pk=ticket.pk).update(notional=F("notional") * larger * dearer)
 
 
 def not_taken(actor: Actor, row: ChangeAttempt, code: str, **details: Any) -> None:

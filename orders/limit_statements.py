@@ -4,14 +4,16 @@
 positions were read counts beside them; so nothing is missed between a fill and the next reconciliation.
 
 Of a group's orders on one side only the largest can fill, and an exit no more than its entry has filled: what else
-they could not do together is not counted. Each counts as an order of its own.
+they could not do together is not counted. Each counts as an order of its own. An amendment that was sent counts as taken
+where it makes an order larger.
 """
 
 BOOK = """
 WITH moving AS (
     SELECT o.instrument_id, i.symbol, i.asset_class, o.side, o.status = ANY(%(open)s) AS is_open,
         CASE WHEN o.status <> ALL(%(open)s) THEN 0
-            WHEN t."group" = '' OR o.number = 1 AND t."group" <> 'oco' THEN o.quantity - o.filled_quantity
+            WHEN t."group" = '' OR o.number = 1 AND t."group" <> 'oco'
+                THEN greatest(o.quantity, a.quantity) - o.filled_quantity
             WHEN EXISTS (
                 SELECT FROM orders_order p WHERE p.ticket_id = t.id AND p.side = o.side AND p.status = ANY(%(open)s)
                   AND (p.quantity - p.filled_quantity, -p.number) > (o.quantity - o.filled_quantity, -o.number)
@@ -29,6 +31,7 @@ WITH moving AS (
     FROM orders_order o
     JOIN orders_ticket t ON t.id = o.ticket_id
     JOIN brokers_instrument i ON i.id = o.instrument_id
+    LEFT JOIN orders_amendment a ON a.order_id = o.id AND a.status = 'sent'
     WHERE t.account_id = %(account)s AND t.id <> %(ticket)s
       AND (o.status = ANY(%(open)s) OR o.filled_at > %(as_of)s)
 ), held AS (

@@ -95,6 +95,9 @@ def test_what_adds_waits_for_a_fresh_yes_and_only_then_leaves(floor, order):
     assert _booked(floor)[0] == Decimal(12) == floor.order(order.ticket).quantity
     amendment.request.refresh_from_db()
     assert amendment.request.status == "consumed"
+    worth = order.ticket.notional
+    order.ticket.refresh_from_db()
+    assert order.ticket.notional == worth * 12 / 10, "limits count what works now"
 
 
 def test_a_no_leaves_the_order_as_it_is(floor, order):

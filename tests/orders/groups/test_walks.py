@@ -1,0 +1,136 @@
+"""Walks of groups: an OTO, a half filled bracket, a doubt about half of one settled by hand, and what limits count of them."""
+
+from decimal import Decimal
+
+import pytest
+
+from cerbero.errors import BadInput, RiskRefused
+from cerbero.models import User
+from orders import hand_settling, services
+from orders.closing import closable
+from orders.facts import gather
+from orders.groups import sets
+from orders.models import Amendment, Attempt, Limits, Order
+from orders.notices.models import Delivery
+from tests.orders.groups.looks import legs, look, near, state, statuses
+from tests.orders.world import put_order, until
+
+SALE = {"side": "sell", "limit_price": None, "order_type": "stop"}
+
+
+def _fill(floor, order, quantity=None):
+    body = {"order_id": int(order.broker_order_id)} | ({"quantity": quantity} if quantity else {})
+    floor.sim.control("POST", "/_sim/fill", body)
+
+
+def test_an_oto_waits_for_its_entry_and_its_exit_closes_it(known):
+    price = near(known)
+    stop = SALE | {"stop_price": (price * Decimal("0.9")).quantize(Decimal("0.01"))}
+    ticket = known.decide(known.place_group(known.group("oto", {"limit_price": price}, stop)))
+    known.turn()
+    assert statuses(ticket) == ("accepted", "accepted")
+    entry, exit_ = legs(ticket)
+    _fill(known, entry)
+    until(lambda: look(known) or statuses(ticket) == ("filled", "accepted"))
+    told = sets.find(known.scanner, ticket.pk)
+    assert (told.open_quantity, told.is_naked) == (Decimal(10), False)
+    _fill(known, exit_)
+    until(lambda: look(known) or state(ticket) == "settled")
+    ticket.refresh_from_db()
+    assert (statuses(ticket), ticket.status) == (("filled", "filled"), "done")
+    assert not ticket.account.drifts.exists()
+
+
+def test_a_half_filled_entry_gets_its_stop_for_what_is_open_alone(known):
+    known.sim.config(refused_in_groups=["STP"], fills="never")
+    ticket = known.decide(known.place_group(known.bracket(near(known))))
+    known.turn()
+    _fill(known, legs(ticket)[0], 4)
+    known.reconcile()
+    until(lambda: look(known) or len(legs(ticket)) == 4)
+    until(lambda: look(known) or statuses(ticket) == ("canceled", "canceled", "rejected", "accepted"))
+    assert (legs(ticket)[0].filled_quantity, legs(ticket)[3].quantity) == (Decimal(4), Decimal(4))
+    told = sets.find(known.scanner, ticket.pk)
+    assert (told.open_quantity, told.is_naked) == (Decimal(4), False)
+
+
+def test_a_half_filled_bracket_whose_exits_go_with_its_entry_is_said_to_be_naked(known, settings):
+    settings.EMAIL_IS_ON = True
+    User.objects.filter(username="bob").update(email="bob@desk.example")
+    known.sim.config(fills="never")
+    ticket = known.decide(known.place_group(known.bracket(near(known))))
+    known.turn()
+    entry = legs(ticket)[0]
+    _fill(known, entry, 4)
+    services.cancel_order(actor=known.scanner, order_id=entry.pk)
+    until(lambda: look(known) or statuses(ticket) == ("canceled",) * 3)
+    until(lambda: look(known) or state(ticket) == "naked")
+    assert any("URGENT Naked position" in row.subject for row in Delivery.objects.all())
+
+
+def test_a_group_of_which_half_arrived_is_settled_order_by_order_by_hand(known):
+    known.sim.config(refused_in_groups=["STP"], fills="never")
+    ticket = known.decide(known.place_group(known.bracket(near(known))))
+    known.sim.fault("drop_after", path="/orders", method="POST", times=1)
+    known.turn()
+    attempt = Attempt.objects.get()
+    assert (attempt.status, set(statuses(ticket))) == ("in_doubt", {"submitted"})
+
+    def settle(verdict, number=""):
+        words = {"verdict": verdict, "reason": "seen in TWS", "broker_order_id": number}
+        hand_settling.settle_doubt(actor=known.person("bob"), attempt_id=attempt.pk, **words)
+        known.turn()
+
+    entry, profit = sorted(known.at_broker(), key=lambda row: row["parent_id"] is not None)
+    settle("arrived", str(entry["order_id"]))
+    with pytest.raises(BadInput):
+        settle("arrived", str(entry["order_id"]))
+    settle("arrived", str(profit["order_id"]))
+    assert statuses(ticket) == ("accepted", "accepted", "submitted")
+    settle("never_arrived")
+    attempt.refresh_from_db()
+    assert (attempt.status, attempt.outcome["by"]) == ("settled", "bob")
+    # A stop that never arrived takes its resting entry with it.
+    until(lambda: look(known) or statuses(ticket) == ("canceled",) * 3)
+    assert state(ticket) == "settled"
+
+
+def _refused(desk, **changes):
+    with pytest.raises(RiskRefused) as refused:
+        desk.place(**changes)
+    return {check["code"] for check in refused.value.details["checks"]}
+
+
+def _works(ticket):
+    for status in ("submitted", "accepted"):
+        Order.objects.filter(ticket=ticket).update(status=status)
+
+
+def test_of_a_working_bracket_the_entry_counts_and_its_exits_reserve_once(desk):
+    Limits.objects.update(position_max=Decimal(20))
+    ticket = desk.place_group(desk.bracket())
+    _works(ticket)
+    assert desk.place(quantity=Decimal(10)).status in {"proposed", "allowed"}
+    assert _refused(desk, quantity=Decimal(11)) == {"position_max"}
+    Order.objects.filter(ticket=ticket, number=1).update(status="filled", filled_quantity=Decimal(10))
+    facts = gather(desk.account, "AAPL", None)
+    assert closable(desk.account, facts, Decimal(15)) == Decimal(5), "two exits for ten, of which one fills"
+
+
+def test_of_an_oco_only_the_larger_can_fill(desk):
+    Limits.objects.update(position_max=Decimal(20))
+    high = {"order_type": "stop", "limit_price": None, "stop_price": Decimal(192)}
+    _works(desk.place_group(desk.group("oco", {"limit_price": Decimal(188)}, high)))
+    assert desk.place(quantity=Decimal(10)).status in {"proposed", "allowed"}
+    assert _refused(desk, quantity=Decimal(11)) == {"position_max"}
+
+
+def test_an_amendment_on_its_way_counts_as_taken_where_it_is_larger(desk):
+    Limits.objects.update(position_max=Decimal(30))
+    order = put_order(desk)
+    was = {"was_quantity": 10, "was_limit_price": 100, "filled_quantity": 0, "limit_price": 100}
+    row = Amendment.objects.create(order=order, quantity=20, tightens=False, digest="d" * 64, **was)
+    assert desk.place(quantity=Decimal(20)).status in {"proposed", "allowed"}
+    for status in ("allowed", "sent"):
+        Amendment.objects.filter(pk=row.pk).update(status=status)
+    assert _refused(desk, quantity=Decimal(11)) == {"position_max"}
