@@ -17,7 +17,9 @@ from typing import Any
 from uuid import uuid4
 
 from brokers.base import BrokerOrderState, OrderReport
+from brokers.ibkr.auth import Access
 from brokers.ibkr.client import IbkrClient
+from brokers.ibkr.gateway import GatewayAccess
 from brokers.ibkr.oauth import IbkrCredentials
 from cerbero.errors import BadInput, BrokerError, BrokerRejected, SessionExpired
 
@@ -98,8 +100,15 @@ def stop_everything(
 
 
 def _client(login: dict[str, Any]) -> IbkrClient:
+    # Under ten requests a second, or the broker stops answering for ten minutes (ibkr-web-api.md §8).
+    return IbkrClient(login["base_url"], _access(login), pace=lambda method, path: time.sleep(PAUSE_SECONDS))
+
+
+def _access(login: dict[str, Any]) -> Access:
     keys = login["credentials"]
-    credentials = IbkrCredentials(
+    if keys is None:
+        return GatewayAccess(is_verified=login["is_verified"])
+    return IbkrCredentials(
         consumer_key=keys["consumer_key"],
         access_token=keys["access_token"],
         access_token_secret=keys["access_token_secret"],
@@ -107,8 +116,6 @@ def _client(login: dict[str, Any]) -> IbkrClient:
         signature_key_pem=b64decode(keys["signature_key_pem"]),
         encryption_key_pem=b64decode(keys["encryption_key_pem"]),
     )
-    # Under ten requests a second, or the broker stops answering for ten minutes (ibkr-web-api.md §8).
-    return IbkrClient(login["base_url"], credentials, pace=lambda method, path: time.sleep(PAUSE_SECONDS))
 
 
 def _open(client: IbkrClient, login: dict[str, Any], journal: Journal, *, take_over: bool) -> None:

@@ -1,19 +1,18 @@
 """Warm connections to the brokers: a pool a login and process. No credential lives here, only sockets."""
 
 import os
+import ssl
 import threading
 from collections.abc import Callable
 from uuid import UUID
 
 import httpx
 
-from brokers.ibkr.wire import trusted
-
 # Shorter than any server's own idle limit that we know of: a write must not meet a socket that just closed.
 IDLE_SECONDS = 10
 CONNECTIONS_MAX = 8
 
-_pools: dict[tuple[UUID, str], httpx.HTTPTransport] = {}
+_pools: dict[tuple[UUID, str, ssl.SSLContext], httpx.HTTPTransport] = {}
 _lock = threading.Lock()
 
 
@@ -31,14 +30,16 @@ class SharedTransport(httpx.BaseTransport):
         return response
 
 
-def transport_for(login_id: UUID, base_url: str, on_rate_limit: Callable[[], None]) -> SharedTransport:
+def transport_for(
+    login_id: UUID, base_url: str, tls: ssl.SSLContext, on_rate_limit: Callable[[], None]
+) -> SharedTransport:
     """The way to one login's broker; `on_rate_limit` is called for each answer 429."""
     with _lock:
-        pool = _pools.get((login_id, base_url))
+        pool = _pools.get((login_id, base_url, tls))
         if pool is None:
             limits = httpx.Limits(max_connections=CONNECTIONS_MAX, keepalive_expiry=IDLE_SECONDS)
-            pool = httpx.HTTPTransport(verify=trusted(), trust_env=False, limits=limits)
-            _pools[(login_id, base_url)] = pool
+            pool = httpx.HTTPTransport(verify=tls, trust_env=False, limits=limits)
+            _pools[(login_id, base_url, tls)] = pool
     return SharedTransport(pool, on_rate_limit)
 
 

@@ -13,9 +13,10 @@ from brokers.ibkr.entered import Entered
 from brokers.ibkr.entered import mistakes as entered_mistakes
 from brokers.ibkr.oauth import IbkrCredentials, private_key
 from brokers.models import Credential, Login
+from brokers.ways import WayIn
 from cerbero.access import Actor
 from cerbero.encryption import decrypt, encrypt, identity
-from cerbero.errors import BadInput, CredentialMissing
+from cerbero.errors import BadInput, CredentialMissing, KeysNotOurs
 from cerbero.lifecycle import transition
 
 Status = Credential.Status
@@ -43,8 +44,10 @@ def store_credential(
 ) -> Credential:
     """Keep one set of keys; `dh_prime` is hex. A new active set retires the one before it.
 
-    Raises BadInput for keys, a prime or a token that cannot be used.
+    Raises BadInput for keys, a prime or a token that cannot be used, KeysNotOurs for a gateway's login.
     """
+    if login.way_in == WayIn.GATEWAY:
+        raise KeysNotOurs(login=login.name)
     prime = _hex(dh_prime)
     row = Credential(
         login=login,
@@ -74,7 +77,9 @@ def store_credential(
 
 
 def load_credentials(login: Login) -> IbkrCredentials:
-    """The active set, decrypted. Raises CredentialMissing or CannotDecrypt."""
+    """The active set, decrypted. Raises CredentialMissing (KeysNotOurs at a gateway) or CannotDecrypt."""
+    if login.way_in == WayIn.GATEWAY:
+        raise KeysNotOurs(login=login.name)
     row = Credential.objects.select_related("login").filter(login=login, status=Status.ACTIVE).first()
     if row is None:
         raise CredentialMissing(login=login.name)

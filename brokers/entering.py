@@ -1,9 +1,11 @@
 """Entering a login by hand: trying its keys at the broker, and keeping them."""
 
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
 from django.db import transaction
+from django.db.models.functions import Now
 
 from audit.services import record
 from brokers.accounts import PAPER_PREFIX
@@ -11,12 +13,19 @@ from brokers.credentials import load_credentials, store_credential
 from brokers.ibkr.client import IbkrClient
 from brokers.ibkr.entered import Entered, why_refused
 from brokers.ibkr.entered import mistakes as mistakes_of
+from brokers.ibkr.gateway import GatewayAccess
 from brokers.ibkr.limits import THIS_MACHINE
 from brokers.ibkr.oauth import IbkrCredentials
+from brokers.ibkr.tls import trusted
 from brokers.models import Login
+from brokers.services import administrator
+from brokers.ways import WayIn
 from cerbero.access import Actor
 from cerbero.errors import BadInput, BrokerError, CannotDecrypt, CredentialMissing, StateConflict
 from cerbero.models import Environment
+
+SLUG = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+GATEWAY_URL = "https://localhost:5000/v1/api"
 
 
 def enter_login(
@@ -27,19 +36,59 @@ def enter_login(
     `places` are the addresses that differ from the broker's own. Raises StateConflict or BadInput.
     """
     with transaction.atomic():
-        login, is_new = Login.objects.get_or_create(
-            name=name, defaults={"environment": environment, "is_enabled": True, **places}
-        )
-        if login.environment != environment:
-            words = f"{name} is entered as {login.environment}; a login never changes that."
-            raise StateConflict(words)
-        moved = {place: value for place, value in places.items() if getattr(login, place) != value}
-        if moved:
-            Login.objects.filter(pk=login.pk).update(**moved)
-            details = {"login": name, **moved}
-            record("login.moved", actor=actor, subject_kind="login", subject_id=login.pk, details=details)
+        login, is_new = _enter(actor, name, environment, WayIn.KEYS, places)
         store_credential(actor=actor, login=login, **keys)
     return login, is_new
+
+
+def enter_gateway(
+    *, actor: Actor, name: str, environment: str, base_url: str, is_verified: bool = True, region: str = ""
+) -> tuple[Login, bool]:
+    """Make or move a login whose person signs in at IBKR's gateway; returns it and whether it is new.
+
+    From a page an Administrator names a gateway on this machine only. Raises PermissionMissing, BadInput, StateConflict,
+    or TlsUnverified.
+    """
+    if actor.is_person:
+        administrator(actor)
+    if not SLUG.fullmatch(name):
+        raise BadInput("The name is letters, digits, - and _, at most 64.", name=name[:80])
+    places: dict[str, Any] = {**gateway_places(base_url, is_verified=is_verified), "is_verified": is_verified}
+    if actor.is_person and urlsplit(base_url).hostname not in THIS_MACHINE:
+        raise BadInput("A gateway on another machine is entered by manage.py ibkr_setup.")
+    places |= {"region_zone": region} if region else {}
+    with transaction.atomic():
+        return _enter(actor, name, environment, WayIn.GATEWAY, places)
+
+
+def _enter(
+    actor: Actor, name: str, environment: str, way_in: str, places: dict[str, Any]
+) -> tuple[Login, bool]:
+    login, is_new = Login.objects.get_or_create(
+        name=name, defaults={"environment": environment, "is_enabled": True, "way_in": way_in, **places}
+    )
+    if (login.environment, login.way_in) != (environment, way_in):
+        known = f"{login.environment}, by {login.get_way_in_display()}"
+        raise StateConflict(f"{name} is entered as {known}; a login never changes that.")
+    moved = {place: value for place, value in places.items() if getattr(login, place) != value}
+    if moved:
+        # What waits for its next try is tried at the new place at once.
+        Login.objects.filter(pk=login.pk).update(**moved, failures=0, retry_at=Now())
+    if moved or is_new:
+        details = {"login": name, "environment": environment, "way_in": str(way_in), **places}
+        event = "login.entered" if is_new else "login.moved"
+        record(event, actor=actor, subject_kind="login", subject_id=login.pk, details=details)
+    return login, is_new
+
+
+def gateway_places(base_url: str, *, is_verified: bool) -> dict[str, str]:
+    """Both addresses of a gateway. Raises BadInput without https, TlsUnverified for a stranger's certificate."""
+    places = places_of(base_url)
+    if not base_url.startswith("https://"):
+        raise BadInput("A gateway is reached by https.")
+    for url in places.values():
+        trusted(url, is_verified=is_verified)
+    return places
 
 
 def places_of(base_url: str) -> dict[str, str]:
@@ -73,11 +122,25 @@ def try_keys_once(keys: IbkrCredentials, *, environment: str, base_url: str) -> 
             accounts = client.readable_accounts()
         except BrokerError as refused:
             raise BadInput(why_refused(refused)) from refused
+    _check_environment(accounts, environment, "These keys open", "have consumer keys and tokens of their own")
+    return accounts
+
+
+def try_gateway_once(base_url: str, *, environment: str, is_verified: bool) -> tuple[str, ...]:
+    """The accounts of whoever is signed in at the gateway; no brokerage session, nothing is kept.
+
+    Raises ManualLoginRequired where nobody is, BrokerUnavailable where no gateway answers, or BadInput.
+    """
+    with IbkrClient(base_url, GatewayAccess(is_verified=is_verified)) as client:
+        client.mint()
+        accounts = client.readable_accounts()
+    _check_environment(accounts, environment, "Whoever is signed in opens", "are signed in each by itself")
+    return accounts
+
+
+def _check_environment(accounts: tuple[str, ...], environment: str, who: str, why: str) -> None:
     is_paper = {each.upper().startswith(PAPER_PREFIX) for each in accounts}
     if is_paper != {environment == Environment.PAPER}:
         found = {(True,): "paper", (False,): "live", (): "no"}.get(tuple(is_paper), "paper and live")
-        words = (
-            f"These keys open {found} accounts, and the login is entered as {environment}: paper and live "
-        )
-        raise BadInput(words + "usernames have consumer keys and tokens of their own.")
-    return accounts
+        words = f"{who} {found} accounts, and the login is entered as {environment}: "
+        raise BadInput(f"{words}paper and live usernames {why}.")

@@ -9,26 +9,14 @@ from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
 from brokers.base import Availability
+from brokers.ibkr.tls import HERE
+from brokers.ways import SessionState, Usability, WayIn, usability_of
 from cerbero.models import DecisionRequest, Environment, User
 from cerbero.people.profile import is_sole, still_serves
 
+__all__ = ["SessionState"]
+
 MONEY: dict[str, Any] = {"max_digits": 38, "decimal_places": 18}
-
-
-class SessionState(models.TextChoices):
-    """The ways to be alive or dead at the broker, as the operator reads them (gates.md §5)."""
-
-    DOWN = "down"
-    MINTING = "minting"
-    AUTHENTICATED = "authenticated"
-    UP = "up", "brokerage up"
-    COMPETING = "competing"
-    NOT_ESTABLISHED = "not_established", "connected but not established"
-    EXPIRED = "expired"
-    UNREACHABLE = "unreachable"
-    LOCKED_OUT = "locked_out", "locked out"
-    MAINTENANCE = "maintenance", "broker maintenance"
-    MISMATCHED = "mismatched", "environment mismatch"
 
 
 class Region(models.TextChoices):
@@ -37,6 +25,7 @@ class Region(models.TextChoices):
     AMERICA = "America/New_York"
     EUROPE = "Europe/Zurich"
     ASIA = "Asia/Hong_Kong"
+    NOWHERE = "none", "none: a simulator, which neither rests nor limits"
 
 
 # Heartbeats come every ten seconds (ibkr-web-api.md §7.2).
@@ -54,6 +43,9 @@ class Login(models.Model):
     is_paper = models.BooleanField(null=True, editable=False)
     base_url = models.URLField(default="https://api.ibkr.com/v1/api")
     ws_url = models.CharField(max_length=200, default="wss://api.ibkr.com/v1/api/ws")
+    way_in = models.CharField(max_length=7, choices=WayIn, default=WayIn.KEYS)
+    # Whether its certificate counts; not to verify it is for a gateway on this machine.
+    is_verified = models.BooleanField(default=True)
     # Where the broker's nights are counted (brokers/ibkr/limits.py).
     region_zone = models.CharField(max_length=32, choices=Region, default=Region.AMERICA)
     is_enabled = models.BooleanField(default=True)
@@ -78,8 +70,24 @@ class Login(models.Model):
     held_until = models.DateTimeField(null=True, editable=False)
     held_because = models.CharField(max_length=150, blank=True, editable=False)
 
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(is_verified=True) | Q(base_url__regex=HERE, ws_url__regex=HERE),
+                name="login_unverified_only_here",
+            ),
+            models.CheckConstraint(
+                condition=~Q(way_in="gateway") | Q(base_url__startswith="https:", ws_url__startswith="wss:"),
+                name="login_gateway_is_encrypted",
+            ),
+        ]
+
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def usability(self) -> Usability:
+        return usability_of(self.state)
 
 
 class Credential(models.Model):

@@ -9,9 +9,9 @@ from decimal import Decimal
 
 from brokers.base import Broker, OrderTerms, OrderType, SessionToken, Side, TimeInForce
 from brokers.credentials import load_credentials, open_credential
-from brokers.ibkr.stream import IbkrStream
 from brokers.models import Account, BrokerInstrument, Credential, Login, SessionState
-from brokers.services import broker_for, client_for, session_token, socket_session
+from brokers.relay_rows import read_plan
+from brokers.services import broker_for, client_for, session_token
 from brokers.sessions import Turn, look_now
 from cerbero.errors import BrokerRejected, BrokerUnavailable, CannotDecrypt, SessionExpired, StreamLost
 
@@ -95,11 +95,13 @@ def ask_what_if(broker: Broker, login: Login, account: Account) -> None:
 
 
 def _hear_stream(login: Login) -> None:
-    access_token = load_credentials(login).access_token
+    plan = read_plan(login)
+    if plan is None:
+        raise SessionExpired("There is no session to hear a stream with.")
 
     async def first_event() -> None:
         async with asyncio.timeout(STREAM_SECONDS):
-            async with IbkrStream(login.ws_url, access_token, socket_session(login)) as stream:
+            async with plan.stream() as stream:
                 await anext(stream.events())
 
     try:

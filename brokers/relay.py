@@ -10,15 +10,14 @@ import random
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
 from uuid import UUID
 
 import psycopg
 import redis
 import redis.asyncio
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, connections
+from django.db import DatabaseError, InterfaceError
 
 from brokers import notifications, quotes, wishes
 from brokers.base import (
@@ -31,10 +30,19 @@ from brokers.base import (
     StreamEvent,
 )
 from brokers.ibkr.stream import IbkrStream
-from brokers.models import Credential, Login, Report, SessionState
+from brokers.models import Login, Report
 from brokers.read_records import DepthRecord
+from brokers.relay_rows import (
+    Plan,
+    enabled_logins,
+    in_database,
+    make_tickle_due,
+    now,
+    poll_orders,
+    read_plan,
+    write_quotes,
+)
 from brokers.reports import record_reports
-from brokers.services import broker_for, socket_session
 from cerbero import leases
 from cerbero.errors import BrokerError, CerberoError, LeaseLost
 from cerbero.stopping import end, is_told_to_end
@@ -55,15 +63,6 @@ DATABASE_AWAY = (DatabaseError, InterfaceError)
 
 class Reconnect(Exception):
     """The login's row asks for another connection, or for none."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a login's row says of its stream."""
-
-    ws_url: str
-    access_token: str = field(repr=False)
-    session_id: str = field(repr=False)
 
 
 @dataclass
@@ -89,10 +88,6 @@ class Feed:
     @property
     def is_alive(self) -> bool:
         return self.heard_at is not None and (now() - self.heard_at).total_seconds() < ALIVE_SECONDS
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
 
 
 async def run(stop: asyncio.Event, is_conversing: Callable[[Login], bool]) -> None:
@@ -124,7 +119,7 @@ async def _pass_hints_on() -> None:
 
 async def _look_at_logins(feeds: dict[UUID, asyncio.Task[None]], feed_of: Callable[[Login], Feed]) -> None:
     try:
-        logins = await in_database(_enabled_logins)
+        logins = await in_database(enabled_logins)
         await in_database(leases.succeeded, MARK)
     except DATABASE_AWAY as error:
         log.warning("relay: Postgres is away: %s", type(error).__name__)
@@ -176,7 +171,7 @@ async def _connect_once(feed: Feed) -> None:
     # What was known is not news on a new connection.
     feed.newest, feed.changed, feed.instruments = {}, set(), {}
     try:
-        async with IbkrStream(plan.ws_url, plan.access_token, plan.session_id) as stream:
+        async with plan.stream() as stream:
             log.info("relay: %s: connected", feed.login.name)
             feed.waits_for = ""
             await _serve_stream(feed, plan, stream)
@@ -280,7 +275,7 @@ async def _bootstrap(feed: Feed) -> None:
     try:
         while await in_database(feed.is_conversing, feed.login):
             await asyncio.sleep(LOOK_SECONDS)
-        await in_database(_poll_orders, feed.login)
+        await in_database(poll_orders, feed.login)
     except (CerberoError, *DATABASE_AWAY) as error:
         log.warning("relay: %s: orders were not asked for: %s", feed.login.name, _words(error))
 
@@ -315,7 +310,7 @@ async def _store(feed: Feed, stream: IbkrStream) -> None:
     if stream.last_heartbeat_at and (feed.heard_at is None or stream.last_heartbeat_at > feed.heard_at):
         feed.heard_at = stream.last_heartbeat_at
     if feed.is_alive:
-        await in_database(_write_quotes, feed.login, dict(feed.newest), feed.heard_at)
+        await in_database(write_quotes, feed.login, dict(feed.newest), feed.heard_at)
         books, feed.books = feed.books, {}
         for book in books.values():
             await in_database(wishes.BOOKS.keep, feed.login, wishes.book_key(book), book)
@@ -335,52 +330,7 @@ async def _hold_lease(feed: Feed) -> None:
 async def _ask_for_a_look(feed: Feed) -> None:
     """The stream says that something is wrong: the session's keeper shall look now, not in a minute."""
     with suppress(*DATABASE_AWAY):
-        await in_database(_make_tickle_due, feed.login)
-
-
-async def in_database(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Run it in a thread, and give its connection back to the pool."""
-
-    def work() -> Any:
-        try:
-            return function(*arguments)
-        finally:
-            connections.close_all()
-
-    return await asyncio.to_thread(work)
-
-
-def read_plan(login: Login) -> Plan | None:
-    """How to connect now, or None while there is no session to connect with."""
-    row = Login.objects.get(pk=login.pk)
-    if not row.is_enabled or row.state != SessionState.UP:
-        return None
-    active = Credential.objects.filter(login=row, status=Credential.Status.ACTIVE)
-    access_token = active.values_list("access_token", flat=True).first()
-    session_id = socket_session(row)
-    return Plan(row.ws_url, access_token, session_id) if access_token and session_id else None
-
-
-def _enabled_logins() -> list[Login]:
-    return list(Login.objects.filter(is_enabled=True))
-
-
-def _write_quotes(login: Login, newest: dict[UUID, QuoteRecord], heard_at: datetime) -> None:
-    # The feed lives, so what it last said of a price is still what it says.
-    quotes.store_quotes(newest, now())
-    Login.objects.filter(pk=login.pk).update(feed_alive_at=heard_at)
-
-
-def _poll_orders(login: Login) -> None:
-    with broker_for(login) as broker:
-        broker.listed_accounts()
-        asked_at = now()
-        orders = broker.open_orders()
-    record_reports(login, Report.Source.POLL, [(order, None) for order in orders], as_of=asked_at)
-
-
-def _make_tickle_due(login: Login) -> None:
-    Login.objects.filter(pk=login.pk).update(tickled_at=None)
+        await in_database(make_tickle_due, feed.login)
 
 
 def _lease_name(feed: Feed) -> str:

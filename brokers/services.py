@@ -15,10 +15,13 @@ from brokers import pacing
 from brokers.base import Broker
 from brokers.connections import transport_for
 from brokers.credentials import load_credentials
+from brokers.ibkr.auth import Access
 from brokers.ibkr.client import IbkrClient
+from brokers.ibkr.gateway import GatewayAccess
 from brokers.ibkr.limits import gaps_at
-from brokers.ibkr.oauth import IbkrCredentials
+from brokers.ibkr.tls import trusted
 from brokers.models import Account, Instrument, LiveClearance, Login, Subscription
+from brokers.ways import WayIn
 from cerbero import decisions
 from cerbero.access import Actor
 from cerbero.encryption import decrypt, encrypt, identity
@@ -43,18 +46,26 @@ def broker_for(login: Login, *, is_for_cancel: bool = False) -> Iterator[Broker]
     row = Login.objects.get(pk=login.pk)
     if not (row.is_enabled or is_for_cancel):
         raise LoginDisabled(login=row.name)
-    with client_for(row, load_credentials(row), session_token(row)) as client:
+    with client_for(row, access_of(row), session_token(row)) as client:
         yield client
 
 
-def client_for(login: Login, credentials: IbkrCredentials, token: bytes | None) -> IbkrClient:
-    """A client for given keys: also for a staged set, which is tried before it is used."""
+def access_of(login: Login) -> Access:
+    """The login's way in: its keys, or the gateway where a person signs in. Raises CredentialMissing or CannotDecrypt."""
+    if login.way_in == WayIn.GATEWAY:
+        return GatewayAccess(is_verified=login.is_verified)
+    return load_credentials(login)
+
+
+def client_for(login: Login, access: Access, token: bytes | None) -> IbkrClient:
+    """A client by a given way in: also for a staged set of keys, which is tried before it is used."""
+    tls = trusted(login.base_url, is_verified=login.is_verified)
     return IbkrClient(
         login.base_url,
-        credentials,
+        access,
         token,
-        pace=pacing.pacer(login.pk, gaps_at(login.base_url)),
-        transport=transport_for(login.pk, login.base_url, lambda: pacing.cool_down(login.pk)),
+        pace=pacing.pacer(login.pk, gaps_at(login.base_url, login.region_zone)),
+        transport=transport_for(login.pk, login.base_url, tls, lambda: pacing.cool_down(login.pk)),
     )
 
 
@@ -100,7 +111,7 @@ def enable_live(*, actor: Actor, account: Account, checklist: Iterable[str] = ()
 
     Whoever confirmed earlier must confirm again. Raises PermissionMissing, BadInput or StateConflict.
     """
-    user = _administrator(actor)
+    user = administrator(actor)
     held = set(checklist)
     if unknown := held - set(LiveClearance.CHECKLIST):
         raise BadInput(unknown=sorted(unknown), known=list(LiveClearance.CHECKLIST))
@@ -124,7 +135,7 @@ def confirm_live(*, actor: Actor, account: Account, assertion: dict[str, Any] | 
 
     Raises PermissionMissing, NotFound, StateConflict, or what `signing.decide` raises.
     """
-    user = _administrator(actor)
+    user = administrator(actor)
     with transaction.atomic():
         clearance = LiveClearance.objects.select_for_update().filter(account=account).first()
         if clearance is None:
@@ -189,7 +200,7 @@ def disable_live(*, actor: Actor, account: Account) -> None:
 
 def set_instrument_allowed(*, actor: Actor, instrument: Instrument, is_allowed: bool) -> bool:
     """An Administrator opens an instrument for orders or closes it; returns whether that changed anything."""
-    _administrator(actor)
+    administrator(actor)
     with transaction.atomic():
         changed = (
             Instrument.objects.filter(pk=instrument.pk)
@@ -204,7 +215,7 @@ def set_instrument_allowed(*, actor: Actor, instrument: Instrument, is_allowed: 
 
 def set_watched(*, actor: Actor, instrument: Instrument, is_watched: bool) -> bool:
     """Stream an instrument's quotes on every enabled login, or on none; returns whether that changed anything."""
-    _administrator(actor)
+    administrator(actor)
     with transaction.atomic():
         if is_watched:
             missing = Login.objects.filter(is_enabled=True).exclude(subscriptions__instrument=instrument)
@@ -223,7 +234,7 @@ def set_login_enabled(*, actor: Actor, login: Login, is_enabled: bool) -> bool:
 
     Returns whether that changed anything.
     """
-    _administrator(actor)
+    administrator(actor)
     with transaction.atomic():
         others = Login.objects.filter(pk=login.pk).exclude(is_enabled=is_enabled)
         # Whoever switches it wants it looked at now, however long it was to be left alone.
@@ -236,7 +247,7 @@ def set_login_enabled(*, actor: Actor, login: Login, is_enabled: bool) -> bool:
 
 def set_allowed_questions(*, actor: Actor, account: Account, question_ids: Iterable[str]) -> list[str]:
     """Which of the broker's questions are answered yes unasked (gates.md §4). Raises BadInput for no id."""
-    _administrator(actor)
+    administrator(actor)
     wanted = sorted({each.strip() for each in question_ids if each.strip()})
     wrong = [each for each in wanted if not (each.isascii() and each.isalnum() and len(each) <= 16)]
     if wrong or len(wanted) > QUESTION_IDS_MAX:
@@ -258,7 +269,8 @@ def _broker_says_live(account: Account) -> bool:
     )
 
 
-def _administrator(actor: Actor) -> User:
+def administrator(actor: Actor) -> User:
+    """The active Administrator who acts. Raises PermissionMissing for anybody else."""
     known = User.objects.filter(is_active=True)
     user = known.filter(pk=actor.id).first() if actor.is_person and actor.id else None
     if user is None or not user.groups.filter(name=ADMINISTRATOR).exists():

@@ -4,13 +4,12 @@ One lease holder acts at a time. It never fights: another platform's session is 
 """
 
 import logging
-import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.db import transaction
 from django.db.models.functions import Now
@@ -18,13 +17,12 @@ from django.db.models.functions import Now
 from audit.services import record
 from brokers.accounts import store_accounts
 from brokers.base import SessionStatus
-from brokers.credentials import load_credentials
 from brokers.ibkr.client import IbkrClient
-from brokers.ibkr.limits import away_until
 from brokers.instruments import resolve_instruments, unresolved
-from brokers.models import Login, SessionState
-from brokers.quotes import publish_hint
-from brokers.services import client_for, seal, session_token, socket_session
+from brokers.keeping import EVENTS, Turn, enter, fail, locked_out, note, pause, words_of
+from brokers.models import Login
+from brokers.services import access_of, client_for, seal, session_token, socket_session
+from brokers.ways import SessionState, WayIn
 from cerbero import leases
 from cerbero.access import Actor
 from cerbero.errors import (
@@ -33,6 +31,7 @@ from cerbero.errors import (
     CannotDecrypt,
     CredentialMissing,
     LeaseLost,
+    ManualLoginRequired,
     PermissionMissing,
     SessionExpired,
 )
@@ -44,43 +43,9 @@ LEASE_SECONDS = 110
 LOOK_SECONDS = 0.1
 TICKLE_EVERY = timedelta(seconds=55)
 TOKEN_MARGIN = timedelta(hours=1)
-RETRY_SECONDS_MAX = 60.0
 COMPETING_RETRY_SECONDS = 30.0
 # So many refusals of the same keys in a row are no hiccup; asking on would prolong whatever bars us.
 KEY_REFUSALS_MAX = 5
-LOCKED_OUT_RETRY_SECONDS = 600.0
-
-EVENTS = {
-    SessionState.DOWN: "session.ended",
-    SessionState.MINTING: "session.minting",
-    SessionState.AUTHENTICATED: "session.authenticated",
-    SessionState.UP: "session.established",
-    SessionState.COMPETING: "session.contested",
-    SessionState.NOT_ESTABLISHED: "session.not_established",
-    SessionState.EXPIRED: "session.expired",
-    SessionState.UNREACHABLE: "session.lost",
-    SessionState.MISMATCHED: "session.mismatched",
-    SessionState.LOCKED_OUT: "session.locked_out",
-    SessionState.MAINTENANCE: "session.maintained",
-}
-# What a planned reset or maintenance looks like from here.
-AWAY = {
-    SessionState.EXPIRED,
-    SessionState.NOT_ESTABLISHED,
-    SessionState.UNREACHABLE,
-    SessionState.LOCKED_OUT,
-}
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One holder's turn at one login: the row as read under the lease, and who acts."""
-
-    row: Login
-    # The database's clock, by which every expiry here is read.
-    now: datetime
-    actor: Actor
-    held: Held
 
 
 def lease_name(login: Login) -> str:
@@ -95,7 +60,7 @@ def keep_session(login: Login, actor: Actor) -> str:
     """
     with _turn(login, actor) as turn:
         if not turn.row.is_enabled:
-            return _enter(turn, SessionState.DOWN, "The login is switched off.")
+            return enter(turn, SessionState.DOWN, "The login is switched off.")
         if turn.row.retry_at > turn.now:
             return turn.row.state
         return _attempt(turn, _keep)
@@ -109,7 +74,7 @@ def refresh_token(login: Login, actor: Actor) -> bool:
     with _turn(login, actor) as turn:
         if not turn.row.is_enabled or not _token_is_due(turn):
             return False
-        with client_for(turn.row, load_credentials(turn.row), None) as client:
+        with client_for(turn.row, access_of(turn.row), None) as client:
             _mint(turn, client)
         return True
 
@@ -123,7 +88,7 @@ def take_over_session(login: Login, *, actor: Actor) -> str:
         raise PermissionMissing("Only a signed-in person takes a session over.")
     with _turn(login, actor) as turn:
         with transaction.atomic():
-            _record(turn, "session.taken_over", {"from": turn.row.state})
+            note(turn, "session.taken_over", {"from": turn.row.state})
         return _attempt(turn, _take_over)
 
 
@@ -194,18 +159,20 @@ def _attempt(turn: Turn, work: Callable[[Turn], str]) -> str:
     except BrokerUnavailable as error:
         if error.details.get("paced") or error.details.get("rate_limited"):
             # We may not ask; that says nothing about the session.
-            return _enter(turn, turn.row.state, _words(error))
+            return enter(turn, turn.row.state, words_of(error))
         if error.details.get("http_status") == 403:
-            return _locked_out(turn, f"The broker's door bars us. {_words(error)}")
-        return _fail(turn, SessionState.UNREACHABLE, _words(error))
+            return locked_out(turn, f"The broker's door bars us. {words_of(error)}")
+        return fail(turn, SessionState.UNREACHABLE, words_of(error))
+    except ManualLoginRequired as error:
+        return fail(turn, SessionState.SIGNED_OUT, f"{error.message} {_page_of(turn.row)}")
     except SessionExpired as error:
         if error.details.get("keys_refused") and turn.row.failures >= KEY_REFUSALS_MAX:
-            return _locked_out(turn, f"The broker refuses our keys again and again. {_words(error)}")
-        return _fail(turn, SessionState.EXPIRED, _words(error))
+            return locked_out(turn, f"The broker refuses our keys again and again. {words_of(error)}")
+        return fail(turn, SessionState.EXPIRED, words_of(error))
     except BrokerError as error:
-        return _fail(turn, SessionState.NOT_ESTABLISHED, _words(error))
+        return fail(turn, SessionState.NOT_ESTABLISHED, words_of(error))
     except (CredentialMissing, CannotDecrypt) as error:
-        return _fail(turn, SessionState.DOWN, error.message)
+        return fail(turn, SessionState.DOWN, error.message)
 
 
 def _keep(turn: Turn) -> str:
@@ -253,10 +220,10 @@ def _bring_up(turn: Turn, client: IbkrClient, *, compete: bool = False) -> str:
 def _not_up(turn: Turn, status: SessionStatus) -> str:
     if status.competing:
         words = "Another platform holds the brokerage session; a person can take it over."
-        return _fail(turn, SessionState.COMPETING, words, at_least=COMPETING_RETRY_SECONDS)
+        return fail(turn, SessionState.COMPETING, words, at_least=COMPETING_RETRY_SECONDS)
     said = [name for name in ("authenticated", "connected", "established") if getattr(status, name)]
     words = f"The broker says: {', '.join(said) or 'neither authenticated nor connected'}. {status.message}"
-    return _fail(turn, SessionState.NOT_ESTABLISHED, words.strip())
+    return fail(turn, SessionState.NOT_ESTABLISHED, words.strip())
 
 
 def _confirm(turn: Turn, client: IbkrClient, session_id: str) -> str:
@@ -269,9 +236,9 @@ def _confirm(turn: Turn, client: IbkrClient, session_id: str) -> str:
         if session_id and session_id != _known_socket_session(turn.row):
             changes["socket_session"] = seal(turn.row, "socket_session", session_id.encode())
         state = SessionState.MISMATCHED if problem else SessionState.UP
-        _enter(turn, state, problem, **changes)
+        enter(turn, state, problem, **changes)
     if problem:
-        return _pause(turn, COMPETING_RETRY_SECONDS)
+        return pause(turn, COMPETING_RETRY_SECONDS)
     return _resolve(turn, client)
 
 
@@ -286,7 +253,7 @@ def _resolve(turn: Turn, client: IbkrClient) -> str:
     try:
         resolve_instruments(turn.row, client, turn.actor)
     except BrokerError as error:
-        log.warning("login %s: instruments stay unresolved: %s", turn.row.name, _words(error))
+        log.warning("login %s: instruments stay unresolved: %s", turn.row.name, words_of(error))
     return turn.row.state
 
 
@@ -296,21 +263,23 @@ def _client(turn: Turn) -> IbkrClient:
     except CannotDecrypt:
         # A new one is minted: a token is worth nothing more than the keys that made it.
         token, turn.row.session_token_expires_at = None, None
-    return client_for(turn.row, load_credentials(turn.row), token)
+    return client_for(turn.row, access_of(turn.row), token)
 
 
 def _token_is_due(turn: Turn) -> bool:
     expires_at = turn.row.session_token_expires_at
-    return not turn.row.session_token or expires_at is None or expires_at - turn.now <= TOKEN_MARGIN
+    # Before its end a gateway's session can only be prolonged by the person.
+    margin = TOKEN_MARGIN if turn.row.way_in == WayIn.KEYS else timedelta(0)
+    return not turn.row.session_token or expires_at is None or expires_at - turn.now <= margin
 
 
 def _mint(turn: Turn, client: IbkrClient) -> None:
     if turn.row.state == SessionState.DOWN:
-        _enter(turn, SessionState.MINTING, "")
+        enter(turn, SessionState.MINTING, "")
     try:
         token = client.mint()
     except SessionExpired as error:
-        error.details["keys_refused"] = True
+        error.details["keys_refused"] = turn.row.way_in == WayIn.KEYS
         raise
     sealed = seal(turn.row, "session_token", token.secret)
     with transaction.atomic():
@@ -318,10 +287,16 @@ def _mint(turn: Turn, client: IbkrClient) -> None:
         Login.objects.filter(pk=turn.row.pk).update(
             session_token=sealed, session_token_expires_at=token.expires_at
         )
-        _record(turn, "session.token_minted", {"expires_at": token.expires_at.isoformat()})
+        note(turn, "session.token_minted", {"expires_at": token.expires_at.isoformat()})
         if turn.row.state != SessionState.UP:
-            _enter(turn, SessionState.AUTHENTICATED, "")
+            enter(turn, SessionState.AUTHENTICATED, "")
     turn.row.session_token, turn.row.session_token_expires_at = sealed, token.expires_at
+
+
+def _page_of(login: Login) -> str:
+    """Where a person signs in at a gateway."""
+    parts = urlsplit(login.base_url)
+    return f"Sign in at {parts.scheme}://{parts.netloc}/"
 
 
 def _known_socket_session(row: Login) -> str:
@@ -329,56 +304,3 @@ def _known_socket_session(row: Login) -> str:
         return socket_session(row)
     except CannotDecrypt:
         return ""
-
-
-def _locked_out(turn: Turn, words: str) -> str:
-    return _fail(turn, SessionState.LOCKED_OUT, words, at_least=LOCKED_OUT_RETRY_SECONDS)
-
-
-def _fail(turn: Turn, state: str, words: str, *, at_least: float = 0.0) -> str:
-    """Say how it is dead, and try again later and later; while the broker is away by plan, that is all it is."""
-    ends = away_until(turn.row.base_url, turn.row.region_zone, turn.now)
-    if ends is not None and state in AWAY:
-        state, words, at_least = SessionState.MAINTENANCE, f"Planned until {ends:%H:%M} UTC. {words}", 0.0
-    failures = min(turn.row.failures + 1, 1000)
-    backoff = min(RETRY_SECONDS_MAX, 2.0 ** min(failures, 10)) * random.uniform(0.5, 1.0)  # noqa: S311
-    retry_at = ClockTime() + timedelta(seconds=max(at_least, backoff))
-    return _enter(turn, state, words, failures=failures, retry_at=retry_at)
-
-
-def _pause(turn: Turn, seconds: float) -> str:
-    Login.objects.filter(pk=turn.row.pk).update(retry_at=ClockTime() + timedelta(seconds=seconds))
-    return turn.row.state
-
-
-def _enter(turn: Turn, state: str, words: str, **changes: Any) -> str:
-    """Write the state and its reason; a change of state is an entry, the same state again is none."""
-    row, words = turn.row, words[:300]
-    with transaction.atomic():
-        leases.check(*turn.held)
-        rows = Login.objects.filter(pk=row.pk)
-        moved = rows.exclude(state=state).update(
-            state=state, state_detail=words, state_changed_at=ClockTime(), **changes
-        )
-        if moved:
-            _record(turn, EVENTS[SessionState(state)], {"from": row.state, "to": str(state), "detail": words})
-            transaction.on_commit(lambda: publish_hint("login", row.pk))
-        else:
-            rows.update(state_detail=words, **changes)
-    row.state = state
-    return state
-
-
-def _record(turn: Turn, event: str, details: dict[str, Any]) -> None:
-    record(
-        event,
-        actor=turn.actor,
-        subject_kind="login",
-        subject_id=turn.row.pk,
-        details={"login": turn.row.name, **details},
-    )
-
-
-def _words(error: BrokerError) -> str:
-    said = error.details.get("broker_says") or error.details.get("cause")
-    return f"{error.message} ({said})" if said else error.message

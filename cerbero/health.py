@@ -165,6 +165,7 @@ def _login(login: Login, now: datetime) -> Record:
         "environment": login.environment,
         "is_ok": login.state == SessionState.UP and is_fed,
         "state": login.state,
+        "usability": str(login.usability),
         "detail": _without_accounts(login),
         "tickled_at": login.tickled_at,
         "feed_age_seconds": feed_age,

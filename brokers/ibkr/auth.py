@@ -4,14 +4,25 @@ import secrets
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import httpx
 
+from brokers.base import SessionToken
 from brokers.ibkr import oauth
+from brokers.ibkr.gateway import GatewayAccess, GatewaySession
 from brokers.ibkr.oauth import IbkrCredentials
+from brokers.ibkr.values import moment
 from cerbero.errors import SessionExpired
 
-__all__ = ["IbkrCredentials", "OAuth1a", "TokenExchange"]
+if TYPE_CHECKING:
+    from brokers.ibkr.wire import Wire
+
+__all__ = ["Access", "IbkrCredentials", "OAuth1a", "TokenExchange", "auth_of"]
+
+TOKEN_PATH = "/oauth/live_session_token"  # noqa: S105
+# The two ways in: keys of our own, or a person at IBKR's gateway.
+Access = IbkrCredentials | GatewayAccess
 
 
 def unix_seconds() -> int:
@@ -49,6 +60,39 @@ class OAuth1a(httpx.Auth):
             self._now(),
         )
         yield request
+
+    @property
+    def own_words(self) -> tuple[str, ...]:
+        """What must not be repeated in an error."""
+        return tuple(filter(None, (self._credentials.access_token, self._credentials.consumer_key)))
+
+    def mint(self, wire: "Wire") -> SessionToken:
+        """A validated live session token, used from now on (§1.2).
+
+        Raises SessionExpired when the keys cannot be used or the broker's proof does not hold.
+        """
+        try:
+            exchange = TokenExchange.begin(self._credentials, wire.base_url + TOKEN_PATH)
+        except (ValueError, TypeError) as error:
+            raise SessionExpired("The login's keys cannot be used.", reason="unusable_keys") from error
+        data = wire.exchange_token(TOKEN_PATH, exchange.header)
+        said = data if isinstance(data, dict) else {}
+        expires_at = moment(said.get("live_session_token_expiration"))
+        if expires_at is None:
+            raise SessionExpired("The broker's token has no expiry.", reason="no_expiry")
+        token = exchange.finish(
+            str(said.get("diffie_hellman_response") or ""),
+            str(said.get("live_session_token_signature") or ""),
+        )
+        self.live_session_token = token
+        return SessionToken(secret=token, expires_at=expires_at)
+
+
+def auth_of(access: Access, session_token: bytes | None) -> OAuth1a | GatewaySession:
+    """What signs a login's requests, by the way that it comes in."""
+    if isinstance(access, GatewayAccess):
+        return GatewaySession(session_token)
+    return OAuth1a(access, session_token)
 
 
 @dataclass(frozen=True)

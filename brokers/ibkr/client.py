@@ -13,13 +13,13 @@ import httpx
 
 from brokers import base
 from brokers.ibkr import contracts, holdings, messages
-from brokers.ibkr.auth import IbkrCredentials, TokenExchange
+from brokers.ibkr.auth import Access
 from brokers.ibkr.ids import account_id, order_id, reply_id
 from brokers.ibkr.reads import IbkrReads
 from brokers.ibkr.snapshots import snapshots
-from brokers.ibkr.values import moment, number, rows, text
+from brokers.ibkr.values import number, rows, text
 from brokers.ibkr.wire import Pace, Params, Wire
-from cerbero.errors import BrokerRejected, BrokerUnavailable, OutcomeUnknown, SessionExpired
+from cerbero.errors import BrokerRejected, BrokerUnavailable, OutcomeUnknown
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def utc_now() -> datetime:
 
 
 class IbkrClient:
-    """One login. `session_token` is the raw live session token; None until `mint`.
+    """One login, by either way in. `session_token` is what `mint` gave; None until then.
 
     `pace(method, path)` is called before each request and raises BrokerUnavailable to refuse it.
     """
@@ -45,7 +45,7 @@ class IbkrClient:
     def __init__(
         self,
         base_url: str,
-        credentials: IbkrCredentials,
+        access: Access,
         session_token: bytes | None = None,
         *,
         pace: Pace | None = None,
@@ -53,8 +53,8 @@ class IbkrClient:
         wait: Callable[[float], None] = time.sleep,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
-        self._credentials = credentials
-        self._wire = Wire(base_url, credentials, session_token, pace, transport)
+        self._access = access
+        self._wire = Wire(base_url, access, session_token, pace, transport)
         self.reads = IbkrReads(self._wire, wait)
         self._wait, self._now = wait, now
         self._accounts: tuple[str, ...] = ()
@@ -71,31 +71,16 @@ class IbkrClient:
 
     @property
     def credential_id(self) -> UUID | None:
-        return self._credentials.credential_id
+        return self._access.credential_id
 
     # Session
 
     def mint(self) -> base.SessionToken:
-        """A validated live session token, used by this client from now on (§1.2).
+        """A session token, used by this client from now on: made with our keys, or of whoever signed in at the gateway.
 
-        Raises SessionExpired when the keys cannot be used or the broker's proof does not hold.
+        Raises SessionExpired, which is ManualLoginRequired at a gateway where nobody is signed in.
         """
-        path = "/oauth/live_session_token"
-        try:
-            exchange = TokenExchange.begin(self._credentials, self._wire.base_url + path)
-        except (ValueError, TypeError) as error:
-            raise SessionExpired("The login's keys cannot be used.", reason="unusable_keys") from error
-        data = self._wire.exchange_token(path, exchange.header)
-        said = data if isinstance(data, dict) else {}
-        expires_at = moment(said.get("live_session_token_expiration"))
-        if expires_at is None:
-            raise SessionExpired("The broker's token has no expiry.", reason="no_expiry")
-        token = exchange.finish(
-            str(said.get("diffie_hellman_response") or ""),
-            str(said.get("live_session_token_signature") or ""),
-        )
-        self._wire.auth.live_session_token = token
-        return base.SessionToken(secret=token, expires_at=expires_at)
+        return self._wire.auth.mint(self._wire)
 
     def open_session(self, *, compete: bool = False) -> base.SessionStatus:
         """Bring the brokerage session up, in the order of §2.3, and prime what answers empty at first.

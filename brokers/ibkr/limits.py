@@ -19,6 +19,8 @@ GAPS = {
     ("POST", "/tickle"): 1.0,
 }
 THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
+# The region of a simulator (`Login.region_zone`).
+NOWHERE = "none"
 
 
 # What keeps the session counts as an order: without it none is sent.
@@ -50,8 +52,8 @@ def rank_of(method: str, path: str) -> Rank:
 
 
 def away_until(base_url: str, region_zone: str, now: datetime) -> datetime | None:
-    """The end of the planned reset or maintenance that runs at `now`; a simulator on this machine has none."""
-    if _is_here(base_url):
+    """The end of the planned reset or maintenance that runs at `now`; a simulator has none."""
+    if _is_simulated(base_url, region_zone):
         return None
     ends = [_end(now, ZoneInfo(region_zone), NIGHT_BEGINS, NIGHT)]
     ends += [_end(now, WEEKEND_ZONE, WEEKEND_BEGINS, WEEKEND, SATURDAY)]
@@ -70,10 +72,12 @@ def _end(
     return None
 
 
-def gaps_at(base_url: str) -> dict[tuple[str, str], float]:
-    """The gaps that hold there; a simulator on this machine has none."""
-    return {} if _is_here(base_url) else GAPS
+def gaps_at(base_url: str, region_zone: str) -> dict[tuple[str, str], float]:
+    """The gaps that hold there; a simulator has none."""
+    return {} if _is_simulated(base_url, region_zone) else GAPS
 
 
-def _is_here(base_url: str) -> bool:
-    return urlsplit(base_url).hostname in THIS_MACHINE
+def _is_simulated(base_url: str, region_zone: str) -> bool:
+    """Plain HTTP on this machine is a simulator; HTTPS is IBKR's gateway, unless its login says that nothing rests."""
+    parts = urlsplit(base_url)
+    return region_zone == NOWHERE or (parts.scheme == "http" and parts.hostname in THIS_MACHINE)

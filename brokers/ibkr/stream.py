@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 from brokers.base import ListedAccounts, QuoteRecord, Raw, SessionStatus, StreamEvent
 from brokers.ibkr import market_messages, messages
 from brokers.ibkr.ids import account_id
+from brokers.ibkr.tls import trusted
 from brokers.ibkr.values import dump_json, load_json, rows, text
 from cerbero.errors import SessionExpired, StreamLost
 
@@ -52,20 +53,24 @@ class IbkrStream:
     """`async with IbkrStream(...) as stream`, then `subscribe`, then iterate `events()` once.
 
     Raises StreamLost when the connection ends or its heartbeat stops, SessionExpired when the broker
-    does not take the token. `session_id` is the newest that `tickle` gave.
+    does not take the token. `session_id` is the newest that `tickle` gave. Without an access token it is a gateway's
+    socket, which the cookie alone opens.
     """
 
     def __init__(
         self,
         ws_url: str,
-        access_token: str,
+        access_token: str | None,
         session_id: str,
         *,
+        is_verified: bool = True,
         timing: Timing | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._url = f"{ws_url}?oauth_token={quote(access_token, safe='')}"
+        self._url = f"{ws_url}?oauth_token={quote(access_token, safe='')}" if access_token else ws_url
         self._session_id = session_id
+        self._cookie = session_id if access_token else dump_json({"session": session_id})
+        self._tls = trusted(ws_url, is_verified=is_verified) if ws_url.startswith("wss:") else None
         self._timing = timing or Timing()
         self._clock = clock
         self._socket: ClientConnection | None = None
@@ -82,13 +87,14 @@ class IbkrStream:
         try:
             self._socket = await _Connect(
                 self._url,
-                additional_headers={"Cookie": f"api={self._session_id}"},
+                additional_headers={"Cookie": f"api={self._cookie}"},
                 user_agent_header=USER_AGENT,
                 open_timeout=CONNECT_SECONDS,
                 close_timeout=2,
                 compression=None,
                 max_size=FRAME_BYTES_MAX,
                 proxy=None,
+                ssl=self._tls,
                 logger=_socket_logger,
             )
         except InvalidStatus as error:

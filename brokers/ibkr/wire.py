@@ -6,15 +6,15 @@ Nothing is ever sent twice.
 """
 
 import re
-import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
 from typing import Any, NoReturn
 
 import httpx
 
-from brokers.ibkr.auth import IbkrCredentials, OAuth1a
+from brokers.ibkr.auth import Access, auth_of
+from brokers.ibkr.gateway import GatewayAccess
+from brokers.ibkr.tls import trusted
 from brokers.ibkr.values import dump_json, load_json
 from cerbero import failpoints
 from cerbero.errors import BrokerError, BrokerRejected, BrokerUnavailable, OutcomeUnknown, SessionExpired
@@ -46,21 +46,21 @@ class Wire:
     def __init__(
         self,
         base_url: str,
-        credentials: IbkrCredentials,
+        access: Access,
         session_token: bytes | None,
         pace: Pace | None,
         transport: httpx.BaseTransport | None,
     ) -> None:
         self.base_url = base_url.rstrip("/")
-        self.auth = OAuth1a(credentials, session_token)
-        self._credentials = credentials
+        self.auth = auth_of(access, session_token)
         self._pace = pace
+        is_verified = access.is_verified if isinstance(access, GatewayAccess) else True
         self._http = httpx.Client(
             auth=self.auth,
             timeout=TIMEOUT,
             headers={"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "gzip,deflate"},
             transport=transport,
-            verify=trusted(),
+            verify=trusted(base_url, is_verified=is_verified),
             trust_env=False,
             follow_redirects=False,
         )
@@ -222,8 +222,8 @@ class Wire:
         if not isinstance(data, dict) or not data.get("error"):
             return None
         words = str(data["error"])
-        for own in (self._credentials.access_token, self._credentials.consumer_key):
-            words = words.replace(own, "…") if own else words
+        for own in self.auth.own_words:
+            words = words.replace(own, "…")
         return words[:WORDS_MAX]
 
     def _words(self, response: httpx.Response) -> str:
@@ -231,12 +231,6 @@ class Wire:
             return self.error_words(load_json(response.content)) or ""
         except ValueError:
             return ""
-
-
-@cache
-def trusted() -> ssl.SSLContext:
-    """Whose certificates we trust; loaded once a process, which takes longer than a request."""
-    return httpx.create_ssl_context(trust_env=False)
 
 
 class AnswerTooLong(Exception):

@@ -8,6 +8,7 @@ POST   /_sim/price {"conid", "price" | "percent"}
 POST   /_sim/fill {"order_id", "quantity"?, "price"?}
 POST   /_sim/manual_order {"account"?, "conid", "side", "quantity", "orderType"?, "price"?}
 POST   /_sim/session {"drop": "brokerage" | "outer" | "streams", or "roll": true}
+POST   /_sim/gateway {"sign_in": bool}       what a person does at the gateway's page; GET reads
 POST   /_sim/night_reset {"expire_day_orders"?, "day_scoped"?}
 POST   /_sim/amend_order, position, cash, dividend, split, liquidate: see happenings.py
 POST   /_sim/keys {"consumer_key", "signature_public_key", "encryption_public_key", "dh_prime"}, or
@@ -143,6 +144,7 @@ async def session(request: web.Request) -> web.Response:
         sim.hub.tell_status()
     elif lost == "outer":
         sim.tokens.forget()
+        sim.gateway.sign_out()
     elif lost == "streams":
         await sim.hub.drop_all()
     elif body.get("roll") is True:

@@ -239,11 +239,14 @@ class Registrations:
     def _active(self) -> Iterator[KeySet]:
         return (key_set for key_set in self.key_sets if key_set.is_active)
 
-    def write_client_file(self, base_url: str, ws_url: str) -> Path:
-        """`credentials.json`: all that an unmodified client needs, private key paths included."""
+    def write_client_file(self, places: dict[str, Any]) -> Path:
+        """`credentials.json`: all that an unmodified client needs, private key paths included.
+
+        `places` are the addresses, and under `gateway` those of the other way in where there is one.
+        """
         path = self._dir / "credentials.json"
         content = json.loads(path.read_text()) if path.exists() else self._first_client()
-        content |= {"base_url": base_url, "ws_url": ws_url}
+        content = {name: value for name, value in content.items() if name != "gateway"} | places
         write_private(path, json.dumps(content, indent=2) + "\n")
         return path
 

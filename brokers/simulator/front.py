@@ -1,4 +1,4 @@
-"""What every request passes: faults, pacing, OAuth, the brokerage gate; and what every error becomes."""
+"""What every request passes: faults, pacing, the way in, the brokerage gate; and what every error becomes."""
 
 import asyncio
 import logging
@@ -12,6 +12,7 @@ from aiohttp import web
 from . import oauth
 from .answers import Refusal, answer, no_bridge
 from .faults import Fault
+from .gateway import COOKIE, check_signed_in, comes_by_gateway
 from .simulator import SIM, Simulator
 
 logger = logging.getLogger("brokers.simulator")
@@ -104,10 +105,24 @@ async def _admitted(sim: Simulator, request: web.Request, handler) -> web.Stream
     if not sim.pacer.admits():
         raise Refusal(429, {"error": "Too many requests", "statusCode": 429})
     if request.path != STREAM_PATH:
+        if comes_by_gateway(request):
+            return await _by_gateway(sim, request, handler)
         if request.path != TOKEN_PATH:
             check_signature(sim, request)
         check_bridge(sim, request.path)
     return await handler(request)
+
+
+async def _by_gateway(sim: Simulator, request: web.Request, handler) -> web.StreamResponse:
+    """Its own pages are open; the rest passes while a person is signed in, and takes the gateway's cookie along."""
+    if not request.path.startswith(API):
+        return await handler(request)
+    check_signed_in(sim.gateway, request)
+    check_bridge(sim, request.path)
+    response = await handler(request)
+    if COOKIE not in request.cookies:
+        response.set_cookie(COOKIE, sim.gateway.cookie, secure=True, httponly=True)
+    return response
 
 
 def _reset(request: web.Request) -> web.Response:

@@ -7,9 +7,12 @@ from aiohttp import web
 from . import oauth
 from .answers import Refusal, answer, bad_request, read_json
 from .front import API, TOKEN_PATH, signed_header, trace_id, unauthorized
+from .gateway import comes_by_gateway
 from .login_body import accounts_body
 from .sessions import HARDWARE
 from .simulator import SIM
+
+USER_ID = 123456789
 
 
 async def mint(request: web.Request) -> web.Response:
@@ -78,13 +81,19 @@ async def tickle(request: web.Request) -> web.Response:
     session = request.app[SIM].session
     status = {key: value for key, value in session.status().items() if key != "fail"}
     body = {"hmds": {"error": "no bridge"}, "iserver": {"authStatus": status}}
-    return answer({"session": session.session_id, **body})
+    sso = {}
+    if comes_by_gateway(request):
+        sso = {"ssoExpires": request.app[SIM].gateway.expires_ms, "collission": False, "userId": USER_ID}
+    return answer({"session": session.session_id, **sso, **body})
 
 
 async def logout(request: web.Request) -> web.Response:
     """POST /logout ends the outer session: the live session token is unusable after."""
     sim = request.app[SIM]
-    sim.tokens.forget(request["access_token"])
+    if comes_by_gateway(request):
+        sim.gateway.sign_out()
+    else:
+        sim.tokens.forget(request["access_token"])
     sim.session.roll_over()
     sim.hub.tell_status()
     return answer({"status": True})

@@ -18,6 +18,7 @@ from .credentials import Registrations
 from .door import Door
 from .exchange import Clock, between
 from .faults import Faults
+from .gateway import GatewayLogin
 from .hub import Hub
 from .market import Market
 from .pacing import Nonces, Pacer
@@ -40,7 +41,7 @@ class Simulator:
 
     def __init__(self, state_dir: Path, *, live: bool = False, seed: int = 7):
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = _lock(state_dir)
+        self._lock, self.state_dir = _lock(state_dir), state_dir
         self.origins: list[str] = []
         self.config, self.faults, self.door = Config(), Faults(), Door()
         self.nonces, self.pacer = Nonces(self.config), Pacer(self.config)
@@ -61,6 +62,7 @@ class Simulator:
         for adjustment in self.store.fact("adjustments", []):
             self._apply(**adjustment)
         self.store.save(facts={"starts": self.store.fact("starts", 0) + 1})
+        self.gateway = GatewayLogin(self.store, self.clock)
         self._passed = self.clock.now()
         self.placing = Placing(self.book, self.session)
         self.hub = Hub(self)

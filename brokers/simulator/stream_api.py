@@ -7,6 +7,7 @@ from aiohttp import web
 from .answers import Refusal, encode
 from .connection import Connection
 from .front import STREAM_PATH
+from .gateway import check_signed_in, comes_by_gateway
 from .simulator import SIM, Simulator
 
 
@@ -29,9 +30,11 @@ def _session_in(text: str) -> str:
 
 
 async def stream(request: web.Request) -> web.StreamResponse:
-    """GET /ws?oauth_token=…: no signature; the access token and the tickle session admit (§7.1)."""
+    """GET /ws?oauth_token=…: no signature; the access token and the tickle session admit, at the gateway the person (§7.1)."""
     sim = request.app[SIM]
-    if not sim.tokens.valid(request.query.get("oauth_token", "")):
+    if comes_by_gateway(request):
+        check_signed_in(sim.gateway, request)
+    elif not sim.tokens.valid(request.query.get("oauth_token", "")):
         raise Refusal(401)
     socket = web.WebSocketResponse(max_msg_size=64 * 1024, compress=False)
     await socket.prepare(request)

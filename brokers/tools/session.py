@@ -5,23 +5,30 @@ import datetime as dt
 from django.conf import settings
 from django.utils import timezone
 
-from brokers.models import Login, SessionState
+from brokers.models import Login
 from brokers.pacing import REQUESTS_PER_SECOND
 from brokers.sessions import keep_session
 from brokers.tools.shapes import Everything, OfAccount, ThroughLogin
+from brokers.ways import SessionState, Usability, WayIn
 from cerbero.access import Actor
 from cerbero.models import Environment
 from cerbero.tool import READ, WRITE, Out, tool
 
 
 class SessionOut(Out):
-    """`is_paper` is the broker's word. Until `cooling_until` the broker's rate limit lets only cancels pass."""
+    """`is_paper` is the broker's word. Until `cooling_until` the broker's rate limit lets only cancels pass.
+
+    `usability`: while it is `manual_action_required` no retry of yours helps; a person was told. A gateway's token
+    expires when IBKR asks for its person again, at the latest.
+    """
 
     login: str
     is_enabled: bool
     environment: Environment
     is_paper: bool | None
+    way_in: WayIn
     state: SessionState
+    usability: Usability
     detail: str
     is_up: bool
     changed_at: dt.datetime
@@ -92,7 +99,9 @@ def _out(row: Login) -> SessionOut:
         is_enabled=row.is_enabled,
         environment=Environment(row.environment),
         is_paper=row.is_paper,
+        way_in=WayIn(row.way_in),
         state=SessionState(row.state),
+        usability=row.usability,
         detail=row.state_detail,
         is_up=row.state == SessionState.UP,
         changed_at=row.state_changed_at,

@@ -39,6 +39,12 @@ class SessionExpired(BrokerError):
     code, status, retryable = "session_expired", 503, True
 
 
+class ManualLoginRequired(SessionExpired):
+    """Nobody is signed in at IBKR's gateway; a person must sign in there, and all goes on by itself then."""
+
+    code = "manual_login_required"
+
+
 class StreamLost(BrokerError):
     """The broker's stream is dead; connect anew and subscribe again, its old quotes are not news."""
 
@@ -61,6 +67,18 @@ class CredentialMissing(CerberoError):
     """This login has no active credential; store one first."""
 
     code, status = "credential_missing", 409
+
+
+class KeysNotOurs(CredentialMissing):
+    """This login has no keys: a person signs in at IBKR's own gateway, so there is nothing to rotate or enter."""
+
+    code = "keys_not_ours"
+
+
+class TlsUnverified(CerberoError):
+    """A certificate may go unverified for https to localhost, 127.0.0.1 or ::1 alone; verify this one."""
+
+    code, status = "tls_unverified", 422
 
 
 class OutboundHostRefused(CerberoError):

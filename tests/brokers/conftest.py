@@ -13,7 +13,7 @@ from tests.simulator_process import SimulatorProcess, start_simulator
 def running(request, tmp_path_factory) -> Iterator[tuple[Adapter, SimulatorProcess, bytes]]:
     """One simulator for the module, and one session token: minting is slow."""
     adapter = ADAPTERS[request.param]
-    sim = start_simulator(tmp_path_factory.mktemp("broker"))
+    sim = start_simulator(tmp_path_factory.mktemp("broker"), *adapter.options)
     broker = adapter.broker(sim)
     token = broker.mint().secret
     broker.close()
@@ -42,13 +42,15 @@ def desk(running) -> Iterator[Desk]:
 
 @pytest.fixture(params=ADAPTERS)
 def own(request, tmp_path) -> Iterator[Own]:
-    opened = Own(ADAPTERS[request.param], start_simulator(tmp_path / "broker"))
+    adapter = ADAPTERS[request.param]
+    opened = Own(adapter, start_simulator(tmp_path / "broker", *adapter.options))
     yield opened
     opened.close()
 
 
 @pytest.fixture(params=ADAPTERS)
 def live(request, tmp_path) -> Iterator[Own]:
-    opened = Own(ADAPTERS[request.param], start_simulator(tmp_path / "broker", "--live"))
+    adapter = ADAPTERS[request.param]
+    opened = Own(adapter, start_simulator(tmp_path / "broker", "--live", *adapter.options))
     yield opened
     opened.close()

@@ -1,5 +1,6 @@
 """What the conformance tests stand on: adapters, their simulators, and orders to place."""
 
+import contextlib
 import time
 import uuid
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 from brokers.base import Broker, OrderReport, OrderTerms, OrderType, QuoteSource, Side, TimeInForce
 from brokers.ibkr.auth import IbkrCredentials
 from brokers.ibkr.client import IbkrClient
+from brokers.ibkr.gateway import GatewayAccess
 from brokers.ibkr.stream import IbkrStream, Timing
 from tests.simulator_process import SimulatorProcess
 
@@ -32,6 +34,23 @@ def ibkr_broker(sim: SimulatorProcess, session_token: bytes | None = None, **cha
     return IbkrClient(sim.base_url, replace(ibkr_credentials(sim.credentials), **changes), session_token)
 
 
+def gateway_broker(
+    sim: SimulatorProcess, session_token: bytes | None = None, *, is_signed_in: bool = True
+) -> IbkrClient:
+    """By the gateway: the person has signed in there, or out."""
+    # A broker that is not there has nobody to sign in.
+    with contextlib.suppress(OSError):
+        if sim.control("GET", "/_sim/gateway")["signed_in"] is not is_signed_in:
+            sim.control("POST", "/_sim/gateway", {"sign_in": is_signed_in})
+    base_url = sim.credentials["gateway"]["base_url"]
+    return IbkrClient(base_url, GatewayAccess(is_verified=False), session_token)
+
+
+def gateway_stream(sim: SimulatorProcess, socket_id: str, heartbeat: float = 30) -> IbkrStream:
+    ws_url = sim.credentials["gateway"]["ws_url"]
+    return IbkrStream(ws_url, None, socket_id, is_verified=False, timing=Timing(heartbeat=heartbeat))
+
+
 def ibkr_stream(sim: SimulatorProcess, socket_id: str, heartbeat: float = 30) -> IbkrStream:
     return IbkrStream(
         sim.ws_url, sim.credentials["access_token"], socket_id, timing=Timing(heartbeat=heartbeat)
@@ -40,14 +59,23 @@ def ibkr_stream(sim: SimulatorProcess, socket_id: str, heartbeat: float = 30) ->
 
 @dataclass(frozen=True)
 class Adapter:
-    """How to reach one broker; `wrong_keys` are changes to credentials that no exchange can survive."""
+    """How to reach one broker by one way in.
+
+    `wrong_keys` are changes that no exchange can survive; `options` those of the simulator.
+    """
 
     broker: Callable[..., Broker]
     stream: Callable[..., QuoteSource]
     wrong_keys: dict[str, Any] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
 
 
-ADAPTERS = {"ibkr": Adapter(ibkr_broker, ibkr_stream, {"dh_prime": 2**255 - 19})}
+ADAPTERS = {
+    "ibkr": Adapter(ibkr_broker, ibkr_stream, {"dh_prime": 2**255 - 19}),
+    "ibkr-gateway": Adapter(
+        gateway_broker, gateway_stream, {"is_signed_in": False}, options=("--gateway-port", "0")
+    ),
+}
 
 
 @dataclass

@@ -293,9 +293,10 @@ def test_f04_a_read_without_an_answer_is_unavailable(desk, kind):
 
 
 def test_f05_a_broker_that_is_not_there_was_sent_nothing(own):
+    token = own.connect().mint().secret
     own.sim.kill()
     with pytest.raises(BrokerUnavailable):
-        own.connect(b"\x01" * 20).place(own.account, [order()])
+        own.connect(token).place(own.account, [order()])
 
 
 def test_f06_an_order_survives_the_brokers_crash_and_is_found_by_our_id(own):
@@ -305,7 +306,7 @@ def test_f06_an_order_survives_the_brokers_crash_and_is_found_by_our_id(own):
     broker.open_session()
     broker.place(own.account, [terms])
     own.sim.kill()
-    own.sim = start_simulator(own.sim.state_dir)
+    own.sim = start_simulator(own.sim.state_dir, *own.adapter.options)
     revived = own.connect(token)
     assert revived.open_session().is_up
     assert [o.client_order_id for o in revived.open_orders()] == [terms.client_order_id]

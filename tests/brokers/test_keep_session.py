@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import pytest
 from django.db import transaction
 
-from brokers import holding, sessions
+from brokers import holding, keeping, sessions
 from brokers.accounts import environment_of
 from brokers.credentials import store_credential
 from brokers.ibkr.limits import away_until
@@ -264,7 +264,7 @@ def test_a_planned_reset_is_called_so_holds_what_is_new_and_is_over_by_itself(
 ) -> None:
     login = brought_up(fresh_simulator)
     ends = login.tickled_at + timedelta(minutes=9)
-    for module in (sessions, holding):
+    for module in (keeping, holding):
         monkeypatch.setattr(module, "away_until", lambda *_: ends)
     assert holding.is_held(login)
     with transaction.atomic():

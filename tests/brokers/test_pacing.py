@@ -151,4 +151,9 @@ def test_a_gap_of_minutes_is_not_waited_for(login: Login) -> None:
     [("https://api.ibkr.com/v1/api", True), ("http://127.0.0.1:5055/v1/api", False), ("nonsense", True)],
 )
 def test_only_a_simulator_on_this_machine_has_no_endpoint_limits(base_url: str, limits: bool) -> None:
-    assert bool(gaps_at(base_url)) is limits
+    assert bool(gaps_at(base_url, "America/New_York")) is limits
+
+
+def test_a_gateway_on_this_machine_has_the_broker_s_limits_unless_it_is_a_simulator() -> None:
+    assert gaps_at("https://localhost:5000/v1/api", "America/New_York")
+    assert not gaps_at("https://localhost:5000/v1/api", "none")

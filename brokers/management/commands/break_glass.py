@@ -101,33 +101,39 @@ def _passphrase(path: Path | None, *, twice: bool) -> str:
 def _logins() -> list[dict[str, Any]]:
     from brokers.credentials import load_credentials
     from brokers.models import Login
+    from brokers.ways import WayIn
     from cerbero.errors import CredentialMissing
 
     found = []
     for login in Login.objects.filter(is_enabled=True).order_by("name"):
         try:
-            keys = load_credentials(login)
+            # A gateway's login has none: whoever stops everything signs in there.
+            credentials = None if login.way_in == WayIn.GATEWAY else _shown(load_credentials(login))
         except CredentialMissing:
             continue
-        credentials = {
-            "consumer_key": keys.consumer_key,
-            "access_token": keys.access_token,
-            "access_token_secret": keys.access_token_secret,
-            "dh_prime": f"{keys.dh_prime:x}",
-            "signature_key_pem": b64encode(keys.signature_key_pem).decode(),
-            "encryption_key_pem": b64encode(keys.encryption_key_pem).decode(),
-        }
         accounts = list(login.accounts.values_list("broker_account_id", flat=True))
         found.append(
             {
                 "name": login.name,
                 "environment": login.environment,
                 "base_url": login.base_url,
+                "is_verified": login.is_verified,
                 "accounts": accounts,
                 "credentials": credentials,
             }
         )
     return found
+
+
+def _shown(keys: Any) -> dict[str, str]:
+    return {
+        "consumer_key": keys.consumer_key,
+        "access_token": keys.access_token,
+        "access_token_secret": keys.access_token_secret,
+        "dh_prime": f"{keys.dh_prime:x}",
+        "signature_key_pem": b64encode(keys.signature_key_pem).decode(),
+        "encryption_key_pem": b64encode(keys.encryption_key_pem).decode(),
+    }
 
 
 def _record_sealing(names: list[str]) -> None:

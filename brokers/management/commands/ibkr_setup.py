@@ -5,18 +5,28 @@ import sys
 import threading
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from brokers import primes
-from brokers.entering import enter_login, mistakes_for, places_of, try_keys_once
+from brokers.entering import (
+    GATEWAY_URL,
+    enter_gateway,
+    enter_login,
+    gateway_places,
+    mistakes_for,
+    places_of,
+    try_gateway_once,
+    try_keys_once,
+)
 from brokers.generation import GROUP_14_PRIME
 from brokers.ibkr.entered import WAITING
 from brokers.ibkr.oauth import IbkrCredentials
 from brokers.key_folder import ISSUED, ISSUED_FILE, PRIME_FILE, KeyFolder, read_issued
 from brokers.models import Login, Region
 from cerbero import access
-from cerbero.errors import BadInput, BrokerUnavailable, CerberoError
+from cerbero.errors import BadInput, BrokerUnavailable, CerberoError, ManualLoginRequired
 from cerbero.models import Environment
 
 PORTAL = "https://ndcdyn.interactivebrokers.com/sso/Login?action=OAUTH&RL=1&ip2loc=US"
@@ -42,6 +52,10 @@ PROMPTS = {
 }
 
 
+NO_GATEWAY = """No gateway answers at {url} ({cause}). Is it running? Its own certificate is signed by nobody:
+on this machine --unverified-tls takes it as it is."""
+
+
 class Command(BaseCommand):
     """Makes the keys, says what to upload, checks what the portal issued, tries it, and stores the login.
 
@@ -65,13 +79,52 @@ class Command(BaseCommand):
         parser.add_argument(
             "--known-prime", action="store_true", help="RFC 3526's, instead of searching for one of our own"
         )
+        parser.add_argument(
+            "--gateway",
+            action="store_true",
+            help=f"no keys: a person signs in at IBKR's Client Portal Gateway ({GATEWAY_URL})",
+        )
+        parser.add_argument(
+            "--unverified-tls",
+            action="store_true",
+            help="take the gateway's own certificate as it is: localhost, 127.0.0.1 or ::1 only",
+        )
         parser.add_argument("--base-url", metavar="URL", help="only where it is not the broker's own")
 
     def handle(self, **options: Any) -> None:
+        walk = self._by_gateway if options["gateway"] else self._walk
         try:
-            self._walk(**options)
+            walk(**options)
         except CerberoError as refusal:
             raise CommandError(refusal.message) from None
+
+    def _by_gateway(
+        self, *, name: str, environment: str, base_url: str | None, unverified_tls: bool, **options: Any
+    ) -> None:
+        """Nothing is made and nothing typed: the gateway must be there, and a person signed in."""
+        url, is_verified = base_url or GATEWAY_URL, not unverified_tls
+        gateway_places(url, is_verified=is_verified)
+        page = f"{urlsplit(url).scheme}://{urlsplit(url).netloc}/"
+        try:
+            accounts = try_gateway_once(url, environment=environment, is_verified=is_verified)
+        except ManualLoginRequired:
+            words = f"with the {environment} username, then run this again."
+            raise BadInput(
+                f"The gateway answers, and nobody is signed in. Sign in at {page} {words}"
+            ) from None
+        except BrokerUnavailable as away:
+            raise BadInput(NO_GATEWAY.format(url=url, cause=away.details.get("cause", ""))) from None
+        self.stdout.write(f"Somebody is signed in, which opens {len(accounts)} account(s).")
+        _, is_new = enter_gateway(
+            actor=access.system("ibkr_setup"),
+            name=name,
+            environment=environment,
+            base_url=url,
+            is_verified=is_verified,
+            region=options["region"] or "",
+        )
+        self.stdout.write(f"{name}: {'entered' if is_new else 'moved'}; its session is brought up next.")
+        self.stdout.write(f"IBKR asks for the person again after a day at most: {page}")
 
     def _walk(
         self, *, name: str, environment: str, folder: Path, base_url: str | None, **options: Any

@@ -19,5 +19,8 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         add_arguments(parser)
 
-    def handle(self, *, port: int, host: str, state_dir: Path, live: bool, seed: int, **_: Any) -> None:
-        sys.exit(run(port=port, host=host, state_dir=state_dir, live=live, seed=seed))
+    def handle(self, *, port: int, host: str, state_dir: Path, live: bool, seed: int, **options: Any) -> None:
+        by_gateway = options["gateway_port"]
+        sys.exit(
+            run(port=port, host=host, state_dir=state_dir, live=live, seed=seed, gateway_port=by_gateway)
+        )

@@ -20,6 +20,7 @@ from brokers.credentials import open_credential
 from brokers.models import Account, Credential, Login, SessionState
 from brokers.proving import ask_what_if
 from brokers.services import broker_for
+from brokers.ways import Usability, WayIn
 from cerbero import health
 from cerbero.errors import CerberoError
 from cerbero.models import User
@@ -62,7 +63,17 @@ class Command(BaseCommand):
         parser.add_argument("--without-broker", action="store_true", help="leave the brokers alone")
 
     def handle(self, *, url: str, without_broker: bool, **options: Any) -> None:
-        looks = [_settings, lambda: _web(url), _database, _processes, _secrets, _trail, _people, _rules]
+        looks = [
+            _settings,
+            lambda: _web(url),
+            _database,
+            _processes,
+            _gateways,
+            _secrets,
+            _trail,
+            _people,
+            _rules,
+        ]
         found = [each for look in looks for each in _looked(look)]
         if not without_broker and _database_answers(found):
             found += _looked(_brokers)
@@ -148,6 +159,18 @@ def _processes() -> Iterator[Finding]:
         yield Finding("ok" if each["is_ok"] else "fail", f"login {each['name']}", words)
     if not found["logins"]:
         yield Finding("warn", "logins", "none is entered: manage.py ibkr_setup")
+
+
+def _gateways() -> Iterator[Finding]:
+    """Logins whose person signs in by hand: what is special about them."""
+    for login in Login.objects.filter(is_enabled=True, way_in=WayIn.GATEWAY).order_by("name"):
+        words = f"by {login.base_url}; {login.usability.label}"
+        if not login.is_verified:
+            words += "; its certificate is not verified, since it is a program on this machine"
+        until = login.session_token_expires_at
+        words += f"; IBKR asks for the person again by {until:%Y-%m-%d %H:%M} UTC" if until else ""
+        is_usable = login.usability == Usability.USABLE
+        yield Finding("ok" if is_usable else "warn", f"gateway of {login.name}", words)
 
 
 def _secrets() -> Iterator[Finding]:
