@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,7 @@ from tests.rig import FOREIGN, Database, Servers, django_uses, roomy_folder
 from tests.simulator_process import SimulatorProcess, start_simulator
 
 SERVERS = pytest.StashKey[Servers]()
+CONFORMANCE = "tests/brokers/test_conformance"
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -49,6 +51,23 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if servers := config.stash.get(SERVERS, None):
         servers.stop()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many of the numbered cases that every adapter must pass it did, by the way in."""
+    from tests.brokers.desk import ADAPTERS
+
+    counts = {adapter: Counter[str]() for adapter in ADAPTERS}
+    for outcome in ("passed", "failed", "error"):
+        for report in terminalreporter.stats.get(outcome, []):
+            if CONFORMANCE in report.nodeid and (outcome != "passed" or report.when == "call"):
+                named = report.nodeid.partition("[")[2].rstrip("]").split("-")
+                for adapter in counts.keys() & set(named):
+                    counts[adapter][outcome] += 1
+    for adapter, found in counts.items():
+        if found:
+            words = f"conformance by {adapter}: {found['passed']} of {found.total()} cases passed"
+            terminalreporter.write_line(words)
 
 
 @pytest.fixture(scope="session")

@@ -5,19 +5,19 @@ unless it certainly did not leave (BrokerUnavailable) or the broker's own words 
 Nothing is ever sent twice.
 """
 
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import httpx
 
 from brokers.ibkr.auth import Access, auth_of
 from brokers.ibkr.gateway import GatewayAccess
+from brokers.ibkr.refusals import refusal_of
 from brokers.ibkr.tls import trusted
 from brokers.ibkr.values import dump_json, load_json
 from cerbero import failpoints
-from cerbero.errors import BrokerError, BrokerRejected, BrokerUnavailable, OutcomeUnknown, SessionExpired
+from cerbero.errors import BrokerError, BrokerUnavailable, OutcomeUnknown
 
 TIMEOUT = httpx.Timeout(connect=2.0, read=10.0, write=10.0, pool=2.0)
 ANSWER_SECONDS_MAX = 20
@@ -26,15 +26,6 @@ WORDS_MAX = 400
 USER_AGENT = "Cerbero/0.1"
 
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
-# Recorded bodies of a request that met the gate and went no further (§2.3); exact, or they prove nothing.
-GATES = frozenset({"Bad Request: no bridge", "Bad Request: Please query /accounts first"})
-# A placement that is refused before it is looked at (§2.3).
-BAD_ACCOUNT = "Bad Request: accountId is not valid: "
-DUPLICATE = "Order couldn't be submitted: Local order ID="
-NOTHING_TO_CANCEL = re.compile(r"OrderID \S+ doesn't exist|Order is inactive")
-# These answer an account that they do not know with 401 and no body (§5).
-PORTFOLIO_OF_ACCOUNT = re.compile(r"^/portfolio2?/(?!accounts$|subaccounts2?$|positions/)([^/]+)")
-
 Pace = Callable[[str, str], None]
 Before = Callable[[], None]
 Params = Mapping[str, str]
@@ -167,55 +158,34 @@ class Wire:
         return httpx.Response(response.status_code, content=b"".join(chunks))
 
     def _read_answer(self, path: str, response: httpx.Response) -> Any:
-        status = response.status_code
-        if status != 200:
-            self._refuse_read(path, response)
+        if response.status_code != 200:
+            raise self._refusal(path, response, is_write=False)
         try:
             data = load_json(response.content)
         except ValueError as error:
             raise BrokerUnavailable("The broker's answer cannot be read.", path=path, status=200) from error
-        words = self.error_words(data)
-        if words is None:
-            return data
-        if "no bridge" in words or words in GATES:
-            raise SessionExpired(path=path, broker_says=words)
-        raise BrokerRejected(path=path, broker_says=words)
-
-    def _refuse_read(self, path: str, response: httpx.Response) -> NoReturn:
-        status = response.status_code
-        words = self._words(response)
-        details: dict[str, Any] = {"path": path, "http_status": status, "broker_says": words}
-        account = PORTFOLIO_OF_ACCOUNT.match(path)
-        if status == 401 and account and not response.content.strip():
-            raise BrokerRejected("The broker does not know this account.", **details)
-        if status in (401, 410) or (status == 400 and words in GATES):
-            raise SessionExpired(**details)
-        if status == 429:
-            raise BrokerUnavailable("The broker limits our rate; stop asking.", rate_limited=True, **details)
-        if status in (400, 404):
-            raise BrokerRejected(**details)
-        raise BrokerUnavailable("The broker cannot answer now.", **details)
+        if self.error_words(data) is not None:
+            raise self._refusal(path, response, is_write=False)
+        return data
 
     def _write_answer(self, path: str, response: httpx.Response, is_gated: bool) -> Any:
-        status = response.status_code
-        words = self._words(response)
-        details: dict[str, Any] = {"path": path, "http_status": status, "broker_says": words}
-        if words.startswith(DUPLICATE):
-            raise OutcomeUnknown("The broker has this order id already.", duplicate=True, **details)
-        if status == 200:
-            return self._accepted(response, details)
-        if status == 400 and is_gated:
-            raise _gate_error(words, details)
-        raise OutcomeUnknown(rate_limited=status == 429, **details)
-
-    def _accepted(self, response: httpx.Response, details: dict[str, Any]) -> Any:
+        details: dict[str, Any] = {"path": path, "http_status": response.status_code}
         try:
             data = load_json(response.content)
         except ValueError as error:
-            raise OutcomeUnknown("The broker's answer cannot be read.", **details) from error
-        if self.error_words(data) is not None:
-            raise BrokerRejected(**details)
+            if response.status_code == 200:
+                raise OutcomeUnknown("The broker's answer cannot be read.", **details) from error
+            data = None
+        if response.status_code != 200 or self.error_words(data) is not None:
+            raise self._refusal(path, response, is_write=True, is_gated=is_gated)
         return data
+
+    def _refusal(
+        self, path: str, response: httpx.Response, *, is_write: bool, is_gated: bool = True
+    ) -> BrokerError:
+        is_empty = not response.content.strip()
+        words = self._words(response)
+        return refusal_of(is_write, path, response.status_code, words, is_empty=is_empty, is_gated=is_gated)
 
     def error_words(self, data: Any) -> str | None:
         """The text of `{"error": …}`, without what identifies us; None where there is no error."""
@@ -244,15 +214,6 @@ def _deed(method: str, path: str) -> str:
     if path.startswith("/iserver/reply/"):
         return "reply"
     return "place" if path.endswith("/orders") else "amend"
-
-
-def _gate_error(words: str, details: dict[str, Any]) -> BrokerError:
-    """What a 400 on a write proves: certainly not processed, refused, or nothing."""
-    if words in GATES:
-        return SessionExpired(**details)
-    if words.startswith(BAD_ACCOUNT) or NOTHING_TO_CANCEL.fullmatch(words):
-        return BrokerRejected(**details)
-    return OutcomeUnknown(**details)
 
 
 def _cause(path: str, error: Exception) -> dict[str, str]:

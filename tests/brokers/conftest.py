@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
-from brokers.base import BrokerOrderState
+from brokers.base import Broker, BrokerOrderState
 from tests.brokers.desk import ADAPTERS, Adapter, Desk, Own
 from tests.simulator_process import SimulatorProcess, start_simulator
 
@@ -27,7 +28,12 @@ def desk(running) -> Iterator[Desk]:
     adapter, sim, token = running
     sim.control("DELETE", "/_sim/faults")
     sim.config(
-        fills="normal", fill_delay=[0.01, 0.02], questions=[], price_limit_percent=30, availability="RpB"
+        fills="normal",
+        cancel_delay=0.1,
+        fill_delay=[0.01, 0.02],
+        questions=[],
+        price_limit_percent=30,
+        availability="RpB",
     )
     broker = adapter.broker(sim, token)
     assert broker.open_session(compete=True).is_up
@@ -37,6 +43,15 @@ def desk(running) -> Iterator[Desk]:
     for report in broker.open_orders():
         if report.state is BrokerOrderState.ACCEPTED:
             broker.cancel(report.broker_account_id, report.broker_order_id)
+    broker.close()
+
+
+@pytest.fixture
+def hurried(desk: Desk, running, monkeypatch: pytest.MonkeyPatch) -> Iterator[Broker]:
+    """The desk's broker with little patience for an answer."""
+    monkeypatch.setattr("brokers.ibkr.wire.TIMEOUT", httpx.Timeout(0.3))
+    broker = desk.adapter.broker(desk.sim, running[2])
+    yield broker
     broker.close()
 
 

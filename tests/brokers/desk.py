@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from brokers.ibkr.auth import IbkrCredentials
 from brokers.ibkr.client import IbkrClient
 from brokers.ibkr.gateway import GatewayAccess
 from brokers.ibkr.stream import IbkrStream, Timing
+from brokers.simulator.universe import Universe
 from tests.simulator_process import SimulatorProcess
 
 AAPL, FAR_BELOW = "265598", Decimal("250.00")
@@ -71,8 +73,8 @@ class Adapter:
 
 
 ADAPTERS = {
-    "ibkr": Adapter(ibkr_broker, ibkr_stream, {"dh_prime": 2**255 - 19}),
-    "ibkr-gateway": Adapter(
+    "keys": Adapter(ibkr_broker, ibkr_stream, {"dh_prime": 2**255 - 19}),
+    "gateway": Adapter(
         gateway_broker, gateway_stream, {"is_signed_in": False}, options=("--gateway-port", "0")
     ),
 }
@@ -114,6 +116,15 @@ class Own:
         broker.mint()
         assert broker.open_session().is_up
         return broker
+
+    def hold_many(self, count: int) -> set[str]:
+        """Two units each of so many instruments; the broker's ids."""
+        conids = [str(i.conid) for i in Universe(datetime.now(UTC).date()) if i.sec_type in ("STK", "OPT")][
+            :count
+        ]
+        for conid in conids:
+            self.sim.control("POST", "/_sim/position", {"conid": conid, "quantity": 2})
+        return set(conids)
 
     @property
     def account(self) -> str:

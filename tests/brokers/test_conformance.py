@@ -96,6 +96,24 @@ def test_s10_a_live_login_is_called_live(live):
     assert live.signed_in().listed_accounts().is_paper is False
 
 
+def test_s11_a_lost_brokerage_session_is_said_and_found_again(own):
+    broker = own.signed_in()
+    own.sim.control("POST", "/_sim/session", {"drop": "brokerage"})
+    assert not broker.session_status().is_up
+    with pytest.raises(SessionExpired):
+        broker.open_orders()
+    assert broker.open_session().is_up
+    assert broker.open_orders() == []
+
+
+def test_s12_a_lost_sign_in_is_said_and_another_works(own):
+    broker = own.signed_in()
+    own.sim.control("POST", "/_sim/session", {"drop": "outer"})
+    with pytest.raises(SessionExpired):
+        broker.tickle()
+    assert own.signed_in().tickle()[1].is_up
+
+
 # Instruments
 
 
@@ -177,6 +195,16 @@ def test_p03_a_short_position_is_negative(desk):
     held = {p.broker_instrument_id: p for p in desk.broker.positions(desk.account)}["8314"]
     assert (held.quantity, held.currency, held.symbol) == (-4, "USD", "IBM")
     assert held.average_price > 0
+
+
+def test_p04_positions_are_read_to_the_last_page_however_sparse_the_first_read_is(own):
+    held = own.hold_many(130)
+    broker = own.signed_in()
+    for _ in range(2):
+        found = {p.broker_instrument_id: p for p in broker.positions(own.account)}
+        assert found.keys() == held
+        assert {p.quantity for p in found.values()} == {2}
+        assert all(p.symbol and p.currency and p.asset_class for p in found.values())
 
 
 # Stream
@@ -263,5 +291,33 @@ def test_t06_a_book_comes_for_one_account_and_another_takes_its_place(desk):
                 assert prices == sorted(prices, reverse=True)
                 assert [level for level in book.levels if level.bid_size]
                 assert [level for level in book.levels if level.ask_size]
+
+    asyncio.run(scene())
+
+
+def test_t07_a_cancel_is_streamed_until_it_is_proven(desk):
+    async def scene():
+        async with desk.adapter.stream(desk.sim, desk.broker.tickle()[0]) as source:
+            await first_of(source, lambda e: isinstance(e, ListedAccounts))
+            (row,) = desk.broker.place(desk.account, [order()]).orders
+            desk.broker.cancel(desk.account, row.broker_order_id)
+            ended = (row.broker_order_id, BrokerOrderState.CANCELED)
+            await first_of(
+                source, lambda e: isinstance(e, OrderReport) and (e.broker_order_id, e.state) == ended
+            )
+
+    asyncio.run(scene())
+
+
+def test_t08_a_broken_stream_is_lost_and_another_takes_its_place(desk):
+    async def scene():
+        async with desk.adapter.stream(desk.sim, desk.broker.tickle()[0]) as source:
+            await first_of(source, lambda e: isinstance(e, ListedAccounts))
+            desk.sim.control("POST", "/_sim/session", {"drop": "streams"})
+            with pytest.raises(StreamLost):
+                await first_of(source, lambda e: False)
+        async with desk.adapter.stream(desk.sim, desk.broker.tickle()[0]) as source:
+            await source.subscribe([AAPL])
+            assert await first_of(source, lambda e: isinstance(e, QuoteRecord))
 
     asyncio.run(scene())

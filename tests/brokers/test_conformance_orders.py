@@ -238,6 +238,19 @@ def test_o21_what_is_asked_right_before_the_wire_keeps_a_request_here(desk):
     assert desk.find(terms.client_order_id) is None
 
 
+def test_o22_a_fill_that_crosses_a_cancel_wins(desk):
+    desk.sim.config(cancel_delay=0.5)
+    terms = order(quantity=Decimal(4))
+    (row,) = desk.broker.place(desk.account, [terms]).orders
+    desk.broker.cancel(desk.account, row.broker_order_id)
+    assert desk.broker.order(row.broker_order_id).state is BrokerOrderState.PENDING_CANCEL
+    desk.sim.control("POST", "/_sim/fill", {"order_id": row.broker_order_id})
+    filled = desk.broker.order(row.broker_order_id)
+    assert (filled.state, filled.filled_quantity) == (BrokerOrderState.FILLED, 4)
+    with pytest.raises(BrokerRejected):
+        desk.broker.cancel(desk.account, row.broker_order_id)
+
+
 # Faults: what may have arrived is in doubt, and nothing is ever sent twice
 
 PLACEMENT = r"/orders$"
@@ -290,6 +303,25 @@ def test_f04_a_read_without_an_answer_is_unavailable(desk, kind):
     desk.sim.fault(kind, path="/account/orders$", method="GET", times=1)
     with pytest.raises(BrokerUnavailable):
         desk.broker.open_orders()
+
+
+@pytest.mark.parametrize("kind", ["silence", "late_answer"])
+def test_f07_a_placement_that_is_answered_too_late_is_in_doubt_and_found_by_our_id(desk, hurried, kind):
+    """`silence` is a timeout before the broker took it, `late_answer` one after."""
+    terms = order()
+    desk.sim.fault(kind, path=PLACEMENT, method="POST", times=1, seconds=0.6)
+    with pytest.raises(OutcomeUnknown):
+        hurried.place(desk.account, [terms])
+    arrived = kind == "late_answer"
+    assert desk.arrivals(terms.client_order_id) == (1 if arrived else 0)
+    assert (desk.find(terms.client_order_id) is not None) == arrived
+
+
+def test_f08_a_rate_limit_on_a_read_is_said_and_is_no_answer(desk):
+    desk.sim.fault("status", path="/account/orders$", method="GET", times=1, status=429)
+    with pytest.raises(BrokerUnavailable) as limited:
+        desk.broker.open_orders()
+    assert limited.value.details["rate_limited"] is True
 
 
 def test_f05_a_broker_that_is_not_there_was_sent_nothing(own):
