@@ -4,13 +4,17 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from brokers.answers import Known, Memory
-from brokers.base import Broker
+from brokers.base import Broker, InstrumentRecord
+from brokers.instruments import only_one
 from brokers.models import Account, BrokerInstrument, Login, SessionState
+from brokers.occ import canonical, option_symbol
 from brokers.services import broker_for
 from cerbero.access import Actor
 from cerbero.errors import BadInput, ContractAmbiguous, EnvironmentMismatch, NotFound, SessionExpired
 
 T = TypeVar("T")
+A_DAY = 86_400
+CANDIDATES = Memory("candidates", list[InstrumentRecord], seconds=A_DAY, stands_seconds=7 * A_DAY)
 
 
 def login_for(actor: Actor, account: str | None) -> Login:
@@ -42,17 +46,33 @@ def account_for(actor: Actor, broker_account_id: str) -> Account:
 
 
 def broker_ids(login: Login, symbols: list[str]) -> dict[str, str]:
-    """The broker's id of each symbol that Cerbero knows. Raises NotFound, or ContractAmbiguous with the candidates."""
-    found: dict[str, list[BrokerInstrument]] = {symbol.upper(): [] for symbol in symbols}
+    """The broker's id of each symbol that Cerbero knows, and of any option by its OCC symbol.
+
+    Raises NotFound, or ContractAmbiguous with the candidates.
+    """
+    found: dict[str, list[BrokerInstrument]] = {canonical(symbol): [] for symbol in symbols}
     rows = BrokerInstrument.objects.select_related("instrument").filter(
         broker=login.broker, instrument__symbol__in=found
     )
     for row in rows:
         found[row.instrument.symbol].append(row)
-    if unknown := sorted(symbol for symbol, each in found.items() if not each):
+    options = [symbol for symbol, each in found.items() if not each and option_symbol(symbol)]
+    if unknown := sorted(symbol for symbol, each in found.items() if not each and symbol not in options):
         words = "Cerbero has no broker's id for this; resolve_contract finds one."
         raise NotFound(words, symbols=unknown)
-    return {symbol: _only(symbol, each) for symbol, each in found.items()}
+    asked = {symbol: _asked_for(login, symbol) for symbol in options}
+    return {symbol: asked.get(symbol) or _only(symbol, each) for symbol, each in found.items()}
+
+
+def candidates_of(login: Login, symbol: str, asset_class: str) -> Known[list[InstrumentRecord]]:
+    """All contracts that a symbol may mean, as the broker describes them."""
+    key = f"{asset_class}:{symbol}"
+    return ask(login, CANDIDATES, key, lambda broker: broker.find_instruments(symbol, asset_class))
+
+
+def _asked_for(login: Login, symbol: str) -> str:
+    found = candidates_of(login, symbol, "option").value
+    return only_one(symbol, found, found).broker_instrument_id
 
 
 def _only(symbol: str, rows: list[BrokerInstrument]) -> str:

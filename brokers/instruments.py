@@ -2,6 +2,7 @@
 
 import logging
 from datetime import date, timedelta
+from typing import Any
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
@@ -9,6 +10,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from audit.services import record
 from brokers.base import Broker, InstrumentRecord
 from brokers.models import BrokerInstrument, Instrument, Login
+from brokers.occ import canonical, option_symbol
 from cerbero.access import Actor
 from cerbero.errors import BadInput, ContractAmbiguous, NotFound
 from cerbero.leases import ClockTime
@@ -80,7 +82,7 @@ def only_one(symbol: str, fitting: list[InstrumentRecord], found: list[Instrumen
     """Raises ContractAmbiguous, or NotFound; each lists what there is to choose from."""
     if len(fitting) == 1:
         return fitting[0]
-    shown = ("broker_instrument_id", "symbol", "name", "currency", "exchange", "expires_on")
+    shown = ("broker_instrument_id", "symbol", "name", "currency", "exchange", "expires_on", "strike")
     candidates = [{name: getattr(each, name) for name in shown} for each in fitting or found]
     if fitting:
         raise ContractAmbiguous(symbol=symbol, candidates=candidates)
@@ -91,7 +93,7 @@ def only_one(symbol: str, fitting: list[InstrumentRecord], found: list[Instrumen
 def _resolve(login: Login, broker: Broker, actor: Actor, instrument: Instrument) -> bool:
     try:
         asset_class = ASSET_CLASSES.get(instrument.asset_class, instrument.asset_class)
-        chosen = choose(instrument, broker.find_instruments(instrument.symbol, asset_class))
+        chosen = choose(instrument, broker.find_instruments(canonical(instrument.symbol), asset_class))
     except BadInput as refusal:
         chosen = refusal.message
     if isinstance(chosen, InstrumentRecord) and (other := _taken(login, chosen)):
@@ -102,6 +104,20 @@ def _resolve(login: Login, broker: Broker, actor: Actor, instrument: Instrument)
         return False
     _store(login, actor, instrument, chosen)
     return True
+
+
+def _of_option(instrument: Instrument, chosen: InstrumentRecord) -> dict[str, Any]:
+    """Its strike, and what it is written on where Cerbero knows exactly one such: limits count by both."""
+    named = option_symbol(instrument.symbol)
+    if named is None:
+        return {}
+    found: dict[str, Any] = {"strike": chosen.strike}
+    written_on = Instrument.objects.filter(
+        symbol=named.root, asset_class__in=("STK", "ETF"), currency=instrument.currency
+    )
+    if instrument.underlying_id is None and len(rows := list(written_on[:2])) == 1:
+        found["underlying"] = rows[0]
+    return found
 
 
 def _taken(login: Login, chosen: InstrumentRecord) -> BrokerInstrument | None:
@@ -134,6 +150,7 @@ def _store(login: Login, actor: Actor, instrument: Instrument, chosen: Instrumen
             size_increment=chosen.size_increment,
             problem="",
             resolve_tried_at=ClockTime(),
+            **_of_option(instrument, chosen),
         )
         record(
             "instrument.resolved",

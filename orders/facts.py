@@ -12,6 +12,7 @@ from django.db.models.functions import Now
 
 from brokers.base import OrderType, QuoteRecord, Side
 from brokers.models import Account, BrokerInstrument, Instrument
+from brokers.occ import canonical
 from cerbero.access import Actor
 from cerbero.database.compiled import Compiled, Given
 from cerbero.errors import BadInput, EnvironmentMismatch, ImpossibleOrder, NotFound
@@ -71,7 +72,7 @@ def find_account(actor: Actor, broker_account_id: str) -> Account:
 
 def gather(account: Account, symbol: str, bot_id: UUID | None) -> Facts:
     """Read everything about one instrument, for an order of this bot. Raises NotFound for an unknown symbol."""
-    rows = _BY_SYMBOL.rows(**_read_for(account), symbol=symbol.upper())
+    rows = _BY_SYMBOL.rows(**_read_for(account), symbol=canonical(symbol))
     return from_instruments(account, rows, symbol, bot_id)
 
 

@@ -18,6 +18,7 @@ from django.db.models.functions import Now
 from audit.services import record
 from brokers.base import OrderTerms, OrderType, Side, TimeInForce
 from brokers.models import Account
+from brokers.occ import canonical
 from brokers.services import DEPLOYMENT, live_missing
 from cerbero import decisions
 from cerbero.access import Actor
@@ -147,7 +148,7 @@ def _differs(ticket: Ticket, proposal: Wanted) -> list[str]:
         terms = [name for name in (*TERMS, *MORE_TERMS) if name not in but]
         names = [name for name in terms if getattr(order, name) != getattr(leg, name)]
         found += [f"{order.number}.{name}" for name in names] if ticket.group else names
-    if ticket.first_order.instrument.symbol != proposal.symbol.upper():
+    if ticket.first_order.instrument.symbol != canonical(proposal.symbol):
         found.append("symbol")
     return found
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -9,6 +10,7 @@ from django.http import HttpRequest
 from brokers import services
 from brokers.admin.pages import attempt
 from brokers.models import BrokerInstrument, Instrument, Quote, Report, Subscription
+from brokers.occ import canonical
 from cerbero.site import AuditedAdmin, ReadOnlyAdmin
 
 
@@ -22,10 +24,18 @@ class BrokerInstrumentInline(admin.TabularInline):
         return False
 
 
+class InstrumentForm(forms.ModelForm):
+    """A symbol as it is compared: in capitals, an option's as OCC writes it."""
+
+    def clean_symbol(self) -> str:
+        return canonical(self.cleaned_data["symbol"])
+
+
 @admin.register(Instrument)
 class InstrumentPage(AuditedAdmin):
     """Administrators name instruments and open them for orders; the broker says the rest."""
 
+    form = InstrumentForm
     list_display = ("symbol", "name", "asset_class", "currency", "exchange", "is_allowed", "problem")
     list_filter = ("is_allowed", "asset_class", "currency")
     search_fields = ("symbol", "name", "broker_ids__broker_instrument_id")

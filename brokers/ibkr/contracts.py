@@ -1,18 +1,23 @@
 """From a symbol to IBKR's contracts (ibkr-web-api.md §3): all candidates, none chosen."""
 
+import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from brokers.base import InstrumentRecord
+from brokers.ibkr.contract_messages import RIGHT_WORDS, found, option_contract
 from brokers.ibkr.messages import instrument_record
 from brokers.ibkr.values import first, rows, text
 from brokers.ibkr.wire import Wire
+from brokers.occ import option_symbol
 from cerbero.errors import BadInput, BrokerRejected
 
 # Each candidate costs one request of ten per second.
 CANDIDATES_MAX = 12
 US_INDEX_EXCHANGES = frozenset({"CBOE", "NASDAQ", "NYSE", "AMEX", "ARCA", "RUSSELL", "CME", "CBOT"})
+# `ESZ6`: the root, the letter of the delivery month, and the year's last digits.
+DELIVERY = re.compile(r"([A-Z0-9]{1,6}?)([FGHJKMNQUVXZ]\d{1,2})")
 US_FUTURES_EXCHANGES = frozenset({"CME", "CBOT", "NYMEX", "COMEX", "CFE"})
 
 
@@ -28,12 +33,21 @@ class Candidate:
 def find(wire: Wire, symbol: str, asset_class: str) -> list[InstrumentRecord]:
     """Every candidate with its currency, multiplier and price step; [] for an unknown symbol.
 
-    Raises BadInput for an asset class that is not searched.
+    Futures are found by their root, all of them, or one by its own name (`ESZ6`); options by their OCC symbol.
+    Raises BadInput for an asset class that is not searched, and for an option that is named otherwise.
     """
     search = SEARCHES.get(asset_class)
     if search is None:
         raise BadInput(asset_class=asset_class, known=sorted(SEARCHES))
-    candidates = {candidate.conid: candidate for candidate in search(wire, symbol)}
+    if asset_class == "option":
+        return _find_option(wire, symbol)
+    if asset_class == "future" and (named := DELIVERY.fullmatch(symbol)):
+        return _candidates(wire, list(search(wire, symbol))) or _find_delivery(wire, symbol, named[1])
+    return _candidates(wire, list(search(wire, symbol)))
+
+
+def _candidates(wire: Wire, found: list[Candidate]) -> list[InstrumentRecord]:
+    candidates = {candidate.conid: candidate for candidate in found}
     ranked = sorted(candidates.values(), key=lambda candidate: not candidate.is_us)[:CANDIDATES_MAX]
     return [record for record in (_describe(wire, candidate) for candidate in ranked) if record]
 
@@ -68,11 +82,61 @@ def _indexes(wire: Wire, symbol: str) -> Iterator[Candidate]:
             yield Candidate(conid, exchange, exchange in US_INDEX_EXCHANGES)
 
 
+def _find_delivery(wire: Wire, symbol: str, root: str) -> list[InstrumentRecord]:
+    """The one future of a root whose own name this is; the broker is asked for names of one digit and of two."""
+    return [
+        each
+        for each in _candidates(wire, list(_futures(wire, root)))
+        if _delivery(each.symbol) == _delivery(symbol)
+    ]
+
+
+def _delivery(name: str) -> str:
+    """`ESZ26` and `ESZ6` are one: ten years ahead no future is listed under the same letter."""
+    return re.sub(r"\d(?=\d$)", "", name.replace(" ", ""))
+
+
+def _find_option(wire: Wire, symbol: str) -> list[InstrumentRecord]:
+    """Under the OCC symbol that was asked for, with its strike: the broker's own words name neither."""
+    wanted = option_symbol(symbol)
+    if wanted is None:
+        raise BadInput(
+            "An option is named by its OCC symbol: AAPL  261218C00200000.",
+            asset_class="option",
+            symbol=symbol,
+        )
+    described = _candidates(wire, list(_options(wire, symbol)))
+    return [
+        replace(
+            each, symbol=str(wanted), strike=wanted.strike, expires_on=each.expires_on or wanted.expires_on
+        )
+        for each in described
+    ]
+
+
+def _options(wire: Wire, symbol: str) -> Iterator[Candidate]:
+    """Contracts of its root, month, strike and side that expire on its day; of several classes those of the root's own name."""
+    wanted = option_symbol(symbol)
+    if wanted is None:
+        return
+    month = f"{wanted.expires_on:%b%y}".upper()
+    for row in rows(_search(wire, {"symbol": wanted.root})):
+        named = found(row)
+        if named is None or not any(month in each.months for each in named.sections):
+            continue
+        params = {"conid": named.broker_instrument_id, "sectype": "OPT", "month": month}
+        params |= {"strike": f"{wanted.strike:f}", "right": RIGHT_WORDS[wanted.right]}
+        for each in map(option_contract, rows(_tolerant(wire, "/iserver/secdef/info", params))):
+            if each and each.expires_on == wanted.expires_on and each.trading_class in ("", wanted.root):
+                yield Candidate(each.broker_instrument_id, is_us=True)
+
+
 SEARCHES: dict[str, Callable[[Wire, str], Iterator[Candidate]]] = {
     "stock": _stocks,
     "future": _futures,
     "fx": _fx,
     "index": _indexes,
+    "option": _options,
 }
 
 

@@ -140,7 +140,7 @@ def info(instrument: Instrument) -> dict[str, Any]:
         else f"SMART,{instrument.exchange}",
         "allow_sell_long": False,
         "is_zero_commission_security": False,
-        "local_symbol": instrument.local_name,
+        "local_symbol": instrument.local_symbol,
         "contract_clarification_type": None,
         "classifier": None,
         "currency": instrument.currency,

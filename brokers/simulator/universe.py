@@ -14,6 +14,7 @@ from .calendar import is_trading_day
 
 TABLE = Path(__file__).with_name("universe.csv")
 MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+DELIVERY_LETTERS = "FGHJKMNQUVXZ"
 OPTION_MONTHS = 6
 # How an option's conid is made: its chain's first, months since EPOCH_YEAR, the strike twice, and one for a put.
 EPOCH_YEAR, A_MONTH, A_CHAIN = 2020, 10_000, 10_000_000
@@ -76,6 +77,16 @@ class Instrument:
         if self.sec_type == "CASH":
             return f"{self.symbol}.{self.currency}"
         return f"{self.symbol} {self.month}" if self.sec_type == "FUT" else self.symbol
+
+    @property
+    def local_symbol(self) -> str:
+        """Its exchange's own name: `ESZ6`, `AAPL  261218C00200000`."""
+        if self.sec_type == "OPT" and self.expiry:
+            return f"{self.symbol:<6}{self.expiry:%y%m%d}{self.right}{int(self.strike * 1000):08d}"
+        named = self.delivery or self.expiry
+        if self.sec_type == "FUT" and named:
+            return f"{self.symbol}{DELIVERY_LETTERS[named.month - 1]}{named.year % 10}"
+        return self.local_name
 
     @property
     def unit(self) -> Decimal:

@@ -4,23 +4,22 @@ import datetime as dt
 from decimal import Decimal
 from typing import Annotated, Literal, Self
 
-from pydantic import StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
-from brokers.answers import Known, Memory
-from brokers.asking import ask
-from brokers.base import InstrumentRecord
+from brokers.answers import Memory
+from brokers.asking import A_DAY, ask, candidates_of
 from brokers.instruments import front_month, narrowed, only_one
 from brokers.market_records import Contract, Found
+from brokers.occ import canonical, option_symbol
 from brokers.tools.shapes import OfInstrument, Symbol, ThroughLogin
 from cerbero.access import Actor
-from cerbero.errors import NotFound
+from cerbero.errors import NotFound, NotOfferedYet
 from cerbero.tool import READ, Out, tool
 
-A_DAY = 86_400
 SEARCHES = Memory("search", list[Found], seconds=3600, stands_seconds=A_DAY)
-CANDIDATES = Memory("candidates", list[InstrumentRecord], seconds=A_DAY, stands_seconds=7 * A_DAY)
 CONTRACT = Memory("contract", Contract, seconds=3600, stands_seconds=A_DAY)
 
+NOT_OFFERED = frozenset({"event_contract", "combo"})
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 Exchange = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9.]{1,16}$")]
 
@@ -54,21 +53,34 @@ class SearchOut(Out):
 
 
 class ResolveContract(ThroughLogin):
-    """What is left open must not matter: several that fit are refused, with all of them in the details."""
+    """What is left open must not matter: several that fit are refused, with all of them in the details.
+
+    An option is named by its OCC symbol (`AAPL  261218C00200000`), a future by its root with `expires_on` or
+    `front_month`, or by its own name (`ESZ6`).
+    """
 
     symbol: Symbol
-    asset_class: Literal["stock", "future", "index", "fx"] = "stock"
+    asset_class: Literal["stock", "future", "index", "fx", "option", "event_contract", "combo"] | None = (
+        Field(None, description="an option where the symbol is one, else a stock")
+    )
     currency: Currency | None = None
     exchange: Exchange | None = None
     expires_on: dt.date | None = None
-    front_month: bool = False
+    front_month: bool = Field(False, description="the next future to expire")
+    roll_days: int = Field(0, ge=0, le=60, description="the front month ends so many days before it expires")
+
+    @property
+    def kind(self) -> str:
+        return self.asset_class or ("option" if option_symbol(self.symbol) else "stock")
 
     @model_validator(mode="after")
     def _only_futures_expire(self) -> Self:
-        if self.asset_class != "future" and (self.expires_on or self.front_month):
+        if self.kind != "future" and (self.expires_on or self.front_month):
             raise ValueError("expires_on and front_month are for futures")
         if self.expires_on and self.front_month:
             raise ValueError("name expires_on or front_month, and not both")
+        if self.roll_days and not self.front_month:
+            raise ValueError("roll_days says when the front month ends: ask for the front_month")
         return self
 
 
@@ -83,6 +95,7 @@ class ContractOut(Out):
     price_increment: Decimal | None
     price_magnifier: int | None
     expires_on: dt.date | None
+    strike: Decimal | None
     as_of: dt.datetime
 
 
@@ -148,28 +161,20 @@ def search_contracts(actor: Actor, params: SearchContracts) -> SearchOut:
 @tool(scope="market:read", effect=READ)
 def resolve_contract(actor: Actor, params: ResolveContract) -> ContractOut:
     """The one contract that is meant, with the broker's id; where several fit, none, and the details list them."""
-    known = candidates_of(actor, params)
+    if params.kind in NOT_OFFERED:
+        raise NotOfferedYet(asset_class=params.kind)
+    known = candidates_of(params.login(actor), canonical(params.symbol), params.kind)
     if not known.value:
         raise NotFound("The broker knows no such contract.", symbol=params.symbol)
     fitting = narrowed(known.value, params.currency, params.exchange)
     if params.expires_on:
         fitting = [each for each in fitting if each.expires_on == params.expires_on]
     elif params.front_month:
-        fitting = front_month(fitting, dt.datetime.now(dt.UTC).date())
+        fitting = front_month(fitting, dt.datetime.now(dt.UTC).date() + dt.timedelta(days=params.roll_days))
     chosen = only_one(params.symbol, fitting, known.value)
     return ContractOut(
         **{name: getattr(chosen, name) for name in ContractOut.model_fields if name != "as_of"},
         as_of=known.as_of,
-    )
-
-
-def candidates_of(actor: Actor, params: ResolveContract) -> Known[list[InstrumentRecord]]:
-    symbol, asset_class = params.symbol.strip().upper(), params.asset_class
-    return ask(
-        params.login(actor),
-        CANDIDATES,
-        f"{asset_class}:{symbol}",
-        lambda broker: broker.find_instruments(symbol, asset_class),
     )
 
 

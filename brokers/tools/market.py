@@ -12,6 +12,7 @@ from brokers.bars import BARS, check_bars
 from brokers.base import Availability
 from brokers.market_records import Bars, Ticker
 from brokers.models import Login
+from brokers.occ import canonical
 from brokers.pacing import one_of
 from brokers.services import broker_for
 from brokers.tools.shapes import BrokerId, OfInstrument, Symbol, ThroughLogin
@@ -128,7 +129,7 @@ def get_ticker(actor: Actor, params: OfInstrument) -> TickerOut:
         raise QuoteMissing("The broker has no quote of this instrument now.", broker_instrument_id=broker_id)
     found = known.value[0]
     more = {name: value for name, value in vars(found).items() if name != "quote"}
-    return TickerOut(**vars(found.quote), **more, symbol=(params.symbol or "").upper())
+    return TickerOut(**vars(found.quote), **more, symbol=canonical(params.symbol or ""))
 
 
 @tool(scope="market:read", effect=READ)

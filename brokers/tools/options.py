@@ -7,11 +7,11 @@ from typing import Annotated, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from brokers.answers import Memory
-from brokers.asking import ask
+from brokers.asking import A_DAY, ask
 from brokers.base import Availability, Broker
 from brokers.market_records import Found, Greeks, OptionContract, Right, Strikes
 from brokers.models import Login
-from brokers.tools.contracts import A_DAY, SEARCHES
+from brokers.tools.contracts import SEARCHES
 from brokers.tools.shapes import BrokerId, Symbol, ThroughLogin
 from cerbero.access import Actor
 from cerbero.errors import BadInput, NotFound

@@ -7,6 +7,7 @@ from django.db.models.functions import Now
 from rest_framework import serializers
 
 from brokers.models import Instrument
+from brokers.occ import canonical
 from cerbero.models import DecisionStatus
 from orders.api.listing import Filters, Narrow
 from orders.lifecycle import AttemptStatus, OrderStatus, TicketStatus
@@ -26,7 +27,7 @@ class Timed(ByAccount):
     until = serializers.DateTimeField(required=False, help_text="before that moment")
 
     def validate_symbol(self, value: str) -> str:
-        return value.upper()
+        return canonical(value)
 
 
 def _with_symbol(tickets: QuerySet, symbol: str) -> QuerySet:
@@ -123,7 +124,7 @@ class PositionFilters(ByAccount):
     narrow: ClassVar[dict[str, Narrow]] = {"account": "account__broker_account_id", "symbol": "symbol"}
 
     def validate_symbol(self, value: str) -> str:
-        return value.upper()
+        return canonical(value)
 
 
 class DriftFilters(ByAccount):

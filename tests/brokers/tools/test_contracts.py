@@ -1,13 +1,20 @@
 """From symbols to contracts, rates and pairs, over the wire; and what IBKR does not offer."""
 
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 
 import pytest
 
 from brokers.base import InstrumentRecord
 from brokers.instruments import front_month, narrowed, only_one
-from cerbero.errors import BadInput, BrokerRejected, ContractAmbiguous, NotFound, NotOfferedByBroker
+from cerbero.errors import (
+    BadInput,
+    BrokerRejected,
+    ContractAmbiguous,
+    NotFound,
+    NotOfferedByBroker,
+    NotOfferedYet,
+)
 from tests.brokers.tools.conftest import AAPL
 
 
@@ -71,6 +78,66 @@ def test_a_london_stock_is_in_pence_and_is_not_its_american_receipt(ask) -> None
     assert ask("resolve_contract", symbol="VOD", currency="USD")["price_magnifier"] is None
     clock = ask("get_clock", broker_instrument_id=london["broker_instrument_id"])
     assert clock["zone"] == "Europe/London"
+
+
+def test_an_option_is_named_as_occ_writes_it_wherever_an_instrument_is(ask) -> None:
+    month = ask("get_option_chain", symbol="AAPL")["months"][1]
+    (call,) = [
+        each
+        for each in ask("get_option_chain", symbol="AAPL", month=month, strikes=["255"])["contracts"]
+        if each["right"] == "call"
+    ]
+    name = f"AAPL  {date.fromisoformat(call['expires_on']):%y%m%d}C00255000"
+    resolved = ask("resolve_contract", symbol=name.replace(" ", "").lower())
+    assert (resolved["symbol"], resolved["asset_class"]) == (name, "option")
+    assert (resolved["broker_instrument_id"], resolved["strike"]) == (call["broker_instrument_id"], "255")
+    assert (resolved["multiplier"], resolved["expires_on"]) == ("100", call["expires_on"])
+    assert ask("get_contract_info", symbol=name)["local_symbol"] == name
+    assert Decimal(ask("get_ticker", symbol=name)["bid"]) > 0
+    with pytest.raises(NotFound):
+        ask("resolve_contract", symbol=name.replace("255", "256"))
+    with pytest.raises(BadInput, match="OCC"):
+        ask("resolve_contract", symbol="AAPL", asset_class="option")
+
+
+def test_an_option_that_an_administrator_named_gets_its_strike_and_what_it_is_written_on(ask, login) -> None:
+    from brokers.instruments import resolve_instruments
+    from brokers.models import Instrument
+    from brokers.services import broker_for
+    from cerbero.access import system
+
+    month = ask("get_option_chain", symbol="AAPL")["months"][2]
+    chain = ask("get_option_chain", symbol="AAPL", month=month, strikes=["250"])
+    name = f"AAPL  {date.fromisoformat(chain['expires_on'][0]):%y%m%d}P00250000"
+    put = Instrument.objects.create(symbol=name, asset_class="OPT")
+    with broker_for(login) as broker:
+        assert resolve_instruments(login, broker, system("test")) == 1
+    put.refresh_from_db()
+    assert (put.strike, put.multiplier, put.underlying.symbol, put.problem) == (250, 100, "AAPL", "")
+    assert ask("get_ticker", symbol=name.lower())["symbol"] == name
+
+
+def test_a_future_is_named_by_its_own_name_too(ask) -> None:
+    front = ask("resolve_contract", symbol="ES", asset_class="future", front_month=True)
+    again = ask("resolve_contract", symbol=front["symbol"].lower(), asset_class="future")
+    assert again["broker_instrument_id"] == front["broker_instrument_id"]
+    decade = front["symbol"][:-1] + front["expires_on"][2:4]
+    long = ask("resolve_contract", symbol=decade, asset_class="future")
+    assert long["broker_instrument_id"] == front["broker_instrument_id"]
+    left = (date.fromisoformat(front["expires_on"]) - datetime.now(UTC).date()).days
+    if left < 60:
+        rolled = ask(
+            "resolve_contract", symbol="ES", asset_class="future", front_month=True, roll_days=left + 1
+        )
+        assert rolled["expires_on"] > front["expires_on"]
+    with pytest.raises(BadInput):
+        ask("resolve_contract", symbol="ES", asset_class="future", roll_days=3)
+
+
+@pytest.mark.parametrize("kind", ["event_contract", "combo"])
+def test_event_contracts_and_combos_are_not_offered_yet(ask, kind) -> None:
+    with pytest.raises(NotOfferedYet):
+        ask("resolve_contract", symbol="FF", asset_class=kind)
 
 
 def test_two_listings_are_told_apart_by_currency_and_exchange_or_not_at_all() -> None:
