@@ -88,7 +88,6 @@ class InstrumentRecord:
     price_bands: tuple[tuple[Decimal, Decimal], ...] = ()
     # The step of a quantity; None is whole units.
     size_increment: Decimal | None = None
-    # Of an option.
     strike: Decimal | None = None
 
 
