@@ -13,7 +13,7 @@ from django.db import transaction
 from audit.services import record
 from brokers.base import Broker
 from brokers.ibkr.limits import away_until
-from brokers.models import Credential, Login
+from brokers.models import Credential, Login, SessionState
 from brokers.reports import notify_orders
 from cerbero.access import Actor
 from cerbero.database.compiled import Compiled, Given
@@ -69,6 +69,14 @@ def may_leave(login_id: UUID, broker: Broker | None) -> bool:
     active = Credential.objects.filter(login_id=login_id, status=Credential.Status.ACTIVE)
     keys = broker.credential_id if broker else None
     return keys is None or active.filter(pk=keys).exists()
+
+
+def still_serves(login_id: UUID, broker: Broker) -> bool:
+    """Whether it is worth placing the next order by this broker: the session is up, not held, and by these keys."""
+    row = Login.objects.annotate(now=ClockTime()).get(pk=login_id)
+    in_use = Credential.objects.filter(login_id=login_id, status=Credential.Status.ACTIVE)
+    is_up = row.state == SessionState.UP and held_until(row) is None
+    return is_up and (broker.credential_id is None or in_use.filter(pk=broker.credential_id).exists())
 
 
 _LOCKED: Compiled[Login] = Compiled(

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from django.db import transaction
 from django.db.models.functions import Now
@@ -20,7 +21,7 @@ from brokers.base import SessionStatus
 from brokers.ibkr.client import IbkrClient
 from brokers.instruments import resolve_instruments, unresolved
 from brokers.keeping import EVENTS, Turn, enter, fail, locked_out, note, pause, words_of
-from brokers.models import Login
+from brokers.models import Credential, Login
 from brokers.services import access_of, client_for, seal, session_token, socket_session
 from brokers.ways import SessionState, WayIn
 from cerbero import leases
@@ -124,8 +125,14 @@ def look_now(turn: Turn) -> Login:
     return Login.objects.get(pk=turn.row.pk)
 
 
-def session_lost(login: Login, actor: Actor) -> None:
-    """A caller met SessionExpired: do not wait for the next tickle to find out. Needs no lease, mints nothing."""
+def session_lost(login: Login, actor: Actor, keys: UUID | None = None) -> None:
+    """A caller met SessionExpired: do not wait for the next tickle to find out. Needs no lease, mints nothing.
+
+    `keys` are those by which it was met: where others are in use by now, it says nothing of their session.
+    """
+    in_use = Credential.objects.filter(login=login, status=Credential.Status.ACTIVE)
+    if keys is not None and not in_use.filter(pk=keys).exists():
+        return
     with transaction.atomic():
         lost = Login.objects.filter(pk=login.pk, state=SessionState.UP).update(
             state=SessionState.EXPIRED,

@@ -110,7 +110,7 @@ def send(actor: Actor, change: ChangeAttempt, broker: Broker, hold: Hold) -> Non
         _rejected(actor, change, no)
     except (BrokerUnavailable, SessionExpired, LeaseLost) as problem:
         if isinstance(problem, SessionExpired):
-            session_lost(account.login, actor)
+            session_lost(account.login, actor, broker.credential_id)
         _not_sent(actor, change, problem.code)
     except BaseException as problem:
         doubt(actor, change, problem)

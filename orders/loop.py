@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
+from uuid import UUID
 
 import psycopg
 from django.db import InterfaceError, OperationalError, close_old_connections
@@ -16,7 +17,7 @@ from django.db.models.functions import Now
 
 from audit.services import record
 from brokers.base import Broker
-from brokers.holding import is_held
+from brokers.holding import is_held, still_serves
 from brokers.models import Login, SessionState
 from brokers.notifications import ORDERS, listening
 from brokers.services import broker_for
@@ -162,7 +163,7 @@ def _serve(actor: Actor, login: Login, hold: Hold) -> None:
     with broker_for(login) as broker:
         for ticket in lacking:
             work = partial(safety.complete, actor=actor, ticket=ticket, broker=broker, hold=hold)
-            _guarded(actor, login, work)
+            _guarded(actor, login, work, broker.credential_id)
         _place(actor, login, hold, broker, prepared, sendable, amendments)
 
 
@@ -194,9 +195,12 @@ def _place(
             for each in amendments
         ),
     ]
-    for ticket, work in works:
+    for number, (ticket, work) in enumerate(works):
+        if number and not still_serves(login.pk, broker):
+            # The next pass has a broker of the session that is in use by then.
+            return
         leases.renew(hold.name, hold.fence, LEASE_SECONDS)
-        problem = _guarded(actor, login, work)
+        problem = _guarded(actor, login, work, broker.credential_id)
         if problem and ticket is not None:
             hold_back(actor, ticket, problem)
         reports.drain(actor)
@@ -207,12 +211,12 @@ def _resume(*, actor: Actor, attempt: Attempt, broker: Broker, hold: Hold) -> No
     again(actor=actor, attempt=attempt, broker=broker, hold=hold)
 
 
-def _guarded(actor: Actor, login: Login, work: Callable[[], None]) -> str:
+def _guarded(actor: Actor, login: Login, work: Callable[[], None], keys: UUID | None = None) -> str:
     """The code of what went wrong, empty when nothing did; only a database that is away ends the round."""
     try:
         work()
     except SessionExpired as problem:
-        session_lost(login, actor)
+        session_lost(login, actor, keys)
         return problem.code
     except CerberoError as problem:
         log.warning("order not sent", extra={"code": problem.code})

@@ -147,7 +147,7 @@ def send(actor: Actor, attempt: Attempt, legs: Sequence[OrderTerms], broker: Bro
         before = partial(require_ours, attempt, hold)
         answer = broker.place(account.broker_account_id, terms, before=before)
     except (BrokerUnavailable, SessionExpired, LeaseLost) as problem:
-        _disarm(actor, attempt, problem)
+        _disarm(actor, attempt, problem, broker)
     except BrokerRejected as no:
         _rejected(actor, attempt, no)
     except BaseException as problem:
@@ -269,10 +269,10 @@ def _rejected(actor: Actor, attempt: Attempt, no: BrokerRejected) -> None:
         end_if_over(actor, Ticket.objects.get(pk=attempt.ticket_id))
 
 
-def _disarm(actor: Actor, attempt: Attempt, problem: CerberoError) -> None:
+def _disarm(actor: Actor, attempt: Attempt, problem: CerberoError, broker: Broker) -> None:
     """Certainly not sent: the same attempt is tried again until its approval expires."""
     if isinstance(problem, SessionExpired):
-        session_lost(attempt.ticket.account.login, actor)
+        session_lost(attempt.ticket.account.login, actor, broker.credential_id)
     with transaction.atomic(durable=True):
         transition(
             attempt,

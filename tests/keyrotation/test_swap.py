@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 from brokers.credentials import load_credentials, open_credential
 from brokers.models import Account, Credential, Instrument, Login
 from brokers.services import broker_for
+from brokers.sessions import session_lost
 from cerbero.errors import CannotDecrypt, SelfApproval, StateConflict
 from cerbero.models import Bot
 from keyrotation import services
@@ -218,6 +219,14 @@ def test_every_reader_meets_the_new_set_at_once(portal):
     portal.swapped()
     after = load_credentials(portal.login)
     assert (before.consumer_key == NEW_KEY, after.consumer_key == NEW_KEY) == (False, True)
+
+
+def test_a_refusal_that_was_met_by_the_old_keys_says_nothing_of_the_new_session(portal):
+    rotation = portal.swapped()
+    session_lost(portal.login, SWEEPER, rotation.previous.pk)
+    assert portal.state == "up"
+    session_lost(portal.login, SWEEPER, rotation.credential.pk)
+    assert portal.state == "expired"
 
 
 def test_what_came_before_the_proof_cannot_be_retired(portal, monkeypatch):
