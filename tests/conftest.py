@@ -29,6 +29,9 @@ CONFORMANCE = "tests/brokers/test_conformance"
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Start the servers before pytest-django loads the settings, which need them."""
+    # Many processes would compile the same modules anew.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     # Simulators and installations write through to the disk, which is slow and proves nothing here.
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(roomy_folder()))
     if config.option.help or config.option.version or getattr(config.option, "numprocesses", None):
@@ -134,11 +137,13 @@ def fresh_simulator(tmp_path: Path) -> Iterator[SimulatorProcess]:
 
 @pytest.fixture(scope="session", autouse=True)
 def parsed_once() -> Iterator[None]:
-    """An RSA key is tried for primality whenever it is parsed, and the run's simulators share theirs."""
+    """An RSA key is tried for primality whenever it is parsed, as is each prime, and the run's brokers share theirs."""
+    from brokers import primes
     from brokers.ibkr import oauth
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(oauth, "load_pem_private_key", cache(oauth.load_pem_private_key))
+        patch.setattr(primes, "is_prime", cache(primes.is_prime))
         yield
 
 

@@ -27,6 +27,12 @@ def tree(name: str) -> ast.Module:
     return ast.parse(sources()[name].read_text())
 
 
+@cache
+def nodes(name: str) -> tuple[ast.AST, ...]:
+    """All of a module; twenty tests go through each."""
+    return tuple(ast.walk(tree(name)))
+
+
 def product(*without: str) -> list[str]:
     """Module names, but for those that are, or lie below, one of `without`."""
     return [name for name in sources() if not any(is_in(name, each) for each in without)]
@@ -36,9 +42,14 @@ def is_in(name: str, package: str) -> bool:
     return name == package or name.startswith(f"{package}.")
 
 
-def imports(name: str) -> Iterator[str]:
+@cache
+def imports(name: str) -> tuple[str, ...]:
     """Every module that `name` imports, wherever in the file it does."""
-    for node in ast.walk(tree(name)):
+    return tuple(_imports(name))
+
+
+def _imports(name: str) -> Iterator[str]:
+    for node in nodes(name):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -71,7 +82,7 @@ def calls(node: ast.AST) -> Iterator[ast.Call]:
 
 def functions(name: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
-    yield from (node for node in ast.walk(tree(name)) if isinstance(node, kinds))
+    yield from (node for node in nodes(name) if isinstance(node, kinds))
 
 
 def at(name: str, node: ast.AST) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from brokers.base import Broker
 from tests.rig import BASE_DIR
-from tests.source import at, calls, dotted, functions, imports, product, sources, tree
+from tests.source import at, calls, dotted, functions, imports, nodes, product, sources, tree
 
 FUNCTION_LINES_MAX, FUNCTION_LINES_MEDIAN_MAX, FILE_LINES_MAX = 70, 10, 400
 HTTP_CLIENTS = {
@@ -89,7 +89,7 @@ def test_only_transition_and_the_report_reducer_write_a_status() -> None:
         for name in product("cerbero.lifecycle", "orders.reports", "brokers.simulator"):
             allowed = [each for each in functions(name) if f"{name}.{each.name}" in STATUS_WRITERS]
             exempt = {node for function in allowed for node in ast.walk(function)}
-            for node in (each for each in ast.walk(tree(name)) if each not in exempt):
+            for node in (each for each in nodes(name) if each not in exempt):
                 writers = (".update", ".update_or_create", "CompiledUpdate")
                 if isinstance(node, ast.Call) and dotted(node).endswith(writers):
                     if any(keyword.arg == "status" for keyword in node.keywords):
@@ -117,7 +117,7 @@ def test_only_record_inserts_entries() -> None:
 def test_no_float_is_on_an_orders_path() -> None:
     def found() -> Iterator[str]:
         for name in ORDER_PATH:
-            for node in ast.walk(tree(name)):
+            for node in nodes(name):
                 if isinstance(node, ast.Call) and dotted(node) == "float":
                     yield at(name, node)
                 named = getattr(node, "arg", None) or dotted(getattr(node, "target", node))
@@ -191,7 +191,7 @@ def _lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 def test_names_say_what_a_thing_is() -> None:
     for name in sources():
         assert not {"utils", "helpers", "misc", "common"} & set(name.split(".")), name
-        for node in ast.walk(tree(name)):
+        for node in nodes(name):
             if isinstance(node, ast.ClassDef):
                 assert not re.search(r"(Manager|Helper|Utils?|Handler|Info)$", node.name), at(name, node)
 

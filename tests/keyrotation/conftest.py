@@ -1,8 +1,27 @@
 """`desk` in a rolled-back transaction, `lasting_desk` where commits, races and crashes count."""
 
+from itertools import count
 from typing import Any
 
 import pytest
+
+# Making a pair takes a tenth of a second; each test is given them in the same order.
+PAIRS: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def pairs_made_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    from brokers.generation import new_pair
+
+    numbers = count()
+
+    def next_pair() -> Any:
+        if (number := next(numbers)) == len(PAIRS):
+            PAIRS.append(new_pair())
+        return PAIRS[number]
+
+    monkeypatch.setattr("keyrotation.services.new_pair", next_pair)
+    monkeypatch.setattr("keyrotation.sweep.new_pair", next_pair)
 
 
 @pytest.fixture

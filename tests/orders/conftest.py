@@ -6,6 +6,15 @@ from typing import Any
 import pytest
 
 
+@pytest.fixture(autouse=True)
+def lists_at_once() -> Iterator[None]:
+    """Nobody minds how often the simulator's full list is read, which at the broker is once in five seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("orders.halting.LIST_SECONDS", 0.2)
+        patch.setattr("orders.halting.ROUND_SECONDS", 0.05)
+        yield
+
+
 @pytest.fixture
 def desk(db) -> Any:
     from tests.orders import world
