@@ -1,10 +1,13 @@
 """The second way in: a person signs in at IBKR's gateway, and Cerbero says plainly when that is what it waits for."""
 
+import asyncio
+import json
 import ssl
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -12,10 +15,13 @@ from django.db import IntegrityError, transaction
 from django.test import Client
 
 from brokers import services
+from brokers.base import BrokerOrderState
+from brokers.break_glass import Journal, stop_everything
 from brokers.connections import close_connections
 from brokers.credentials import store_credential
 from brokers.entering import enter_gateway
 from brokers.ibkr.tls import trusted
+from brokers.management.commands.break_glass import _logins as bundled_logins
 from brokers.models import Account, Login
 from brokers.relay_rows import read_plan
 from brokers.sessions import keep_session, take_over_session
@@ -29,9 +35,13 @@ from cerbero.errors import (
     StateConflict,
     TlsUnverified,
 )
+from cerbero.management.commands import doctor
+from cerbero.models import Bot
+from cerbero.tool import TOOLS, call
 from keyrotation.services import start_rotation
 from orders.notices.models import Outage
 from orders.notices.watching import watch
+from tests.brokers.desk import order
 from tests.brokers.logins import SYSTEM, events, fresh, key_material, ready_again, somebody
 from tests.rig import Database
 from tests.simulator_process import SimulatorProcess, start_simulator
@@ -119,6 +129,63 @@ def test_after_a_day_the_person_is_asked_for_again_and_people_are_told_once(
     press(gateway, "sign_in")
     assert keep(login).state == SessionState.UP
     assert len(events("session.token_minted")) == len(minted) + 1
+
+
+def test_bots_and_doctor_are_told_what_a_login_waits_for(login: Login, gateway: SimulatorProcess) -> None:
+    def told(name: str, **params: str) -> dict[str, Any]:
+        return call(TOOLS[name], scanner, params).model_dump(mode="json")
+
+    bot = Bot.objects.create(name="scanner-alpha", owner=somebody("alice"), environment="paper")
+    scopes = frozenset({"market:read", "session:renew"})
+    scanner = access.Actor(kind="bot", id=bot.pk, name=bot.name, scopes=scopes, environment="paper")
+    press(gateway, "sign_in")
+    account = keep(login).accounts.first().broker_account_id
+    (finding,) = doctor._gateways()
+    assert (finding.level, "not verified" in finding.detail) == ("ok", True)
+    press(gateway, "sign_out")
+    Login.objects.update(tickled_at=None)
+    renewed = told("renew_session", account=account)
+    (shown,) = told("get_session_status")["sessions"]
+    assert renewed == shown
+    assert (shown["way_in"], shown["state"], shown["usability"], shown["is_up"]) == (
+        "gateway",
+        "signed_out",
+        "manual_action_required",
+        False,
+    )
+    (finding,) = doctor._gateways()
+    assert finding.level == "warn"
+
+
+def test_its_stream_opens_by_the_cookie_alone(login: Login, gateway: SimulatorProcess) -> None:
+    press(gateway, "sign_in")
+    plan = read_plan(keep(login))
+
+    async def first_event() -> object:
+        async with asyncio.timeout(5), plan.stream() as stream:
+            return await anext(stream.events())
+
+    assert asyncio.run(first_event())
+
+
+def test_everything_is_stopped_through_a_gateway_while_somebody_is_signed_in(
+    login: Login, gateway: SimulatorProcess, tmp_path: Path
+) -> None:
+    gateway.config(price_limit_percent=30)
+    press(gateway, "sign_in")
+    with services.broker_for(keep(login)) as broker:
+        account = broker.listed_accounts().broker_account_ids[0]
+        (row,) = broker.place(account, [order()]).orders
+    sealed = json.loads(json.dumps(bundled_logins()))
+    said: list[str] = []
+    for button, is_proven in (("sign_out", False), ("sign_in", True)):
+        press(gateway, button)
+        journal = Journal(tmp_path / button)
+        assert stop_everything(sealed, journal, said.append, list_seconds=0.05) is is_proven
+        journal.close()
+    assert any("manual_login_required" in each for each in said)
+    with services.broker_for(keep(login)) as broker:
+        assert broker.order(row.broker_order_id).state is BrokerOrderState.CANCELED
 
 
 def test_a_gateway_that_is_not_there_is_unavailable(login: Login, gateway: SimulatorProcess) -> None:
