@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from datetime import date, time
 from decimal import Decimal
 from enum import Enum
@@ -9,9 +10,11 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection
+from django.db.models import Model
 
 from cerbero import failpoints, plain
 from cerbero.access import Actor
+from cerbero.database.compiled import Insert
 
 _INSERT = (
     "INSERT INTO audit_entry (event, actor_kind, actor_id, actor_name, subject_kind, subject_id, request_id, details) "
@@ -22,6 +25,8 @@ _UPDATE_AND_INSERT = (
     "(event, actor_kind, actor_id, actor_name, subject_kind, subject_id, request_id, details) "
     "SELECT %s, %s, %s, %s, %s, %s, %s, %s FROM changed"
 )
+
+_INSERTS = "WITH {parts}, entry AS ({entry}) SELECT {returned} FROM {names}"
 
 
 def record(
@@ -63,6 +68,32 @@ def record_change(
     if is_changed:
         failpoints.around_commit(event)
     return is_changed
+
+
+def record_insert(
+    rows: Sequence[Model],
+    event: str,
+    *,
+    actor: Actor,
+    subject_kind: str,
+    subject_id: UUID | str | int,
+    details: dict[str, Any],
+) -> None:
+    """Insert new rows and their entry: one statement, all or none."""
+    inserts = {f"row{number}": Insert.of(row) for number, row in enumerate(rows)}
+    statement = _INSERTS.format(
+        entry=_INSERT,
+        parts=", ".join(f"{name} AS ({each.words[0]})" for name, each in inserts.items()),
+        returned=", ".join(f"{name}.*" for name in inserts),
+        names=", ".join(inserts),
+    )
+    values = [value for each in inserts.values() for value in each.words[1]]
+    with connection.cursor() as cursor:
+        cursor.execute(statement, (*values, *_row(event, actor, subject_kind, subject_id, details)))
+        found = iter(cursor.fetchone())
+    for each in inserts.values():
+        each.take([next(found) for _ in each.returned])
+    failpoints.around_commit(event)
 
 
 def _row(

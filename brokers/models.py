@@ -35,6 +35,9 @@ FEED_SILENT_SECONDS = 30
 class Login(models.Model):
     """One username at a broker. It owns the session, the turn to place, the pacing budget and the socket."""
 
+    # Of no use to whoever only judges an order.
+    OF_ITS_CALLS = ("session_token", "socket_session", "asked_at")
+
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     name = models.SlugField(max_length=64, unique=True)
     broker = models.CharField(max_length=16, default="ibkr")

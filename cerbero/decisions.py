@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 from audit.services import record
 from cerbero import proofs
 from cerbero.access import Actor, user_of
-from cerbero.database.compiled import Compiled, Given
+from cerbero.database.compiled import Compiled, Given, Insert
 from cerbero.errors import (
     AlreadyDecided,
     DigestMismatch,
@@ -37,9 +37,6 @@ MOVES: dict[str, frozenset[str]] = {
 
 
 _YESES = Compiled(lambda: Decision.objects.filter(request=Given("request"), is_yes=True))
-_EXPIRY = Compiled(
-    lambda: DecisionRequest.objects.filter(pk=Given("request")).values_list("expires_at", flat=True)
-)
 _FRESH = Compiled(
     lambda: DecisionRequest.objects.filter(
         pk=Given("request"), status=DecisionStatus.APPROVED, expires_at__gt=Now()
@@ -79,8 +76,7 @@ def ask(
         expires_at=Now() + timedelta(seconds=asked.seconds),
     )
     request.proof = proofs.of_request(request)
-    request.save(force_insert=True)
-    (request.expires_at,) = _EXPIRY.rows(request=request.pk)
+    Insert.of(request).run()
     return request
 
 

@@ -11,7 +11,7 @@ from django.db.models import DecimalField, DurationField, ExpressionWrapper, F, 
 from django.db.models.functions import Now
 
 from brokers.base import OrderType, QuoteRecord, Side
-from brokers.models import Account, BrokerInstrument, Instrument
+from brokers.models import Account, BrokerInstrument, Instrument, Login
 from brokers.occ import canonical
 from cerbero.access import Actor
 from cerbero.database.compiled import Compiled, Given
@@ -282,9 +282,11 @@ def _read_for(account: Account) -> dict[str, Any]:
 _BY_SYMBOL: Compiled[Any] = Compiled(lambda: _instruments(symbol=Given("symbol")))
 _BY_ID: Compiled[Any] = Compiled(lambda: _instruments(pk=Given("instrument")))
 _ACCOUNTS = Compiled(
-    lambda: Account.objects.select_related("login", "limits", "balance", "clearance").filter(
-        broker_account_id=Given("broker_account_id")
-    )[:2]
+    lambda: (
+        Account.objects.select_related("login", "limits", "balance", "clearance")
+        .defer(*(f"login__{name}" for name in Login.OF_ITS_CALLS))
+        .filter(broker_account_id=Given("broker_account_id"))[:2]
+    )
 )
 
 

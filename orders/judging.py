@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 from audit.services import record
 from cerbero import decisions, proofs
 from cerbero.access import Actor
-from cerbero.database.compiled import Compiled, CompiledUpdate, Given
+from cerbero.database.compiled import Compiled, CompiledUpdate, Given, Insert
 from cerbero.errors import AlreadyDecided, DigestMismatch, NotProven, PolicyRefused
 from cerbero.leases import ClockTime
 from cerbero.lifecycle import transition
@@ -92,7 +92,7 @@ def allow(actor: Actor, ticket: Ticket, judgement: Judgement, seen: dict[str, An
         expires_at=Now() + timedelta(seconds=seconds),
     )
     allowance.proof = proof_of(allowance)
-    allowance.save(force_insert=True)
+    Insert.of(allowance).run()
     details: dict[str, Any] = {"policy": judgement.as_facts()}
     if judgement.mandate is not None:
         details["mandate"] = str(judgement.mandate.pk)

@@ -8,14 +8,32 @@ they could not do together is not counted. Each counts as an order of its own. A
 where it makes an order larger.
 """
 
-BOOK = """
+from collections.abc import Iterable
+
+from orders.lifecycle import ENDED, OPEN
+from orders.order_types import WAITING
+
+
+def _with_words(statement: str) -> str:
+    """The statement on one line, with the states that it names: as constants, so that their index serves."""
+    words = {"{open}": OPEN, "{ended}": ENDED, "{waiting}": WAITING}
+    for place, names in words.items():
+        statement = statement.replace(place, _array(names))
+    return " ".join(statement.split())
+
+
+def _array(names: Iterable[str]) -> str:
+    return f"'{{{','.join(sorted(map(str, names)))}}}'::text[]"
+
+
+BOOK = _with_words("""
 WITH moving AS (
-    SELECT o.instrument_id, i.symbol, i.asset_class, o.side, o.status = ANY(%(open)s) AS is_open,
-        CASE WHEN o.status <> ALL(%(open)s) THEN 0
+    SELECT o.instrument_id, i.symbol, i.asset_class, o.side, o.status = ANY({open}) AS is_open,
+        CASE WHEN o.status <> ALL({open}) THEN 0
             WHEN t."group" = '' OR o.number = 1 AND t."group" <> 'oco'
                 THEN greatest(o.quantity, a.quantity) - o.filled_quantity
             WHEN EXISTS (
-                SELECT FROM orders_order p WHERE p.ticket_id = t.id AND p.side = o.side AND p.status = ANY(%(open)s)
+                SELECT FROM orders_order p WHERE p.ticket_id = t.id AND p.side = o.side AND p.status = ANY({open})
                   AND (p.quantity - p.filled_quantity, -p.number) > (o.quantity - o.filled_quantity, -o.number)
             ) THEN 0
             WHEN t."group" = 'oco' THEN o.quantity - o.filled_quantity
@@ -33,7 +51,7 @@ WITH moving AS (
     JOIN brokers_instrument i ON i.id = o.instrument_id
     LEFT JOIN orders_amendment a ON a.order_id = o.id AND a.status = 'sent'
     WHERE t.account_id = %(account)s AND t.id <> %(ticket)s
-      AND (o.status = ANY(%(open)s) OR o.filled_at > %(as_of)s)
+      AND (o.status = ANY({open}) OR o.filled_at > %(as_of)s)
 ), held AS (
     SELECT p.instrument_id, p.symbol, coalesce(i.asset_class, p.asset_class) AS asset_class, p.quantity,
         CASE WHEN p.currency = %(base)s THEN 1 ELSE r.rate END
@@ -67,10 +85,10 @@ SELECT instrument_id, min(symbol), min(asset_class), sum(held),
     sum(buy_orders), sum(sell_orders)
 FROM each
 GROUP BY instrument_id, CASE WHEN instrument_id IS NULL THEN symbol END
-"""
+""")
 
 # A proposal is one of many proposals, a sending one of many sendings.
-MARKS = """
+MARKS = _with_words("""
 SELECT opposing.*, (
     SELECT o.reference_price FROM orders_order o JOIN orders_ticket t ON t.id = o.ticket_id
     WHERE o.instrument_id = %(instrument)s AND o.created_at >= %(period)s
@@ -92,21 +110,21 @@ SELECT opposing.*, (
 FROM (
     SELECT min(limit_price), max(limit_price), count(*) FILTER (WHERE limit_price IS NULL)
     FROM orders_order
-    WHERE instrument_id = %(instrument)s AND status = ANY(%(open)s) AND side = %(opposite)s
-      AND ticket_id <> %(ticket)s AND order_type <> ALL(%(waiting)s)
+    WHERE instrument_id = %(instrument)s AND status = ANY({open}) AND side = %(opposite)s
+      AND ticket_id <> %(ticket)s AND order_type <> ALL({waiting})
 ) opposing
-"""
+""")
 
-COUNTED = """
+COUNTED = _with_words("""
 WITH scope AS (
     SELECT * FROM unnest(%(brokers)s::text[], %(accounts)s::uuid[], %(bots)s::uuid[], %(classes)s::text[])
         WITH ORDINALITY AS scope(broker, account_id, bot_id, asset_class, number)
 ), message AS (
     SELECT a.prepared_at AS at, true AS is_order, a.ticket_id,
         CASE WHEN row_number() OVER (PARTITION BY o.id ORDER BY a.number DESC) > 1 THEN 0
-            WHEN o.status = ANY(%(ended)s) OR t."group" <> '' AND EXISTS (
+            WHEN o.status = ANY({ended}) OR t."group" <> '' AND EXISTS (
                 SELECT FROM orders_order p
-                WHERE p.ticket_id = t.id AND p.number < o.number AND (p.status <> ALL(%(ended)s) OR t."group" <> 'oco')
+                WHERE p.ticket_id = t.id AND p.number < o.number AND (p.status <> ALL({ended}) OR t."group" <> 'oco')
             ) THEN t.notional * o.filled_quantity / o.quantity
             ELSE t.notional END AS value,
         o.instrument_id, t.account_id, t.bot_id
@@ -136,9 +154,9 @@ FROM scope s LEFT JOIN placed p
     AND (s.bot_id IS NULL OR s.bot_id = p.bot_id)
     AND (s.asset_class IS NULL OR s.asset_class = p.asset_class)
 GROUP BY s.number
-"""
+""")
 
-LOOK_ALIKES = """
+LOOK_ALIKES = _with_words("""
 SELECT coalesce(jsonb_agg(alike), '[]') FROM (
     SELECT o.id::text AS order_id, o.quantity::text AS quantity, o.limit_price::text AS limit_price,
         o.status, t.status AS ticket_status, coalesce(b.name, u.username) AS proposer,
@@ -151,4 +169,4 @@ SELECT coalesce(jsonb_agg(alike), '[]') FROM (
       AND t.id <> %(ticket)s AND o.created_at >= %(since)s AND t.status <> 'denied'
     ORDER BY o.created_at DESC LIMIT %(at_most)s
 ) alike
-"""
+""")

@@ -22,12 +22,10 @@ from brokers.models import Account
 from cerbero.database.compiled import Compiled, Given
 from cerbero.errors import FiguresMissing, NotFound
 from orders.canonical import plain
-from orders.lifecycle import ENDED, OPEN
 from orders.limit_statements import BOOK, COUNTED, LOOK_ALIKES, MARKS
 from orders.limit_table import COUNTED as COUNTED_LIMITS
 from orders.limit_table import strictest
 from orders.models import Balance, Limits, LimitSet
-from orders.order_types import WAITING
 from orders.risk import Book, Bounds, Counted
 from orders.trading_day import local_time, start_of
 
@@ -167,9 +165,6 @@ def _words(subject: Subject, rules: Applying, balance: Balance | None, now: date
         "quantity": subject.quantity,
         "ticket": subject.ticket_id or NOBODY,
         "is_sending": subject.ticket_id is not None,
-        "open": sorted(OPEN),
-        "waiting": WAITING,
-        "ended": sorted(ENDED),
         "as_of": balance.as_of if balance else now,
         "rates_since": now - timedelta(seconds=bounds.rate_age_max_seconds),
         "quotes_since": now - timedelta(seconds=bounds.quote_age_max_seconds),

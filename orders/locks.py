@@ -6,6 +6,7 @@ from django.db import connection
 from django.db.models import Exists, Q
 from django.db.models.functions import Now
 
+from brokers.models import Login
 from cerbero.database.compiled import Compiled, CompiledUpdate, Given
 from cerbero.leases import ClockTime
 from cerbero.models import Lease
@@ -67,6 +68,9 @@ ARMED = Compiled(lambda: _ours(AttemptStatus.SENT).values_list("pk", flat=True))
 ATTEMPTS = Compiled(lambda: Attempt.objects.filter(ticket=Given("ticket")).values_list("pk", flat=True))
 _TICKET = Compiled(
     lambda: (
-        Ticket.objects.select_for_update(of=("self",)).select_related(*TICKET_ROWS).filter(pk=Given("ticket"))
+        Ticket.objects.select_for_update(of=("self",))
+        .select_related(*TICKET_ROWS)
+        .defer(*(f"account__login__{name}" for name in Login.OF_ITS_CALLS))
+        .filter(pk=Given("ticket"))
     )
 )

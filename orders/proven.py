@@ -7,6 +7,7 @@ such a row proves nothing, and counts as the strictest that there is.
 
 from datetime import time
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 from django.db import models, transaction
@@ -58,16 +59,19 @@ class Proven(models.Model):
 
 def _words(row: models.Model) -> tuple[str, dict[str, Any]]:
     """A value that is its column's default is left out, so that a new column leaves old proofs as they are."""
-    fields = [each for each in row._meta.concrete_fields if each.name != "proof"]
-    found = {each.attname: getattr(row, each.attname) for each in fields}
     body = {
-        each.attname: _plain(found[each.attname]) for each in fields if found[each.attname] != _default(each)
+        name: _plain(value)
+        for name, default in _defaults(type(row))
+        if (value := getattr(row, name)) != default
     }
     return str(row._meta.model_name), body
 
 
-def _default(field: Any) -> Any:
-    return None if field.primary_key else field.get_default()
+@cache
+def _defaults(model: type[models.Model]) -> tuple[tuple[str, Any], ...]:
+    """Every column but the proof, with its default; a key has none."""
+    fields = [each for each in model._meta.concrete_fields if each.name != "proof"]
+    return tuple((each.attname, None if each.primary_key else each.get_default()) for each in fields)
 
 
 def _plain(value: Any) -> Any:

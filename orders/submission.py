@@ -14,7 +14,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from audit.services import record, record_change
+from audit.services import record_change, record_insert
 from brokers.base import Answer, Broker, OrderTerms
 from brokers.holding import may_leave
 from brokers.reports import record_reports
@@ -342,11 +342,17 @@ def _write_attempt(actor: Actor, ticket: Ticket, hold: Hold) -> Attempt:
         digest=ticket.digest,
         fence=hold.fence,
     )
-    attempt.save(force_insert=True)
+    details = {"client_order_id": attempt.client_order_id, "ticket": str(ticket.pk), "digest": ticket.digest}
+    record_insert(
+        [attempt],
+        "attempt.prepared",
+        actor=actor,
+        subject_kind="attempt",
+        subject_id=attempt.pk,
+        details=details,
+    )
     if ticket.group:
         wire.enter_legs(attempt, ticket.legs)
-    details = {"client_order_id": attempt.client_order_id, "ticket": str(ticket.pk), "digest": ticket.digest}
-    record("attempt.prepared", actor=actor, subject_kind="attempt", subject_id=attempt.pk, details=details)
     transition(ticket, TicketStatus.SENT, moves=TICKET, actor=actor, event="ticket.sent", held_for="")
     for order in ticket.legs:
         transition(order, OrderStatus.SUBMITTED, moves=ORDER, actor=actor, event="order.submitted")

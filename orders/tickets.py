@@ -15,7 +15,7 @@ from django.db import IntegrityError, InterfaceError, OperationalError, transact
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from audit.services import record
+from audit.services import record, record_insert
 from brokers.base import OrderTerms, OrderType, Side, TimeInForce
 from brokers.models import Account
 from brokers.occ import canonical
@@ -179,13 +179,11 @@ def build(actor: Actor, facts: Facts, proposal: Wanted, *, reduce_only: bool = F
 
 
 def insert(actor: Actor, ticket: Ticket, event: str) -> None:
-    ticket.save(force_insert=True)
-    for order in ticket.legs:
-        order.save(force_insert=True)
     details = {"order": told(ticket), "account": str(ticket.account), "digest": ticket.digest}
     if ticket.refusal_code:
         details["code"] = ticket.refusal_code
-    record(event, actor=actor, subject_kind="ticket", subject_id=ticket.pk, details=details)
+    rows = [ticket, *ticket.legs]
+    record_insert(rows, event, actor=actor, subject_kind="ticket", subject_id=ticket.pk, details=details)
 
 
 def ask_people(

@@ -3,20 +3,20 @@
 Nothing that a query reads is kept, only its words; each run asks the database afresh.
 """
 
-from collections.abc import Callable
-from copy import copy
-from functools import cached_property
-from types import SimpleNamespace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any, Generic, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, connections
-from django.db.models import Expression, Field, QuerySet
-from django.db.models.sql import UpdateQuery
-from django.db.models.sql.compiler import SQLCompiler
+from django.db.models import Expression, Field, Model, QuerySet
+from django.db.models.base import ModelState
+from django.db.models.sql import InsertQuery, UpdateQuery
 from django.db.transaction import TransactionManagementError
 
 Row = TypeVar("Row")
 Words = tuple[str, tuple[Any, ...]]
+_INSERT = "INSERT INTO {table} ({columns}) VALUES ({places}) RETURNING {returned}"
 
 
 class Given(Expression):
@@ -31,7 +31,7 @@ class Given(Expression):
 
 
 class Compiled(Generic[Row]):
-    """The rows of one queryset, which `build` gives with `Given("name")` where values go.
+    """The rows of one queryset, which `build` gives with `Given("name")` where values go: objects, or one column's values.
 
     Prefetches are not followed, and no key may have several columns.
     """
@@ -40,35 +40,87 @@ class Compiled(Generic[Row]):
         self._build = build
 
     @cached_property
-    def _made(self) -> tuple[QuerySet[Any, Row], SQLCompiler, Words, Any]:
-        queryset = self._build()
-        compiler = queryset.query.get_compiler(DEFAULT_DB_ALIAS)
+    def _made(self) -> "_Made":
+        query = self._build().query
+        compiler = query.get_compiler(DEFAULT_DB_ALIAS)
         sql, values = compiler.as_sql()
         converters = compiler.get_converters(each[0] for each in compiler.select[: compiler.col_count])
-        return queryset, compiler, (sql, tuple(values)), converters
+        reader = _Reader(compiler.klass_info, compiler.select) if compiler.klass_info else None
+        return _Made(
+            words=(sql, tuple(values)),
+            locks=bool(query.select_for_update),
+            converters=tuple(converters.items()),
+            annotations=tuple((compiler.annotation_col_map or {}).items()),
+            reader=reader,
+        )
 
     def rows(self, **given: Any) -> list[Row]:
         """What it finds now. Raises KeyError for a value that is not given."""
-        queryset, compiler, words, converters = self._made
+        made = self._made
         connection = connections[DEFAULT_DB_ALIAS]
-        if queryset.query.select_for_update and connection.get_autocommit():
+        if made.locks and connection.get_autocommit():
             raise TransactionManagementError("A lock needs a transaction.")
-        run = copy(compiler)
-        bound = bind(words, given)
-        vars(run).update(connection=connection, as_sql=lambda: bound)
-        vars(run).update(get_converters=lambda _: converters, has_composite_fields=lambda _: False)
-        # What Django's own readers of rows ask a queryset for.
-        source: Any = SimpleNamespace(
-            db=DEFAULT_DB_ALIAS,
-            query=SimpleNamespace(get_compiler=lambda *_, **__: run),
-            _known_related_objects={},
-        )
-        found: Any = queryset._iterable_class(source)
-        return list(found)
+        with connection.cursor() as cursor:
+            cursor.execute(*bind(made.words, given))
+            return [made.read(list(row), connection) for row in cursor.fetchall()]
 
     def first(self, **given: Any) -> Row | None:
         """The first of them, in the queryset's order."""
         return next(iter(self.rows(**given)), None)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A query's words, and how its rows become what it finds."""
+
+    words: Words
+    locks: bool
+    converters: tuple[Any, ...]
+    annotations: tuple[tuple[str, int], ...]
+    reader: "_Reader | None"
+
+    def read(self, row: list[Any], connection: Any) -> Any:
+        for at, (converters, expression) in self.converters:
+            for convert in converters:
+                row[at] = convert(row[at], expression, connection)
+        if self.reader is None:
+            return row[0]
+        found = self.reader.read(row)
+        for name, at in self.annotations:
+            setattr(found, name, row[at])
+        return found
+
+
+class _Reader:
+    """Some columns of a row as an object, with the objects that were selected beside it.
+
+    As Django's own reader leaves them; that one prepares itself anew for each query, and sets field by field.
+    """
+
+    def __init__(self, info: dict[str, Any], select: Any) -> None:
+        places = info["select_fields"]
+        self._model = info["model"]
+        self._columns = slice(places[0], places[-1] + 1)
+        self._names = [select[at][0].target.attname for at in places]
+        self._key = places[self._names.index(self._model._meta.pk.attname)]
+        self._beside = [
+            (_Reader(each, select), each["local_setter"], each["remote_setter"])
+            for each in info.get("related_klass_infos", [])
+        ]
+
+    def read(self, row: list[Any]) -> Any:
+        if row[self._key] is None:
+            return None
+        found = self._model.__new__(self._model)
+        found._state = ModelState()
+        found._state.db, found._state.adding = DEFAULT_DB_ALIAS, False
+        vars(found).update(zip(self._names, row[self._columns], strict=True))
+        for reader, set_on_this, set_on_that in self._beside:
+            other = reader.read(row)
+            set_on_this(found, other)
+            if other is not None:
+                set_on_that(other, found)
+        return found
 
 
 class CompiledUpdate:
@@ -90,6 +142,70 @@ class CompiledUpdate:
         with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
             cursor.execute(*bind(self.words, given))
             return cursor.rowcount
+
+
+@dataclass(frozen=True)
+class Insert:
+    """An INSERT of one new row, in words and values; what the database fills in is taken back into the row."""
+
+    row: Model
+    words: Words
+    returned: tuple[str, ...]
+
+    @classmethod
+    def of(cls, row: Model) -> "Insert":
+        connection = connections[DEFAULT_DB_ALIAS]
+        given, computed = {}, {}
+        for field in row._meta.concrete_fields:
+            value = field.pre_save(row, True)
+            if hasattr(value, "resolve_expression"):
+                computed[field.attname] = value
+            elif value is not None or field.has_db_default():
+                given[field.attname] = field.get_db_prep_save(value, connection)
+        words, returned = _insert_words(type(row), tuple(given), tuple(computed.items()))
+        return cls(row, bind(words, given), returned)
+
+    def run(self) -> None:
+        with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+            cursor.execute(*self.words)
+            self.take(cursor.fetchone())
+
+    def take(self, found: Sequence[Any]) -> None:
+        """The row is stored, with these values."""
+        vars(self.row).update(zip(self.returned, found, strict=True))
+        self.row._state.adding, self.row._state.db = False, DEFAULT_DB_ALIAS
+
+
+@lru_cache(maxsize=256)
+def _insert_words(
+    model: type[Model], given: tuple[str, ...], computed: tuple[tuple[str, Any], ...]
+) -> tuple[Words, tuple[str, ...]]:
+    """What the database computes is returned, with the key; a column that is not named stays empty."""
+    query: Any = InsertQuery(model)
+    compiler = query.get_compiler(DEFAULT_DB_ALIAS)
+    quote, fields = (
+        compiler.connection.ops.quote_name,
+        {each.attname: each for each in model._meta.concrete_fields},
+    )
+    places: list[str] = []
+    values: list[Any] = []
+    for name in given:
+        values.append(Given(name))
+        holder = getattr(fields[name], "get_placeholder", None)
+        places.append(holder(values[-1], compiler, compiler.connection) if holder else "%s")
+    for _, expression in computed:
+        place, needs = compiler.compile(expression.resolve_expression(query, for_save=True))
+        places.append(place)
+        values += needs
+    names = [*given, *(name for name, _ in computed)]
+    returned = (str(model._meta.pk.attname), *(name for name, _ in computed))
+    sql = _INSERT.format(
+        table=quote(model._meta.db_table),
+        columns=", ".join(quote(fields[name].column) for name in names),
+        places=", ".join(places),
+        returned=", ".join(quote(fields[name].column) for name in returned),
+    )
+    return (sql, tuple(values)), returned
 
 
 def bind(words: Words, given: dict[str, Any]) -> Words:
