@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 from django.utils import timezone
 from pydantic import TypeAdapter, ValidationError
 
+from brokers.base import ExecutionReport, OrderReport
 from brokers.models import BrokerAnswer, Login
 from cerbero.errors import BrokerUnavailable
 
@@ -63,8 +64,9 @@ class Memory(Generic[T]):
         except ValidationError:
             return None
 
-    def keep(self, login: Login, key: str, value: T) -> Known[T]:
-        now = timezone.now()
+    def keep(self, login: Login, key: str, value: T, as_of: datetime | None = None) -> Known[T]:
+        """Remember an answer; `as_of` is when it was asked for, where somebody else asked."""
+        now = as_of or timezone.now()
         body: dict[str, Any] = {"body": self._adapter.dump_python(value, mode="json"), "read_at": now}
         BrokerAnswer.objects.update_or_create(login=login, name=self.name, key=key, defaults=body)
         return Known(value, now)
@@ -72,6 +74,12 @@ class Memory(Generic[T]):
     @cached_property
     def _adapter(self) -> TypeAdapter[T]:
         return TypeAdapter(self.kind)
+
+
+# What reconciliation reads anyway, and the broker gives once in five seconds at most (ibkr-web-api.md §8): by account,
+# and by account and days.
+ORDERS = Memory("orders", list[OrderReport], seconds=5)
+EXECUTIONS = Memory("executions", list[ExecutionReport], seconds=5)
 
 
 def _is_older(known: Known[Any], seconds: float) -> bool:

@@ -12,6 +12,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from brokers.answers import EXECUTIONS, ORDERS
 from brokers.base import Broker, OrderReport, PositionRecord
 from brokers.models import Account, BrokerInstrument, Login, Report
 from brokers.reports import record_reports
@@ -66,6 +67,9 @@ def reconcile_account(
         listed = broker.open_orders(account.broker_account_id)
         executions = broker.executions(days, account.broker_account_id)
     failpoints.reach("reconcile.listed")
+    # Bots' reads of these are answered with this, and its time: asking beside us would only cost us our turn.
+    ORDERS.keep(login, account.broker_account_id, listed, asked_at)
+    EXECUTIONS.keep(login, f"{account.broker_account_id}:{days}", executions, asked_at)
     record_reports(login, Report.Source.POLL, [(row, None) for row in listed], as_of=asked_at)
     record_reports(login, Report.Source.POLL, [(row, None) for row in executions], as_of=asked_at)
     _ask_for_the_missing(actor, account, broker, listed)

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from brokers.answers import Known, Memory
+from brokers.answers import EXECUTIONS, ORDERS, Known, Memory
 from brokers.asking import ask
-from brokers.base import BrokerOrderState, ExecutionReport, OrderReport, Side
+from brokers.base import BrokerOrderState, OrderReport, Side
 from brokers.tools.accounts import AccountOut, CashOut, get_account, get_ledger
 from brokers.tools.portfolio import PositionOut, get_positions
 from brokers.tools.shapes import FRESH_SECONDS, OfAccount
@@ -26,9 +26,7 @@ DONE = frozenset(
         BrokerOrderState.REJECTED,
     }
 )
-ORDERS = Memory("orders", list[OrderReport], seconds=5)
 ORDER = Memory("order", list[OrderReport], seconds=FRESH_SECONDS)
-EXECUTIONS = Memory("executions", list[ExecutionReport], seconds=5)
 
 
 class BrokerOrderOut(Out):

@@ -5,10 +5,12 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from django.utils import timezone
 
 from audit.models import Entry
 from brokers.models import Account
 from brokers.services import broker_for
+from brokers.tools import activity
 from cerbero import access, leases
 from cerbero.errors import BrokerError
 from cerbero.leases import ClockTime
@@ -137,3 +139,18 @@ def test_a_dead_senders_order_that_was_reported_before_anybody_doubted_it_is_set
     floor.reconcile()
     attempt.refresh_from_db()
     assert (attempt.status, attempt.outcome["found"]) == ("settled", True)
+
+
+def test_bots_read_orders_and_fills_as_reconciliation_read_them_with_its_time(floor):
+    """The broker gives these lists once in five seconds: a bot's question never takes reconciliation's turn."""
+    ticket = floor.approved(limit_price=(floor.near() * Decimal("0.98")).quantize(Decimal("0.01")))
+    floor.turn()
+    floor.reconcile()
+    for path in ("/account/orders", "/account/trades"):
+        floor.sim.fault("status", status=503, path=path, method="GET", times=99)
+    before = timezone.now()
+    which = {"account": floor.account.broker_account_id}
+    told = activity.get_open_orders(floor.scanner, activity.OfAccount(**which))
+    assert [row.broker_order_id for row in told.orders] == [floor.order(ticket).broker_order_id]
+    fills = activity.get_activities(floor.scanner, activity.OfActivities(**which))
+    assert told.as_of == fills.as_of < before
