@@ -17,10 +17,12 @@ from channels.security.websocket import OriginValidator, WebsocketDenier
 from django.conf import settings
 from django.urls import path, re_path
 
+from cerbero.alive import keep_marking
 from cerbero.checks import refuse_half_set_flags
 from cerbero.consumers import LiveConsumer
 
 refuse_half_set_flags()
+keep_marking("process:web", server="daphne")
 
 websockets = [
     path("ws/live/", LiveConsumer.as_asgi()),

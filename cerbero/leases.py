@@ -36,6 +36,7 @@ MARKS = {
     "process:orders": 15,
     "process:relay": 15,
     "process:sealer": 15,
+    "process:web": 15,
     "process:watch": 15,
 }
 # Some of beat's jobs run every few seconds: when none of them has succeeded for so long, beat itself lags,

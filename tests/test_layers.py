@@ -28,6 +28,7 @@ FLOOR_0 = _of_cerbero(
     "settings",
     "failpoints",
     "stopping",
+    "alive",
 )
 FLOOR_0 |= _of_cerbero(
     "errors.base",

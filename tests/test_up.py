@@ -14,16 +14,20 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from cerbero.errors import CannotStart
+from cerbero.leases import MARKS
 from cerbero.processes import PROCESSES
 from cerbero.stack import BARE_ENVIRONMENT, Options, hold, running_stack
 from tests.rig import BASE_DIR, Database
 
 READY_SECONDS = 90
+WORKERS = ("web", "worker", "beat", "orders", "relay", "sealer")
+FLUSH = "import redis; from django.conf import settings; redis.Redis.from_url(settings.REDIS_URL).flushall()"
 SERVERS = (
     ("Postgres", Path("pg/postmaster.pid"), signal.SIGINT),
     ("Redis", Path("redis.pid"), signal.SIGKILL),
@@ -114,11 +118,15 @@ def test_the_first_start_a_crash_a_stop_and_a_second_start(up: Callable[[], Up])
     wait_until(lambda: is_ready(page[1]), "everything to be well")
     assert " 0 failed." in manage(first.var, "doctor", "--url", page[1])
 
-    crashed = {name: first.children()[name] for name in ("orders", "relay", "sealer")}
+    # What Redis carried is gone, and so is every process that works: nobody is needed for all of it to go on.
+    manage(first.var, "shell", "-c", FLUSH)
+    crashed = {name: first.children()[name] for name in WORKERS}
     for name, pid in crashed.items():
         os.kill(pid, signal.SIGKILL)
         first.wait_for(f"{name} ended unexpectedly (exit code -9)")
+    moment = datetime.now(UTC)
     wait_until(lambda: crashed.keys() <= first.children().keys(), "the crashed ones to come back")
+    wait_until(lambda: is_whole_since(page[1], moment), "each of them to work again")
 
     for name, pid_file, how in SERVERS:
         os.kill(int((first.var / pid_file).read_text().split()[0]), how)
@@ -156,6 +164,19 @@ def is_proposed(answer: dict) -> bool:
 def is_ready(page: str) -> bool:
     with urllib.request.urlopen(f"{page}/health/ready", timeout=10) as answer:
         return json.load(answer)["status"] == "ready"
+
+
+def is_whole_since(page: str, moment: datetime) -> bool:
+    """Whether the health page is well by marks that were all left after this moment; jobs of every few minutes wait."""
+    try:
+        with urllib.request.urlopen(f"{page}/health/ready", timeout=10) as answer:
+            found = json.load(answer)
+    except OSError:
+        return False
+    told = {each["name"]: each for each in found["dependencies"]}
+    marks = [told[name]["succeeded_at"] for name, seconds in MARKS.items() if seconds <= 30]
+    is_new = all(mark and datetime.fromisoformat(mark) > moment for mark in marks)
+    return is_new and found["status"] == "ready"
 
 
 def propose(text: str) -> dict:
