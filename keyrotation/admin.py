@@ -93,7 +93,7 @@ class RegisterForm(forms.Form):
     """What the broker's portal shows. The secret is not shown again, here or anywhere."""
 
     consumer_key = forms.CharField(max_length=32, help_text="Nine capital letters.")
-    access_token = forms.CharField(max_length=200, help_text="Twenty digits and small letters.")
+    access_token = forms.CharField(max_length=200, help_text="Twenty digits and letters from a to f.")
     access_token_secret = forms.CharField(
         max_length=2000,
         widget=Unshown(attrs={"rows": 4, "spellcheck": "false", "autocomplete": "off"}),

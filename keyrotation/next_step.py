@@ -89,7 +89,7 @@ def _generated(rotation: Rotation) -> NextStep:
         words = (
             "Download the public keys, upload them at the broker's portal, generate a token, and enter what it shows "
             "here. Do it at a weekend or with nothing open: the portal may end the old set on Save, and the new one "
-            "may work only after the nightly reset; until then this login would be dark: today until about "
+            "may work only after the nightly reset. Until then this login would be dark: if you save now, until about "
             f"{proving.next_reset(timezone.now()):%Y-%m-%d %H:%M} UTC. You are paged when it takes longer than a day."
         )
     return NextStep(PERSON, words)
