@@ -17,11 +17,11 @@ from django.db.models.functions import Now
 
 from audit.services import record
 from brokers.accounts import store_accounts
-from brokers.base import SessionStatus
+from brokers.base import ListedAccounts, SessionStatus
 from brokers.ibkr.client import IbkrClient
 from brokers.instruments import resolve_instruments, unresolved
 from brokers.keeping import EVENTS, Turn, enter, fail, locked_out, note, pause, words_of
-from brokers.models import Credential, Login
+from brokers.models import Account, Credential, Login
 from brokers.services import access_of, client_for, seal, session_token, socket_session
 from brokers.ways import SessionState, WayIn
 from cerbero import leases
@@ -236,6 +236,9 @@ def _not_up(turn: Turn, status: SessionStatus) -> str:
 def _confirm(turn: Turn, client: IbkrClient, session_id: str) -> str:
     """Up at the broker; ours only when the broker's accounts are of the environment that we were told."""
     listed = client.listed_accounts()
+    if turn.row.way_in == WayIn.GATEWAY and not _is_its_own(turn.row, listed):
+        words = "Whoever is signed in there opens other accounts than this login's; sign in with its own username."
+        return fail(turn, SessionState.SIGNED_OUT, words)
     with transaction.atomic():
         leases.check(*turn.held)
         problem = store_accounts(turn.row, listed, turn.actor)
@@ -247,6 +250,12 @@ def _confirm(turn: Turn, client: IbkrClient, session_id: str) -> str:
     if problem:
         return pause(turn, COMPETING_RETRY_SECONDS)
     return _resolve(turn, client)
+
+
+def _is_its_own(login: Login, listed: ListedAccounts) -> bool:
+    """Whether a gateway is signed in as this login: a person may take another username by mistake."""
+    known = set(Account.objects.filter(login=login).values_list("broker_account_id", flat=True))
+    return not known or bool(known & set(listed.broker_account_ids))
 
 
 def _resolve_if_needed(turn: Turn) -> str:

@@ -148,6 +148,14 @@ def test_i05_a_currency_pair_is_found(desk):
     assert (found.broker_instrument_id, found.currency, found.asset_class) == ("12087792", "USD", "fx")
 
 
+def test_i06_what_a_symbol_may_mean_is_listed_and_nothing_is_guessed(desk):
+    """Two contract months of one root differ in their day alone, pence are told from pounds."""
+    found = desk.broker.find_instruments("ES", "future")
+    assert len({i.expires_on for i in found}) == len(found) >= 2
+    (london,) = [i for i in desk.broker.find_instruments("VOD", "stock") if not i.is_us]
+    assert (london.currency, london.price_magnifier) == ("GBP", 100)
+
+
 # Quotes
 
 
@@ -160,10 +168,19 @@ def test_q01_a_snapshot_is_two_sided_and_says_how_fresh_it_is(desk):
     assert not quote.is_halted
 
 
-def test_q02_delayed_prices_are_called_delayed(desk):
-    desk.sim.config(availability="DPB")
+@pytest.mark.parametrize(
+    ("letters", "availability"),
+    [
+        ("DPB", Availability.DELAYED),
+        ("ZB", Availability.FROZEN),
+        ("YB", Availability.FROZEN),
+        ("N", Availability.NONE),
+    ],
+)
+def test_q02_prices_that_are_not_live_are_called_what_they_are(desk, letters, availability):
+    desk.sim.config(availability=letters)
     (quote,) = desk.broker.snapshot([AAPL])
-    assert quote.availability is Availability.DELAYED
+    assert quote.availability is availability
 
 
 def test_q03_an_unknown_instrument_has_no_quote(desk):

@@ -194,6 +194,19 @@ def test_a_gateway_that_is_not_there_is_unavailable(login: Login, gateway: Simul
     assert (away.state, away.usability) == (SessionState.UNREACHABLE, Usability.UNAVAILABLE)
 
 
+def test_another_username_at_the_gateway_is_not_taken_for_this_login(
+    login: Login, gateway: SimulatorProcess
+) -> None:
+    own = Account.objects.create(login=login, broker_account_id="DU7654321", environment="paper")
+    press(gateway, "sign_in")
+    waiting = keep(login)
+    assert waiting.state == SessionState.SIGNED_OUT
+    assert "other accounts" in waiting.state_detail
+    assert list(Account.objects.all()) == [own], "nothing of the stranger's is kept"
+    Account.objects.update(broker_account_id=gateway.credentials["accounts"][0])
+    assert keep(login).state == SessionState.UP
+
+
 def test_another_platform_is_never_fought_through_a_gateway_either(
     login: Login, gateway: SimulatorProcess
 ) -> None:
