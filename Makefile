@@ -3,6 +3,8 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 VENV := .venv
 PYTHON := $(VENV)/bin/python
+# More than two processors have: half of the tests' time they wait for a broker, a process or a clock.
+WORKERS := 4
 # What the production shape is given; values that open nothing.
 KEY = $$(head -c 32 /dev/urandom | base64 | tr '+/' '-_')
 PRODUCTION = env SECRET_KEY=$$(head -c 48 /dev/urandom | base64 -w 0) ENCRYPTION_KEY=$(KEY) QUOTE_FRAME_KEY=$(KEY) \
@@ -20,10 +22,10 @@ demo: $(VENV)/.installed  ## one order from proposal to fill, by itself; ARGS=--
 	@exec $(PYTHON) manage.py demo $(ARGS)
 
 test: $(VENV)/.installed-dev  ## the whole suite on servers of its own; ARGS='tests/test_up.py -x'
-	@exec $(PYTHON) -m pytest -n 2 --dist worksteal $(ARGS)
+	@exec $(PYTHON) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 adversarial: $(VENV)/.installed-dev  ## every attempt to pass the gate, in a table, and last its sums as one line of JSON
-	@$(PYTHON) -m pytest -q -p no:cacheprovider -n 2 --dist worksteal tests/adversarial $(ARGS)
+	@$(PYTHON) -m pytest -q -p no:cacheprovider -n $(WORKERS) --dist worksteal tests/adversarial $(ARGS)
 
 faults: $(VENV)/.installed-dev  ## crashes × broker faults with a judge; RUNS=1000 SEED=7 for random runs, SLICE=1 or CASE='…' for some
 	@$(PYTHON) -m tests.faults $(if $(SLICE),--slice) $(if $(RUNS),--runs $(RUNS)) $(if $(SEED),--seed $(SEED)) $(if $(CASE),--case '$(CASE)') $(ARGS)

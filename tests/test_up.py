@@ -111,6 +111,7 @@ def test_the_first_start_a_crash_a_stop_and_a_second_start(up: Callable[[], Up])
     first.wait_for("Cerbero is up after")
     first.wait_for("approve it as bob")
     assert set(first.children()) == {process.name for process in PROCESSES}
+    assert only_the_sealer_has_its_role_and_key(first)
     assert re.search(r"bob +\S{20} +Operator, Approver", first.text)
     wait_until(lambda: is_proposed(propose(first.text)), "the first quote", seconds=20)
     page = re.search(r"(\S+)/admin/ +approve orders", first.text)
@@ -152,6 +153,16 @@ def test_the_first_start_a_crash_a_stop_and_a_second_start(up: Callable[[], Up])
     second.process.kill()
     second.process.wait()
     wait_until(lambda: not commands_below(second.var), "everything to end")
+
+
+def only_the_sealer_has_its_role_and_key(up: Up) -> bool:
+    told = {name: environment_of(pid) for name, pid in up.children().items()}
+    urls = {name: each.get("DATABASE_URL", "//nobody:") for name, each in told.items()}
+    roles = {name: url.split("//")[1].split(":")[0] for name, url in urls.items()}
+    keepers = {name for name, each in told.items() if each.get("SEAL_KEY_FILE") != os.devnull}
+    servers = {each.get("EMBEDDED_SERVERS") for name, each in told.items() if name != "simulator"}
+    expected = {process.name: process.role for process in PROCESSES} | {"simulator": "nobody"}
+    return (roles, keepers, servers) == (expected, {"sealer", "simulator"}, {"1"})
 
 
 def is_proposed(answer: dict) -> bool:
@@ -201,22 +212,6 @@ def manage(var: Path, *words: str) -> str:
     return subprocess.run(
         command, cwd=BASE_DIR, env=environment, capture_output=True, text=True, check=True
     ).stdout
-
-
-def test_only_the_sealer_has_its_role_and_key(tmp_path: Path) -> None:
-    with running_stack(tmp_path / "var") as running:
-        told = {name: environment_of(child.pid) for name, child in running.supervisor.children.items()}
-    roles = {
-        name: each.get("DATABASE_URL", "//nobody:").split("//")[1].split(":")[0]
-        for name, each in told.items()
-    }
-    assert roles == {process.name: process.role for process in PROCESSES} | {"simulator": "nobody"}
-    assert {name for name, each in told.items() if each.get("SEAL_KEY_FILE") != os.devnull} == {
-        "sealer",
-        "simulator",
-    }
-    assert {each["EMBEDDED_SERVERS"] for name, each in told.items() if name != "simulator"} == {"1"}
-    assert commands_below(tmp_path / "var") == {}
 
 
 def test_servers_that_are_given_are_used(tmp_path: Path, fresh_database: Database) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from audit.models import Entry
 from cerbero import access
 from cerbero.errors import AlreadyDecided, CerberoError
 from cerbero.models import Decision
@@ -108,4 +109,6 @@ def test_two_hundred_pairs_of_approvals_at_once_are_no_double(siege, attempt):
     assert {type(each) for each in refused} == {AlreadyDecided}
     assert (len(results) - len(refused), len(refused)) == (PAIRS, PAIRS)
     assert Decision.objects.filter(request__ticket__in=tickets).count() == PAIRS
+    allowed = Entry.objects.filter(event="ticket.allowed", subject_id__in=[str(each.pk) for each in tickets])
+    assert allowed.count() == PAIRS
     attempt.told("decision.refused", code="already_decided")

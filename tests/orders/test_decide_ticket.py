@@ -117,20 +117,15 @@ def test_two_are_needed_where_the_quorum_is_two_and_never_one_person_twice(desk)
     assert desk.decide(ticket, "carol").status == "allowed"
 
 
-def test_of_200_pairs_of_concurrent_approvals_none_counts_double(fresh_database):
+def test_of_pairs_of_concurrent_approvals_none_counts_double(fresh_database):
+    """Twenty here, pair by pair; tests/adversarial plays two hundred, many at once."""
     desk = worlds.build()
-    doubles = 0
-    for _ in range(200 // 10):
-        desk.quote("189.98", "190.02")
-        worlds.hear(desk.login)
-        tickets = [desk.place() for _ in range(10)]
-        for ticket in tickets:
-            results = run_together(*(_decide(desk, ticket, who) for who in ("bob", "carol")))
-            refused = [result for result in results if isinstance(result, CerberoError)]
-            doubles += len(refused) != 1
-    assert doubles == 0
-    assert Decision.objects.count() == 200
-    assert Entry.objects.filter(event="ticket.allowed").count() == 200
+    tickets = [desk.place() for _ in range(20)]
+    for ticket in tickets:
+        results = run_together(*(_decide(desk, ticket, who) for who in ("bob", "carol")))
+        assert [isinstance(result, CerberoError) for result in results].count(True) == 1
+    assert Decision.objects.count() == 20
+    assert Entry.objects.filter(event="ticket.allowed").count() == 20
 
 
 def test_expiry_uses_the_databases_clock(desk):
