@@ -4,6 +4,9 @@ An order's delay is from the person's yes to its arrival at the broker, by the b
 orders process is the product's own; sessions and the sweep run beside it as the worker would. Holding, draining and
 proving take the product's own times; only the login's request budget is lifted, since two requests for each of
 five orders a second would use it up. A refusal for want of authentication leaves an order in doubt or rejected.
+
+With `--fails` the broker takes the new set at the proof and fails once it is in use, by refusing or by silence: `way_back_ms`
+is from the swap until the old set is in use again.
 """
 
 import argparse
@@ -37,14 +40,17 @@ def main() -> None:
     words = argparse.ArgumentParser(prog="bench.rotate", description=__doc__)
     words.add_argument("--kind", choices=("keys", "token"), default="keys")
     words.add_argument("--per-second", type=float, default=PER_SECOND)
+    words.add_argument("--fails", choices=("", "refuses", "silent"), default="")
     given = words.parse_args()
     with on_servers() as root:
-        rows, sums = measured(root, given.kind, given.per_second)
-        report("rotate", rows, kind=given.kind, per_second=given.per_second, **sums)
+        rows, sums = measured(root, given.kind, given.per_second, given.fails)
+        report("rotate", rows, kind=given.kind, per_second=given.per_second, fails=given.fails, **sums)
 
 
-def measured(root: Path, kind: str, per_second: float) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """One rotation from before its start until some seconds after it holds."""
+def measured(
+    root: Path, kind: str, per_second: float, fails: str
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """One rotation from before its start until some seconds after it holds, or is rolled back."""
     from brokers import pacing
     from tests.orders import world as worlds
     from tests.simulator_process import start_simulator
@@ -63,7 +69,7 @@ def measured(root: Path, kind: str, per_second: float) -> tuple[list[dict[str, A
         said: dict[Any, float] = {}
         with beside(keep, sweep, lambda: trade(desk, price, said), pace=1 / per_second):
             time.sleep(LEAD_SECONDS)
-            rotation = rotate(desk, sim, kind)
+            rotation = rotate(desk, sim, kind, fails)
             time.sleep(LEAD_SECONDS)
         return judged(sim, said, rotation)
     finally:
@@ -135,8 +141,8 @@ def trade(desk: Any, price: Decimal, said: dict[Any, float]) -> None:
     said[ticket.pk] = time.time() * 1000
 
 
-def rotate(desk: Any, sim: Any, kind: str) -> Any:
-    """What people do: start, upload, register, say yes; and the wait until the new set is proven in use."""
+def rotate(desk: Any, sim: Any, kind: str, fails: str) -> Any:
+    """What people do: start, upload, register, say yes; and the wait until the new set is proven in use, or the old one back."""
     from cerbero import access
     from keyrotation import services
     from keyrotation.lifecycle import Kind
@@ -145,9 +151,13 @@ def rotate(desk: Any, sim: Any, kind: str) -> Any:
 
     gina = access.person(somebody("gina", "Administrator"))
     portal = Portal(sim, desk.login, gina, gina)
-    rotation = portal.registered(Kind(kind))
+    rotation = portal.registered(
+        Kind(kind), **({"refuses": "/iserver/|/tickle"} if fails == "refuses" else {})
+    )
     row = _until(lambda: portal.now(rotation), lambda now: now.status == "proven")
     note(f"proven: {row.mode}")
+    if fails == "silent":
+        sim.fault("silence", path="/tickle", times=1, seconds=60)
     portal.say(row, actor=gina)
     done = _until(lambda: portal.now(rotation), lambda now: now.settled_at or now.ended_at)
     note(
@@ -155,7 +165,8 @@ def rotate(desk: Any, sim: Any, kind: str) -> Any:
         if done.retire_at
         else done.problem
     )
-    assert services.get_rotation(actor=gina, rotation_id=done.pk).status == "active", done.problem
+    wanted = "rolled_back" if fails else "active"
+    assert services.get_rotation(actor=gina, rotation_id=done.pk).status == wanted, done.problem
     return done
 
 
@@ -193,6 +204,7 @@ def judged(sim: Any, said: dict[Any, float], rotation: Any) -> tuple[list[dict[s
     sums = {
         "mode": str(rotation.mode),
         "held_ms": round(released - held, 1),
+        "way_back_ms": _way_back_ms(rotation),
         "orders": len(said),
         "refused": orders.filter(status="rejected").count()
         + Ticket.objects.filter(pk__in=said, status="denied").count(),
@@ -210,6 +222,12 @@ def judged(sim: Any, said: dict[Any, float], rotation: Any) -> tuple[list[dict[s
         for name, took in parts.items()
     ]
     return rows, sums
+
+
+def _way_back_ms(rotation: Any) -> float | None:
+    if rotation.status != "rolled_back":
+        return None
+    return round((rotation.ended_at - rotation.swapped_at).total_seconds() * 1000, 1)
 
 
 def _until_sent(said: dict[Any, float]) -> None:

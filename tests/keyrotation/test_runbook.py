@@ -113,6 +113,8 @@ def _answers(portal, rotation) -> dict[str, bytes]:
         "/health/ready",
     ]
     pages += [reverse("admin:rotation_state", args=[about]), reverse("admin:rotation_start")]
+    pages += [reverse("admin:brokers_credential_changelist")]
+    pages += [reverse("admin:brokers_credential_change", args=[rotation.credential.pk])]
     said = {url: carol.get(url, follow=True).content for url in pages}
     wrong = {"rotation_id": about, "reason": "x", "digest": "0" * 64, "login": portal.login.name}
     for url in (START, CONFIRM, ABORT):
@@ -129,6 +131,17 @@ def _dump(database) -> bytes:
     """What pg_dump writes, in clear text."""
     command = [str(_binaries() / "pg_dump"), "--format=plain", database.url("postgres")]
     return subprocess.run(command, capture_output=True, check=True).stdout
+
+
+def test_the_books_line_puts_a_new_seal_key_before_the_old_one(tmp_path):
+    path = tmp_path / "var" / "secrets" / "seal_key"
+    path.parent.mkdir(parents=True)
+    path.write_text(old := "ab" * 32)
+    (line,) = re.findall(r"^\(umask 077;.*$", BOOK, re.MULTILINE)
+    subprocess.run(["sh", "-c", line], cwd=tmp_path, check=True)
+    new, former = path.read_text().split()
+    assert (len(bytes.fromhex(new)), former, path.stat().st_mode & 0o077) == (32, old, 0)
+    assert new != old
 
 
 def test_keys_of_an_older_installation_come_in_unless_others_may_read_them(
