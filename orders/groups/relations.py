@@ -19,12 +19,14 @@ ROLES: dict[str, tuple[str, ...]] = {
     Group.OTO: (ENTRY, EXIT),
 }
 STOPS = frozenset({OrderType.STOP, OrderType.STOP_LIMIT})
+# What protects a position: at a price that is named, or that follows the market from where its entry fills.
+GUARDS = STOPS | {OrderType.TRAILING_STOP, OrderType.TRAILING_STOP_LIMIT}
 # What may travel as which part. An exit at market would leave with its entry's fill, whatever the price.
 TYPES: dict[str, frozenset[OrderType]] = {
     ENTRY: frozenset({OrderType.MARKET, OrderType.LIMIT, OrderType.STOP, OrderType.STOP_LIMIT}),
     TAKE_PROFIT: frozenset({OrderType.LIMIT}),
-    STOP_LOSS: STOPS,
-    EXIT: STOPS | {OrderType.LIMIT},
+    STOP_LOSS: GUARDS,
+    EXIT: GUARDS | {OrderType.LIMIT},
     ALTERNATIVE: STOPS | {OrderType.LIMIT},
 }
 NAMES = {
@@ -102,7 +104,8 @@ def require_group(group: str, legs: Sequence[Leg], mid: Decimal | None = None) -
 def _part_problems(part: str, leg: Leg) -> list[str]:
     found = []
     if leg.order_type not in TYPES[part]:
-        words = " or ".join(sorted(str(each).replace("_", "-") for each in TYPES[part]))
+        *others, last = sorted(str(each).replace("_", "-") for each in TYPES[part])
+        words = f"{', '.join(others)} or {last}" if others else last
         found.append(f"The {NAMES[part]} is a {words} order, not {leg.order_type.replace('_', '-')}.")
     if leg.time_in_force not in RESTS:
         found.append(
@@ -130,7 +133,7 @@ def _price_problems(part: str, leg: Leg, entry: Leg, mid: Decimal | None) -> lis
     gains = _beyond(entry.side, named, at)
     if leg.order_type == OrderType.LIMIT and not gains:
         return [f"The {NAMES[part]}'s limit must be {_word(entry.side, up=True)} the entry's price."]
-    if leg.order_type in STOPS and (gains or named == at):
+    if leg.order_type in GUARDS and (gains or named == at):
         return [f"The {NAMES[part]}'s stop must be {_word(entry.side, up=False)} the entry's price."]
     return []
 

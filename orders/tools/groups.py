@@ -34,11 +34,16 @@ class Entry(Shared):
 
 
 class BracketParams(Entry):
-    """An entry, and two exits for the same quantity of which one cancels the other; with a limit the stop is a stop-limit."""
+    """An entry, and two exits for the same quantity of which one cancels the other; with a limit the stop is a stop-limit.
+
+    With a trailing amount or percent the stop trails, from `stop_loss_price` or else from where the entry fills.
+    """
 
     take_profit_price: Amount
-    stop_loss_price: Amount
+    stop_loss_price: Amount | None = None
     stop_loss_limit_price: Amount | None = None
+    stop_loss_trailing_amount: Amount | None = None
+    stop_loss_trailing_percent: Amount | None = None
 
 
 class OcoParams(Shared):
@@ -50,10 +55,12 @@ class OcoParams(Shared):
 
 
 class OtoParams(Entry):
-    """An entry, and one exit for the same quantity that waits for it: a limit, a stop, or with both a stop-limit."""
+    """An entry, and one exit for the same quantity that waits for it: a limit, a stop, with both a stop-limit, or a trail."""
 
     exit_limit_price: Amount | None = None
     exit_stop_price: Amount | None = None
+    exit_trailing_amount: Amount | None = None
+    exit_trailing_percent: Amount | None = None
 
 
 class PlaceBracket(BracketParams):
@@ -142,6 +149,7 @@ def _bracket(params: BracketParams) -> GroupProposal:
         profit=params.take_profit_price,
         stop=params.stop_loss_price,
         stop_limit=params.stop_loss_limit_price,
+        trail=proposing.Trail(params.stop_loss_trailing_amount, params.stop_loss_trailing_percent),
         rests=params.exit_time_in_force,
     )
 
@@ -153,7 +161,8 @@ def _oco(params: OcoParams) -> GroupProposal:
 
 def _oto(params: OtoParams) -> GroupProposal:
     prices = {"limit": params.exit_limit_price, "stop": params.exit_stop_price}
-    return proposing.oto(_entry(params), **prices, rests=params.exit_time_in_force)
+    trail = proposing.Trail(params.exit_trailing_amount, params.exit_trailing_percent)
+    return proposing.oto(_entry(params), **prices, trail=trail, rests=params.exit_time_in_force)
 
 
 def _entry(params: Entry) -> Proposal:

@@ -60,6 +60,7 @@ def test_the_same_key_is_the_same_group_and_another_leg_is_refused(desk):
 SALE = {"side": Side.SELL}
 PROFIT = SALE | {"limit_price": Decimal(200)}
 STOP = SALE | {"order_type": OrderType.STOP, "limit_price": None, "stop_price": Decimal(180)}
+TRAIL = STOP | {"order_type": OrderType.TRAILING_STOP, "trailing_amount": Decimal(5)}
 
 
 @pytest.mark.parametrize(
@@ -72,9 +73,14 @@ STOP = SALE | {"order_type": OrderType.STOP, "limit_price": None, "stop_price": 
         ("bracket", [{}, PROFIT, STOP | {"stop_price": Decimal(191)}], "below the entry's price"),
         ("bracket", [{}, PROFIT, STOP | {"stop_price": Decimal(190)}], "below the entry's price"),
         ("bracket", [{}, PROFIT | {"order_type": OrderType.MARKET}, STOP], "is a limit order, not market"),
-        ("bracket", [{}, PROFIT, STOP | {"order_type": OrderType.LIMIT}], "is a stop or stop-limit order"),
+        (
+            "bracket",
+            [{}, PROFIT, STOP | {"order_type": OrderType.LIMIT}],
+            "is a stop, stop-limit, trailing-stop or trailing-stop-limit order, not limit",
+        ),
         ("bracket", [{"time_in_force": TimeInForce.IOC}, PROFIT, STOP], "must rest"),
         ("bracket", [{"time_in_force": TimeInForce.GTC}, PROFIT, STOP], "ends with the day"),
+        ("bracket", [{}, PROFIT, TRAIL | {"stop_price": Decimal(191)}], "below the entry's price"),
         ("oto", [{}, STOP, PROFIT], "has 2 orders, not 3"),
         ("oto", [{}, STOP | {"order_type": OrderType.MARKET}], "not market"),
         (

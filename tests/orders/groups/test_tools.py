@@ -41,6 +41,19 @@ def test_a_bracket_is_told_with_each_orders_part(desk):
     assert (stop.role, stop.stop_price) == ("stop_loss", Decimal(180))
 
 
+def test_a_stop_loss_may_trail_from_where_it_begins(desk):
+    told = tools.place_bracket_order(desk.scanner, _bracket(desk, stop_loss_trailing_amount="6.00"))
+    stop = told.orders[2]
+    assert (stop.order_type, stop.stop_price, stop.trailing_amount) == ("trailing_stop", 180, 6)
+    fill = _bracket(desk, stop_loss_price=None, stop_loss_trailing_percent="2")
+    assert tools.place_bracket_order(desk.scanner, fill).orders[2].stop_price is None
+    both = {"stop_loss_trailing_percent": "2", "stop_loss_trailing_amount": "6"}
+    with pytest.raises(ImpossibleOrder):
+        tools.place_bracket_order(desk.scanner, _bracket(desk, **both))
+    with pytest.raises(GroupImpossible):
+        tools.place_bracket_order(desk.scanner, _bracket(desk, stop_loss_price=None))
+
+
 def test_an_oto_and_an_oco_are_placed_and_one_order_is_no_set(desk):
     shared = {"account": desk.account.broker_account_id, "symbol": "AAPL", "quantity": "10"}
     oto = tools.PlaceOto(

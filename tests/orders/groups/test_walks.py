@@ -10,10 +10,11 @@ from orders import hand_settling, services
 from orders.closing import closable
 from orders.facts import gather
 from orders.groups import sets
-from orders.models import Amendment, Attempt, Limits, Order
+from orders.models import Amendment, Attempt, Limits, Order, Ticket
 from orders.notices.models import Delivery
+from orders.tools import groups as tools
 from tests.orders.groups.looks import legs, look, near, state, statuses
-from tests.orders.world import put_order, until
+from tests.orders.world import AAPL, put_order, until
 
 SALE = {"side": "sell", "limit_price": None, "order_type": "stop"}
 
@@ -39,6 +40,55 @@ def test_an_oto_waits_for_its_entry_and_its_exit_closes_it(known):
     ticket.refresh_from_db()
     assert (statuses(ticket), ticket.status) == (("filled", "filled"), "done")
     assert not ticket.account.drifts.exists()
+
+
+# The market is at 250, then 253, 249.50 and 247.50; where each exit must have filled.
+EXITS = {
+    "limit": ({"exit_limit_price": "252"}, "253"),
+    "trail": ({"exit_trailing_amount": "3", "exit_stop_price": "246"}, "249.50"),
+    "trail percent": ({"exit_trailing_percent": "1.2"}, "249.50"),
+    "trail limit": (
+        {"exit_trailing_amount": "3", "exit_stop_price": "246", "exit_limit_price": "245"},
+        "249.50",
+    ),
+    "stop": ({"exit_stop_price": "248"}, "247.50"),
+    "stop limit": ({"exit_stop_price": "248", "exit_limit_price": "246"}, "247.50"),
+}
+
+
+def test_every_type_that_may_be_an_exit_closes_what_its_entry_opened(known):
+    """One market for all of them: each exit waits for its entry, fires where it must, and its group is over."""
+    known.sim.config(freeze=True)
+    _market(known, "250")
+    known.near()
+    tickets = {name: _opened(known, tools.PlaceOto, name, exit_) for name, (exit_, _) in EXITS.items()}
+    bracket = {"take_profit_price": "260", "stop_loss_trailing_amount": "3"}
+    tickets["bracket"] = _opened(known, tools.PlaceBracket, "bracket", bracket)
+    until(lambda: look(known) or all(statuses(each)[0] == "filled" for each in tickets.values()), 40)
+    ends = {name: price for name, (_, price) in EXITS.items()} | {"bracket": "249.50"}
+    for price in ("253", "249.50", "247.50"):
+        _market(known, price)
+        done = {name for name, at in ends.items() if at == price}
+        until(
+            lambda wanted=done: look(known) or all(state(tickets[each]) == "settled" for each in wanted), 30
+        )
+    assert {statuses(tickets[name]) for name in EXITS} == {("filled", "filled")}
+    assert statuses(tickets["bracket"]) == ("filled", "canceled", "filled")
+    assert known.sim.book()["accounts"][known.account.broker_account_id]["positions"] == {}
+
+
+def _opened(floor, params, name, exits):
+    shared = {"account": floor.account.broker_account_id, "symbol": "AAPL", "side": "buy", "quantity": "1"}
+    place = tools.place_oto_order if params is tools.PlaceOto else tools.place_bracket_order
+    told = place(
+        floor.scanner, params(**shared, **exits, limit_price="250.50", idempotency_key=name.replace(" ", "-"))
+    )
+    ticket = Ticket.objects.get(pk=told.ticket_id)
+    return floor.decide(ticket) if ticket.request else ticket
+
+
+def _market(floor, price):
+    floor.sim.control("POST", "/_sim/price", {"conid": int(AAPL), "price": price})
 
 
 def test_a_half_filled_entry_gets_its_stop_for_what_is_open_alone(known):
