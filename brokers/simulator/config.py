@@ -27,6 +27,8 @@ class Config:
     per_side_limit: int = 15  # working orders per contract, account and side
     reply_seconds: float = 60.0
     stale_reply_goes_live: bool = False
+    nightly_reset: bool = False  # at 01:00 New York by the exchange's clock; else only when asked for
+    day_scoped: bool = False  # what rests from before that reset is in no list any more
     duplicate_id_status: int = 200  # or 400, with the same words (§6.3)
     no_data_conids: list[int] = field(default_factory=list)
     availability: str = "RpB"  # field 6509

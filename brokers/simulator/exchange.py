@@ -1,4 +1,5 @@
-"""The exchange's day: when auctions are held and when orders of a day or a night end; by a clock that can be moved.
+"""The exchange's day: when auctions are held, when orders of a day or a night end, and when the broker resets; by a clock
+that can be moved.
 
 Between the auctions trading never stops, so that the simulator serves a desk at any hour.
 """
@@ -12,7 +13,15 @@ from .calendar import is_half_day, is_trading_day
 NEW_YORK = ZoneInfo("America/New_York")
 OPENING, CLOSING = "opening", "closing"
 NIGHT_ENDS, DAY_ENDS = "night_ends", "day_ends"
-HOURS = {NIGHT_ENDS: time(3, 50), OPENING: time(9, 30), CLOSING: time(16, 0), DAY_ENDS: time(20, 0)}
+# On days without trading, too.
+RESET = "reset"
+HOURS = {
+    RESET: time(1, 0),
+    NIGHT_ENDS: time(3, 50),
+    OPENING: time(9, 30),
+    CLOSING: time(16, 0),
+    DAY_ENDS: time(20, 0),
+}
 HALF_DAY_CLOSES = time(13, 0)
 AHEAD_MAX = timedelta(days=400)
 
@@ -38,11 +47,10 @@ def between(start: datetime, end: datetime) -> Iterator[tuple[datetime, str]]:
     """What happens after `start` and until `end`, in order."""
     day = start.astimezone(NEW_YORK).date()
     while day <= end.astimezone(NEW_YORK).date():
-        if is_trading_day(day):
-            for name, hour in HOURS.items():
-                at = datetime.combine(day, _hour(day, name, hour), NEW_YORK).astimezone(UTC)
-                if start < at <= end:
-                    yield at, name
+        for name, hour in HOURS.items():
+            at = datetime.combine(day, _hour(day, name, hour), NEW_YORK).astimezone(UTC)
+            if start < at <= end and (name == RESET or is_trading_day(day)):
+                yield at, name
         day += timedelta(days=1)
 
 

@@ -101,7 +101,7 @@ async def liquidate(request: web.Request) -> web.Response:
 
 
 async def clock(request: web.Request) -> web.Response:
-    """`to` is a moment with its zone; `next` is opening, closing, day_ends or night_ends."""
+    """`to` is a moment with its zone; `next` is opening, closing, day_ends, reset or night_ends."""
     sim, body = request.app[SIM], await read_json(request)
     now = sim.clock.now()
     sim.clock.move(next_of(body["next"], now) if "next" in body else datetime.fromisoformat(body["to"]))

@@ -100,11 +100,15 @@ class Market:
         quote.volume = quote.dice.randrange(200_000, 3_000_000)
 
     def quote(self, conid: int) -> Quote | None:
-        """The newest state; an option's begins when it is first asked for."""
+        """The newest state; that of an option, and of what was listed since the start, begins when it is first asked for."""
         return self._quotes.get(conid) or self._options.get(conid) or self._look_at(conid)
 
     def _look_at(self, conid: int) -> Quote | None:
         option = self._universe.find(conid)
+        if option is not None and option.sec_type == "FUT":
+            near = [q.mid for q in self._quotes.values() if q.instrument.symbol == option.symbol]
+            self._quotes[conid] = self._begin(option, near[-1] if near else float(option.price))
+            return self._quotes[conid]
         parent = self._quotes.get(option.underlying) if option else None
         if option is None or parent is None:
             return None

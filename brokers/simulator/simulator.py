@@ -16,7 +16,7 @@ from .book import OrderBook, World
 from .config import Config
 from .credentials import Registrations
 from .door import Door
-from .exchange import Clock, between
+from .exchange import RESET, Clock, between
 from .faults import Faults
 from .gateway import GatewayLogin
 from .hub import Hub
@@ -142,8 +142,17 @@ class Simulator:
         happened = [name for _, name in between(self._passed, now)]
         self._passed = now
         for name in happened:
-            self.book.at(name)
+            if name == RESET:
+                self._begin_day(now)
+            else:
+                self.book.at(name)
         return happened
+
+    def _begin_day(self, now: datetime) -> None:
+        """New expiries are listed; and the broker resets, where it is told to do so by itself."""
+        self.universe.roll(now.date())
+        if self.config.nightly_reset:
+            self.night_reset(day_scoped=self.config.day_scoped)
 
     async def run(self) -> None:
         """Move the market until cancelled."""

@@ -189,14 +189,20 @@ class Universe:
     """
 
     def __init__(self, today: date, since: date | None = None):
-        self.today, self._since = today, min(since or today, today)
-        listed = (each for row in rows() for each in self._of(row))
-        self._by_conid = {each.conid: each for each in listed}
+        self._since = min(since or today, today)
+        self._by_conid: dict[int, Instrument] = {}
         self._by_symbol: dict[str, list[Instrument]] = {}
-        for each in self:
-            self._by_symbol.setdefault(each.symbol, []).append(each)
-        self._chains = {i.chain.base: i for i in self if i.chain}
         self._options: dict[int, Instrument | None] = {}
+        self.roll(today)
+        self._chains = {i.chain.base: i for i in self if i.chain}
+
+    def roll(self, today: date) -> None:
+        """A day begins: what is listed from then on is there; what expired stays, for something may still be held."""
+        self.today = today
+        for each in (each for row in rows() for each in self._of(row)):
+            if each.conid not in self._by_conid:
+                self._by_conid[each.conid] = each
+                self._by_symbol.setdefault(each.symbol, []).append(each)
 
     def _of(self, row: dict[str, str]) -> Iterable[Instrument]:
         """The instruments of one row: of a root one for each expiry."""
@@ -221,7 +227,8 @@ class Universe:
     def named(self, symbol: str, *sec_types: str) -> list[Instrument]:
         """All of a symbol but options, upper-cased, of the given types (any when none is given)."""
         found = self._by_symbol.get(symbol.strip().upper(), [])
-        return [i for i in found if not sec_types or i.sec_type in sec_types]
+        alive = (i for i in found if i.expiry is None or i.expiry >= self.today)
+        return [i for i in alive if not sec_types or i.sec_type in sec_types]
 
     def option_months(self, underlying: int) -> dict[str, date]:
         """The months of the options on an underlying that have not expired, with their expiry."""

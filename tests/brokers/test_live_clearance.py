@@ -152,13 +152,21 @@ def test_an_instrument_is_named_and_streamed_by_hand(account: Account, signed_in
     client.post(reverse("admin:brokers_instrument_add"), form | empty)
     row = Instrument.objects.get(symbol="MSFT")
     assert row.is_allowed is False
+    option = form | {"symbol": "aapl261218c00200000", "asset_class": "OPT"}
+    client.post(reverse("admin:brokers_instrument_add"), option | empty)
+    Instrument.objects.get(symbol="AAPL  261218C00200000")
     url, chosen = reverse("admin:brokers_instrument_changelist"), {"_selected_action": [str(row.pk)]}
     for _ in range(2):
         client.post(url, chosen | {"action": "stream_quotes"})
     assert [each.login_id for each in row.subscriptions.all()] == [account.login_id]
     client.post(url, chosen | {"action": "stop_quotes"})
     assert not row.subscriptions.exists()
-    assert events("instrument.") == ["instrument.added", "instrument.watched", "instrument.unwatched"]
+    assert events("instrument.") == [
+        "instrument.added",
+        "instrument.added",
+        "instrument.watched",
+        "instrument.unwatched",
+    ]
 
 
 def test_the_pages_of_logins_and_accounts_show_states_and_no_secret(account: Account, signed_in) -> None:

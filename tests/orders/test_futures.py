@@ -4,38 +4,32 @@ from decimal import Decimal
 
 from django.utils import timezone
 
-from brokers.models import BrokerInstrument, Instrument, Quote
+from brokers.instruments import resolve_instruments
+from brokers.models import Instrument, Quote
 from brokers.services import broker_for
+from cerbero import access
 from orders import services
 from orders.models import Order
 from orders.tickets import terms_of
 from tests.orders.world import until
 
 
-def _future(floor) -> Decimal:
-    """The nearest micro future, known, allowed and quoted; returns its bid."""
+def _future(floor) -> tuple[str, Decimal]:
+    """The nearest micro future by its own name, filled in by the broker, allowed and quoted; and its bid."""
     with broker_for(floor.login) as broker:
-        found = broker.find_instruments("MES", "future")[0]
-        quote = broker.snapshot([found.broker_instrument_id])[0]
-    row = Instrument.objects.create(
-        symbol="MES1",
-        asset_class="FUT",
-        multiplier=found.multiplier,
-        price_increment=found.price_increment,
-        is_allowed=True,
-    )
-    BrokerInstrument.objects.create(
-        instrument=row, broker="ibkr", broker_instrument_id=found.broker_instrument_id
-    )
+        name = min(broker.find_instruments("MES", "future"), key=lambda each: each.expires_on).symbol
+        row = Instrument.objects.create(symbol=name, asset_class="FUT", is_allowed=True)
+        assert resolve_instruments(floor.login, broker, access.system("test")) == 1
+        quote = broker.snapshot([row.broker_ids.get().broker_instrument_id])[0]
     now = timezone.now()
     prices = {"bid": quote.bid, "ask": quote.ask, "last": quote.bid, "availability": "live"}
     Quote.objects.create(instrument=row, received_at=now, changed_at=now, **prices)
-    return quote.bid
+    return name, quote.bid
 
 
 def test_a_bots_future_is_previewed_placed_and_canceled(floor):
-    bid = _future(floor)
-    terms = {"symbol": "MES1", "quantity": Decimal(1), "limit_price": bid - 40}
+    name, bid = _future(floor)
+    terms = {"symbol": name, "quantity": Decimal(1), "limit_price": bid - 40}
     _, preview = services.preview_order(actor=floor.scanner, proposal=floor.proposal(**terms))
     assert preview.error is None
     ticket = floor.approved(**terms)

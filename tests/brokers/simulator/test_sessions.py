@@ -76,6 +76,16 @@ def test_a_competing_session_may_end_by_itself(simulator, outer):
     assert init(outer, False)["authenticated"] is True
 
 
+def test_a_reset_comes_by_the_exchanges_clock_where_it_is_told_to(simulator, outer):
+    for nightly, alive in ((False, True), (True, False)):
+        outer.post("/iserver/auth/ssodh/init", {"publish": True, "compete": True})
+        simulator.config(nightly_reset=nightly)
+        moved = simulator.control("POST", "/_sim/clock", {"next": "reset"})
+        assert moved["happened"][-1] == "reset"
+        assert outer.post("/iserver/auth/status")["authenticated"] is alive
+    simulator.config(nightly_reset=False)
+
+
 def test_the_night_reset_ends_the_session_and_changes_its_id(simulator, outer):
     init(outer, False)
     before = outer.post("/tickle")["session"]

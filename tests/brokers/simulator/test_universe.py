@@ -49,6 +49,17 @@ def test_futures_expire_by_the_rule_of_their_market(universe):
     assert universe.named("CL", "FUT")[0].month == "JAN27"
 
 
+def test_as_days_pass_new_expiries_are_listed_and_old_ones_stay_known(universe):
+    world, front = market(universe), universe.named("ES", "FUT")[0]
+    universe.roll(date(2026, 12, 21))
+    listed = universe.named("ES", "FUT")
+    assert front not in listed
+    assert universe.find(front.conid) == front, "it may be held still"
+    assert len(listed) == 4
+    assert abs(world.quote(listed[-1].conid).mid / world.quote(listed[0].conid).mid - 1) < 0.01
+    assert "DEC26" not in universe.option_months(AAPL)
+
+
 def test_options_are_made_when_they_are_asked_for_and_are_the_same_each_time(universe):
     assert not universe._options
     months = universe.option_months(SPY)
