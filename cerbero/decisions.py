@@ -36,7 +36,6 @@ MOVES: dict[str, frozenset[str]] = {
 }
 
 
-_YESES = Compiled(lambda: Decision.objects.filter(request=Given("request"), is_yes=True))
 _FRESH = Compiled(
     lambda: DecisionRequest.objects.filter(
         pk=Given("request"), status=DecisionStatus.APPROVED, expires_at__gt=Now()
@@ -147,15 +146,10 @@ def prove(request: DecisionRequest, *, digest: str) -> None:
         raise DigestMismatch(approved=request.digest, wanted=digest)
     if not proofs.holds_request(request):
         raise NotProven
-    yeses = [each for each in yeses_to(request) if proofs.holds_decision(each, request)]
+    yeses = [each for each in request.yeses if proofs.holds_decision(each, request)]
     people = {each.person_id for each in yeses} - set(request.excluded_user_ids)
     if len(people) < request.quorum:
         raise NotProven(proven=len(people), quorum=request.quorum)
-
-
-def yeses_to(request: DecisionRequest) -> list[Decision]:
-    """Who said yes, as the rows have it; `prove` says what they are worth."""
-    return _YESES.rows(request=request.pk)
 
 
 def withdraw(request: DecisionRequest, *, actor: Actor) -> None:

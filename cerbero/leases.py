@@ -51,7 +51,8 @@ class ClockTime(Func):
     output_field = DateTimeField()
 
 
-_OURS = Compiled(
+# Locks a lease that is ours until the transaction ends, and finds nothing where it is not.
+OURS = Compiled(
     lambda: (
         Lease.objects.select_for_update()
         .filter(name=Given("name"), fence=Given("fence"), expires_at__gt=ClockTime())
@@ -117,7 +118,7 @@ def check(name: str, fence: int) -> None:
 
     Raises LeaseLost when it is not ours any more.
     """
-    if not _OURS.rows(name=name, fence=fence):
+    if not OURS.rows(name=name, fence=fence):
         raise LeaseLost(lease=name)
 
 

@@ -7,7 +7,10 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
+from django.utils.functional import cached_property
 from uuid_utils.compat import uuid7
+
+from cerbero.database.compiled import Compiled, Given
 
 
 class Environment(models.TextChoices):
@@ -170,6 +173,14 @@ class DecisionRequest(models.Model):
     def __str__(self) -> str:
         return self.summary
 
+    @cached_property
+    def yeses(self) -> "list[Decision]":
+        """Who had said yes when this was first asked of this object, as the rows have it; yeses are only ever added.
+
+        What they are worth says cerbero.decisions.prove.
+        """
+        return YESES.rows(request=self.pk)
+
 
 class Decision(models.Model):
     """One person's yes or no, with the digest that stood on their screen."""
@@ -193,6 +204,9 @@ class Decision(models.Model):
 
     def __str__(self) -> str:
         return f"{self.person} said {'yes' if self.is_yes else 'no'}"
+
+
+YESES = Compiled(lambda: Decision.objects.filter(request=Given("request"), is_yes=True))
 
 
 class Lease(models.Model):

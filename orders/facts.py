@@ -14,13 +14,13 @@ from brokers.base import OrderType, QuoteRecord, Side
 from brokers.models import Account, BrokerInstrument, Instrument, Login
 from brokers.occ import canonical
 from cerbero.access import Actor
-from cerbero.database.compiled import Compiled, Given
+from cerbero.database.compiled import Asked, Compiled, Given, together
 from cerbero.errors import BadInput, EnvironmentMismatch, ImpossibleOrder, NotFound
 from orders import risk
 from orders.canonical import plain
 from orders.groups.relations import NAMES, is_exit, role
 from orders.lifecycle import Group
-from orders.limits import Applying, Subject, applying, look_alikes, read_book
+from orders.limits import Applying, Subject, applying, look_alikes, read_book, sets_asked
 from orders.models import CurrencyRate, Order, Position, Ticket
 from orders.order_types import BY_MONEY, Problem
 from orders.risk import Bounds, Case, Check, Leg, Market, notional, position_effect
@@ -72,8 +72,8 @@ def find_account(actor: Actor, broker_account_id: str) -> Account:
 
 def gather(account: Account, symbol: str, bot_id: UUID | None) -> Facts:
     """Read everything about one instrument, for an order of this bot. Raises NotFound for an unknown symbol."""
-    rows = _BY_SYMBOL.rows(**_read_for(account), symbol=canonical(symbol))
-    return from_instruments(account, rows, symbol, bot_id)
+    asked = _BY_SYMBOL.asked(**_read_for(account), symbol=canonical(symbol))
+    return _facts(account, asked, symbol, bot_id)
 
 
 def gather_held(account: Account, broker_instrument_id: str, bot_id: UUID | None) -> Facts:
@@ -86,22 +86,23 @@ def gather_held(account: Account, broker_instrument_id: str, bot_id: UUID | None
             "Cerbero knows no instrument of this id; an Administrator adds it in admin, or close it at the broker.",
             broker_instrument_id=broker_instrument_id,
         )
-    rows = _BY_ID.rows(**_read_for(account), instrument=known.instrument_id)
-    return from_instruments(account, rows, broker_instrument_id, bot_id)
+    asked = _BY_ID.asked(**_read_for(account), instrument=known.instrument_id)
+    return _facts(account, asked, broker_instrument_id, bot_id)
 
 
 def gather_for(account: Account, order: Order) -> Facts:
-    rows = _BY_ID.rows(**_read_for(account), instrument=order.instrument_id)
-    return from_instruments(account, rows, str(order.instrument_id), order.ticket.bot_id)
+    asked = _BY_ID.asked(**_read_for(account), instrument=order.instrument_id)
+    return _facts(account, asked, str(order.instrument_id), order.ticket.bot_id)
 
 
-def from_instruments(account: Account, found: Sequence[Any], wanted: str, bot_id: UUID | None) -> Facts:
+def _facts(account: Account, asked: Asked[Any], wanted: str, bot_id: UUID | None) -> Facts:
+    found, sets = together(asked, sets_asked(account, bot_id))
     if not found:
         raise NotFound(symbol=wanted)
     if len(found) > 1:
         raise BadInput("Several instruments have this symbol; Cerbero never guesses.", symbol=wanted)
     instrument = found[0]
-    rules = applying(account, bot_id, instrument.asset_class)
+    rules = applying(account, bot_id, instrument.asset_class, sets)
     return Facts(
         account=account,
         instrument=instrument,

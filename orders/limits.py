@@ -13,13 +13,12 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from django.db import connection
 from django.db.models import Q
 from django.utils import timezone
 
 from brokers.base import Side
 from brokers.models import Account
-from cerbero.database.compiled import Compiled, Given
+from cerbero.database.compiled import Asked, Compiled, Given, together
 from cerbero.errors import FiguresMissing, NotFound
 from orders.canonical import plain
 from orders.limit_statements import BOOK, COUNTED, LOOK_ALIKES, MARKS
@@ -38,7 +37,6 @@ _SETS = Compiled(
         Q(account=None) | Q(account=Given("account")),
         Q(bot=None) | Q(bot=Given("bot")),
         Q(broker="") | Q(broker=Given("broker")),
-        Q(asset_class="") | Q(asset_class=Given("asset_class")),
     )
 )
 
@@ -68,12 +66,22 @@ class Subject:
     ticket_id: UUID | None = None
 
 
-def applying(account: Account, bot_id: UUID | None, asset_class: str = "") -> Applying:
-    """Every limit that applies. Raises NotFound when the account has none: then nothing may be ordered."""
+def sets_asked(account: Account, bot_id: UUID | None) -> Asked[LimitSet]:
+    """The narrower sets of an account and bot, of every asset class."""
+    return _SETS.asked(account=account.pk, bot=bot_id or NOBODY, broker=account.login.broker)
+
+
+def applying(
+    account: Account, bot_id: UUID | None, asset_class: str = "", found: Sequence[LimitSet] | None = None
+) -> Applying:
+    """Every limit that applies; `found` are the sets, where they have been asked for already.
+
+    Raises NotFound when the account has none: then nothing may be ordered.
+    """
     if not hasattr(account, "limits"):
         raise NotFound("This account has no limits; an Administrator must set them.", account=str(account))
-    named = {"account": account.pk, "bot": bot_id or NOBODY, "broker": account.login.broker}
-    sets = tuple(_SETS.rows(**named, asset_class=asset_class))
+    (rows,) = together(sets_asked(account, bot_id)) if found is None else (found,)
+    sets = tuple(row for row in rows if row.asset_class in {"", asset_class})
     words: dict[str, Any] = strictest([account.limits, *sets])
     bounds = Bounds(
         currency=account.currency,
@@ -95,7 +103,10 @@ def read_book(subject: Subject, rules: Applying, now: datetime | None = None) ->
     account, now = subject.account, now or timezone.now()
     balance: Balance | None = getattr(account, "balance", None)
     words = _words(subject, rules, balance, now)
-    holdings = _holdings(words)
+    held, marks, counts = together(
+        Asked(BOOK, words), Asked(MARKS, words), Asked(COUNTED, words | _scopes(rules))
+    )
+    holdings = _holdings(held)
     mine = holdings.pop(subject.instrument_id, _Holding())
     others, unknown = _exposures(holdings)
     return Book(
@@ -105,8 +116,8 @@ def read_book(subject: Subject, rules: Applying, now: datetime | None = None) ->
         others=others,
         unknown=unknown,
         **_figures(balance, now),
-        **(_marks(words) if subject.instrument_id else {}),
-        counted=_counted(subject, rules, words),
+        **(_marks(marks[0], words) if subject.instrument_id else {}),
+        counted=_counted(rules, counts),
     )
 
 
@@ -120,7 +131,8 @@ def look_alikes(account: Account, instrument_id: UUID, side: str, but: UUID | No
         "since": timezone.now() - LOOK_ALIKE_WINDOW,
         "at_most": LOOK_ALIKES_MAX,
     }
-    found: list[dict[str, Any]] = json.loads(_rows(LOOK_ALIKES, words)[0][0])
+    (((text,),),) = together(Asked(LOOK_ALIKES, words))
+    found: list[dict[str, Any]] = json.loads(text)
     for row in found:
         row["quantity"], row["limit_price"] = _plain(row["quantity"]), _plain(row["limit_price"])
     return found
@@ -177,9 +189,9 @@ def _words(subject: Subject, rules: Applying, balance: Balance | None, now: date
     }
 
 
-def _holdings(words: dict[str, Any]) -> dict[Any, _Holding]:
+def _holdings(rows: Sequence[Sequence[Any]]) -> dict[Any, _Holding]:
     """By instrument; what the broker holds and we do not know by its symbol."""
-    return {row[0] or row[1]: _Holding(*row[1:]) for row in _rows(BOOK, words)}
+    return {row[0] or row[1]: _Holding(*row[1:]) for row in rows}
 
 
 def _exposures(holdings: dict[Any, _Holding]) -> tuple[dict[str, Decimal], tuple[str, ...]]:
@@ -202,8 +214,8 @@ def _figures(balance: Balance | None, now: datetime) -> dict[str, Any]:
     return {name: getattr(balance, name) for name in names} | {"figures_age_seconds": age}
 
 
-def _marks(words: dict[str, Any]) -> dict[str, Any]:
-    lowest, highest, at_market, period, repeats = _rows(MARKS, words)[0]
+def _marks(row: Sequence[Any], words: dict[str, Any]) -> dict[str, Any]:
+    lowest, highest, at_market, period, repeats = row
     return {
         # A buy meets the cheapest of our sales, a sale the dearest of our buys.
         "opposing_price": lowest if words["side"] == Side.BUY else highest,
@@ -213,17 +225,24 @@ def _marks(words: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _counted(subject: Subject, rules: Applying, words: dict[str, Any]) -> tuple[Counted, ...]:
+def _counting(rules: Applying) -> list[tuple[Limits | LimitSet, dict[str, Any]]]:
+    """The rows that limit what is counted, with those limits."""
     rows: list[Limits | LimitSet] = [rules.account_limits, *rules.sets]
-    counting = [(row, _counts(row)) for row in rows if _counts(row)]
-    scopes = [_scope(row) for row, _ in counting]
-    columns = dict(
+    return [(row, limits) for row in rows if (limits := _counts(row))]
+
+
+def _scopes(rules: Applying) -> dict[str, list[Any]]:
+    scopes = [_scope(row) for row, _ in _counting(rules)]
+    return dict(
         zip(("brokers", "accounts", "bots", "classes"), map(list, zip(*scopes, strict=True)), strict=True)
     )
-    found = {row[0]: row[1:] for row in _rows(COUNTED, words | columns)}
+
+
+def _counted(rules: Applying, rows: Sequence[Sequence[Any]]) -> tuple[Counted, ...]:
+    found = {row[0]: row[1:] for row in rows}
     return tuple(
-        Counted(_named(row), limits, scopes[number - 1][3] or "", *found[number])
-        for number, (row, limits) in enumerate(counting, 1)
+        Counted(_named(row), limits, _scope(row)[3] or "", *found[number])
+        for number, (row, limits) in enumerate(_counting(rules), 1)
     )
 
 
@@ -249,12 +268,6 @@ def _named(row: Limits | LimitSet) -> str:
         row.asset_class,
     )
     return ", ".join(str(word) for word in words if word)
-
-
-def _rows(statement: str, words: dict[str, Any]) -> Sequence[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, words)
-        return cursor.fetchall()
 
 
 def _plain(value: str | None) -> str | None:

@@ -2,43 +2,58 @@
 
 from typing import Any
 
-from django.db import connection
 from django.db.models import Exists, Q
 from django.db.models.functions import Now
 
 from brokers.models import Login
-from cerbero.database.compiled import Compiled, CompiledUpdate, Given
+from cerbero import leases
+from cerbero.database.compiled import Asked, Compiled, CompiledUpdate, Given, together
+from cerbero.errors import LeaseLost
 from cerbero.leases import ClockTime
 from cerbero.models import Lease
 from orders import trading
 from orders.lifecycle import AttemptStatus
-from orders.models import TICKET_ROWS, Attempt, Order, Ticket
+from orders.models import LEGS, TICKET_ROWS, Attempt, Order, Ticket
+
+# Nobody holds the trading states for long: a stuck submission is ended by the database itself. And what was committed
+# stays committed through a crash of the database, also where it was told not to wait for its log: an arming that is
+# forgotten would be armed, and sent, again.
+_BOUNDS: Asked[Any] = Asked(
+    "SELECT set_config('statement_timeout', '5s', true), "
+    "set_config('idle_in_transaction_session_timeout', '5s', true), "
+    "set_config('synchronous_commit', COALESCE("
+    "NULLIF(current_setting('synchronous_commit'), 'off'), 'on'), true)"
+)
 
 
 def bound_locks() -> None:
-    """Nobody holds the trading states for long: a stuck submission is ended by the database itself.
-
-    And what was committed stays committed through a crash of the database, also where it was told not to wait for
-    its log: an arming that is forgotten would be armed, and sent, again.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT set_config('statement_timeout', '5s', true), "
-            "set_config('idle_in_transaction_session_timeout', '5s', true), "
-            "set_config('synchronous_commit', COALESCE("
-            "NULLIF(current_setting('synchronous_commit'), 'off'), 'on'), true)"
-        )
+    """Bound how long this transaction holds what it locks, and let it last once it is committed."""
+    together(_BOUNDS)
 
 
 def locked_state(ticket: Ticket) -> str:
-    """The strictest trading state that applies, locked until the caller's transaction ends."""
-    return trading.worst_state(ticket.account, ticket.bot_id, lock=True)
+    """The strictest trading state that applies, locked until the caller's transaction ends, which is bounded."""
+    _, states = together(_BOUNDS, trading.states_asked(ticket.account, ticket.bot_id, lock=True))
+    return trading.strictest(states, ticket.bot_id)
 
 
-def locked_ticket(ticket: Ticket) -> Ticket:
-    """The ticket with everything around it as it is now, whenever the caller read it."""
-    (row,) = _TICKET.rows(ticket=ticket.pk)
-    return row
+def locked(ticket: Ticket, hold: leases.Held) -> tuple[str, Ticket]:
+    """The strictest trading state, and the ticket with everything around it as it is now, whenever the caller read it.
+
+    All is locked until the caller's transaction ends, which is bounded: the lease first, then the states, then the
+    ticket. Raises LeaseLost.
+    """
+    _, ours, states, (fresh,), legs = together(
+        _BOUNDS,
+        leases.OURS.asked(name=hold.name, fence=hold.fence),
+        trading.states_asked(ticket.account, ticket.bot_id, lock=True),
+        _TICKET.asked(ticket=ticket.pk),
+        LEGS.asked(ticket=ticket.pk),
+    )
+    if not ours:
+        raise LeaseLost(lease=hold.name)
+    fresh.take_legs(legs)
+    return trading.strictest(states, ticket.bot_id), fresh
 
 
 def leased(name: Any, fence: Any) -> Exists:

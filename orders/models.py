@@ -181,7 +181,13 @@ class Ticket(models.Model):
     @cached_property
     def legs(self) -> "list[Order]":
         """The orders that were proposed and decided, the first one first."""
-        rows = _LEGS.rows(ticket=self.pk)
+        return self._own(LEGS.rows(ticket=self.pk))
+
+    def take_legs(self, rows: "list[Order]") -> None:
+        """These are its legs, read a moment ago."""
+        self.legs = self._own(rows)
+
+    def _own(self, rows: "list[Order]") -> "list[Order]":
         for row in rows:
             row.ticket = self
         return rows
@@ -265,7 +271,7 @@ class Order(models.Model):
         return f"{self.side} {self.quantity.normalize():f} {self.instrument}"
 
 
-_LEGS = Compiled(
+LEGS = Compiled(
     lambda: (
         Order.objects.select_related("instrument")
         .filter(ticket=Given("ticket"), completes=None)

@@ -14,7 +14,7 @@ from uuid_utils.compat import uuid7
 from audit.services import record
 from cerbero import decisions
 from cerbero.access import Actor, system
-from cerbero.database.compiled import Compiled
+from cerbero.database.compiled import Compiled, together
 from cerbero.errors import (
     AlreadyDecided,
     BadInput,
@@ -25,7 +25,7 @@ from cerbero.errors import (
     ReasonRequired,
 )
 from cerbero.lifecycle import transition
-from cerbero.models import DecisionRequest, DecisionStatus
+from cerbero.models import Decision, DecisionRequest, DecisionStatus
 from cerbero.people import signing
 from orders import policy, trading
 from orders.canonical import digest_of
@@ -42,6 +42,9 @@ _ONE_AT_A_TIME = 0x0CE5BE51
 _ACTIVE = Compiled(
     lambda: PolicyVersion.objects.select_related("request").filter(status=PolicyVersion.Status.ACTIVE)
 )
+_YESES = Compiled(
+    lambda: Decision.objects.filter(is_yes=True, request__policy_version__status=PolicyVersion.Status.ACTIVE)
+)
 
 
 def active() -> tuple[PolicyVersion, list[policy.Rule]]:
@@ -50,9 +53,12 @@ def active() -> tuple[PolicyVersion, list[policy.Rule]]:
     A database that fails is no policy that is unreadable: its error ends the caller's transaction.
     """
     try:
-        version = _ACTIVE.first()
-        if version is None:
+        versions, yeses = together(_ACTIVE.asked(), _YESES.asked())
+        if not versions:
             raise PolicyUnreadable(why="no version is active")
+        (version,) = versions
+        if version.request is not None:
+            version.request.yeses = [each for each in yeses if each.request_id == version.request_id]
         _prove(version)
         return version, policy.read_rules(version.rules)
     except (DigestMismatch, NotProven) as problem:

@@ -10,7 +10,7 @@ from django.utils.crypto import constant_time_compare
 
 from brokers.base import Broker
 from brokers.models import Account, SessionState
-from cerbero import decisions, leases
+from cerbero import leases
 from cerbero.database.compiled import Compiled, Given
 from cerbero.errors import (
     DigestMismatch,
@@ -308,7 +308,7 @@ def _drift_percent(granted: DecisionRequest | Allowance, default: Decimal) -> De
     """The strictest that the yeses carry; one that carries none means the account's own."""
     if isinstance(granted, Allowance):
         return default
-    said = [yes.conditions or {} for yes in decisions.yeses_to(granted)]
+    said = [yes.conditions or {} for yes in granted.yeses]
     return min((Decimal(each.get("drift_percent", default)) for each in said), default=default)
 
 

@@ -43,7 +43,7 @@ from orders.facts import as_seen, check_sending
 from orders.groups import wire
 from orders.holding import hold_back
 from orders.lifecycle import ATTEMPT, ORDER, TICKET, AttemptStatus, OrderStatus, TicketStatus
-from orders.locks import ARM, ARMED, ATTEMPTS, bound_locks, locked_state, locked_ticket
+from orders.locks import ARM, ARMED, ATTEMPTS, locked, locked_state
 from orders.models import Attempt, Order, Ticket
 from orders.recheck import (
     Denied,
@@ -85,10 +85,8 @@ def resume(*, actor: Actor, attempt: Attempt, broker: Broker, hold: Hold) -> Non
     order = ticket.first_order
     moment = read_moment(ticket, order, broker)
     with transaction.atomic(durable=True):
-        bound_locks()
-        leases.check(hold.name, hold.fence)
-        state = locked_state(ticket)
-        attempt.ticket = ticket = locked_ticket(ticket)
+        state, ticket = locked(ticket, hold)
+        attempt.ticket = ticket
         order = ticket.first_order
         try:
             look_at_return(ticket, order)
@@ -107,10 +105,7 @@ def resume(*, actor: Actor, attempt: Attempt, broker: Broker, hold: Hold) -> Non
 def prepare(actor: Actor, ticket: Ticket, order: Order, moment: Moment, hold: Hold) -> Attempt | None:
     """One transaction: lock the trading states, look at everything again, consume, write the attempt."""
     with transaction.atomic(durable=True):
-        bound_locks()
-        leases.check(hold.name, hold.fence)
-        state = locked_state(ticket)
-        fresh = locked_ticket(ticket)
+        state, fresh = locked(ticket, hold)
         # What is looked at, digested and sent are the same objects.
         fresh.legs = [order, *fresh.legs[1:]]
         if fresh.status != TicketStatus.ALLOWED:
@@ -168,7 +163,6 @@ def arm(actor: Actor, attempt: Attempt, hold: Hold, broker: Broker | None = None
     named = {"attempt": attempt.pk, "ticket": ticket.pk, "lease": hold.name, "fence": hold.fence}
     details = {"client_order_id": attempt.client_order_id, "fence": hold.fence}
     with transaction.atomic(durable=True):
-        bound_locks()
         passes = may_pass(ticket, locked_state(ticket), completes=attempt.completes)
         is_free = passes and may_leave(ticket.account.login_id, broker)
         if not is_free or not record_change(

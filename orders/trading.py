@@ -1,5 +1,7 @@
 """Trading states: who may send what, and the halt that holds."""
 
+from collections.abc import Sequence
+
 from django.db import connection, transaction
 from django.db.models import Q, QuerySet
 
@@ -7,7 +9,7 @@ from audit.services import record
 from brokers.models import Account
 from brokers.reports import notify_orders
 from cerbero.access import Actor, user_of
-from cerbero.database.compiled import Compiled, Given
+from cerbero.database.compiled import Asked, Compiled, Given, together
 from cerbero.errors import NotFound, PermissionMissing, StateConflict, TradingHalted
 from cerbero.leases import ClockTime
 from cerbero.models import Bot, Environment
@@ -60,11 +62,21 @@ def worst_state(account: Account, bot_id: object | None, *, lock: bool = False) 
 
     `lock` holds halts off until commit.
     """
+    (rows,) = together(states_asked(account, bot_id, lock=lock))
+    return strictest(rows, bot_id)
+
+
+def states_asked(account: Account, bot_id: object | None, *, lock: bool = False) -> Asked[TradingState]:
+    """The rows that speak for an order of this bot in this account, in the order in which everybody locks them."""
     named = {"broker": account.login.broker, "account": str(account.pk), "bot": str(bot_id or "")}
-    states = [row.effective for row in (_LOCKED_STATES if lock else _STATES).rows(**named)]
-    if len(states) != (4 if bot_id else 3):
+    return (_LOCKED_STATES if lock else _STATES).asked(**named)
+
+
+def strictest(rows: Sequence[TradingState], bot_id: object | None) -> str:
+    """The strictest of them; where one is missing it is halted."""
+    if len(rows) != (4 if bot_id else 3):
         return State.HALTED
-    return max(states, key=lambda state: _SEVERITY[State(state)])
+    return max((row.effective for row in rows), key=lambda state: _SEVERITY[State(state)])
 
 
 def require_open(state: str, *, reduce_only: bool, by_person: bool) -> None:

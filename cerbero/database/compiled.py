@@ -3,7 +3,8 @@
 Nothing that a query reads is kept, only its words; each run asks the database afresh.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Generic, TypeVar
@@ -54,19 +55,55 @@ class Compiled(Generic[Row]):
             reader=reader,
         )
 
+    def asked(self, **given: Any) -> "Asked[Row]":
+        """The query with this run's values. Raises KeyError for one that is not given."""
+        made = self._made
+        return Asked(*bind(made.words, given), made.read, made.locks)
+
     def rows(self, **given: Any) -> list[Row]:
         """What it finds now. Raises KeyError for a value that is not given."""
-        made = self._made
-        connection = connections[DEFAULT_DB_ALIAS]
-        if made.locks and connection.get_autocommit():
-            raise TransactionManagementError("A lock needs a transaction.")
-        with connection.cursor() as cursor:
-            cursor.execute(*bind(made.words, given))
-            return [made.read(list(row), connection) for row in cursor.fetchall()]
+        (found,) = together(self.asked(**given))
+        return found
 
     def first(self, **given: Any) -> Row | None:
         """The first of them, in the queryset's order."""
         return next(iter(self.rows(**given)), None)
+
+
+def _as_it_is(row: Sequence[Any], _: Any) -> Any:
+    return row
+
+
+@dataclass(frozen=True)
+class Asked(Generic[Row]):
+    """A statement with its values; `read` makes what it finds of a row and the connection."""
+
+    sql: str
+    values: Any = ()
+    read: Callable[[Sequence[Any], Any], Row] = _as_it_is
+    locks: bool = False
+
+
+def together(*asked: Asked[Any]) -> list[list[Any]]:
+    """What each statement finds, in one round trip. They run one after the other, and each sees what is committed by then."""
+    connection = connections[DEFAULT_DB_ALIAS]
+    if any(each.locks for each in asked) and connection.get_autocommit():
+        raise TransactionManagementError("A lock needs a transaction.")
+    with ExitStack() as stack:
+        cursors = [stack.enter_context(connection.cursor()) for _ in asked]
+        with _one_trip(connection) if len(asked) > 1 else nullcontext():
+            for cursor, each in zip(cursors, asked, strict=True):
+                cursor.execute(each.sql, each.values)
+        return [
+            [each.read(row, connection) for row in cursor.fetchall()]
+            for cursor, each in zip(cursors, asked, strict=True)
+        ]
+
+
+@contextmanager
+def _one_trip(connection: Any) -> Iterator[None]:
+    with connection.wrap_database_errors, connection.connection.pipeline():
+        yield
 
 
 @dataclass(frozen=True)
@@ -79,7 +116,8 @@ class _Made:
     annotations: tuple[tuple[str, int], ...]
     reader: "_Reader | None"
 
-    def read(self, row: list[Any], connection: Any) -> Any:
+    def read(self, found_row: Sequence[Any], connection: Any) -> Any:
+        row = list(found_row)
         for at, (converters, expression) in self.converters:
             for convert in converters:
                 row[at] = convert(row[at], expression, connection)

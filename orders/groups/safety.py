@@ -14,7 +14,6 @@ from django.utils import timezone
 from audit.services import record
 from brokers.base import Broker
 from brokers.models import BrokerInstrument, Login
-from cerbero import leases
 from cerbero.access import Actor
 from cerbero.lifecycle import transition
 from orders import services
@@ -32,7 +31,7 @@ from orders.lifecycle import (
     OrderStatus,
     TicketStatus,
 )
-from orders.locks import bound_locks, locked_state, locked_ticket
+from orders.locks import locked
 from orders.models import TICKET_ROWS, Attempt, Order, Position, Ticket
 from orders.notices.alerting import alert
 from orders.recheck import Denied, Waits, look_at_completion
@@ -68,10 +67,7 @@ def watch(actor: Actor, login: Login) -> list[Ticket]:
 def complete(*, actor: Actor, ticket: Ticket, broker: Broker, hold: Hold) -> None:
     """Send the exit again that the broker did not take, alone. Raises LeaseLost when this process may no longer send."""
     with transaction.atomic(durable=True):
-        bound_locks()
-        leases.check(hold.name, hold.fence)
-        state = locked_state(ticket)
-        fresh = locked_ticket(ticket)
+        state, fresh = locked(ticket, hold)
         orders = list(fresh.orders.select_related("instrument"))
         guard = verdict(fresh.group, orders, timezone.now()).complete
         if guard is None or fresh.attempts.filter(status__in=_UNSETTLED).exists():
@@ -91,10 +87,8 @@ def complete(*, actor: Actor, ticket: Ticket, broker: Broker, hold: Hold) -> Non
 def resume(*, actor: Actor, attempt: Attempt, broker: Broker, hold: Hold) -> None:
     """Try again what certainly did not leave, by the same attempt, while it is still what is open."""
     with transaction.atomic(durable=True):
-        bound_locks()
-        leases.check(hold.name, hold.fence)
-        state = locked_state(attempt.ticket)
-        attempt.ticket = fresh = locked_ticket(attempt.ticket)
+        state, fresh = locked(attempt.ticket, hold)
+        attempt.ticket = fresh
         order = attempt.carried.select_related("instrument").get()
         try:
             if order.status != OrderStatus.SUBMITTED or order.quantity > open_quantity(
