@@ -153,7 +153,8 @@ def _body(account: Account, book: Book, end: datetime) -> dict[str, Any]:
             str(each.pk) for each in working.filter(time_in_force=TimeInForce.DAY, created_at__lt=end)
         ],
         "aged_gtc_orders": [str(each.pk) for each in aged(orders, end)],
-        "in_doubt": Attempt.objects.filter(ticket__account=account, status__in=UNSETTLED).count(),
+        "in_doubt": Attempt.objects.filter(ticket__account=account, status__in=UNSETTLED).count()
+        + ChangeAttempt.objects.filter(account=account, status__in=UNSETTLED).count(),
         "executions": {"all": fills.count(), "never_approved": fills.filter(order=None).count()},
         "positions": {row.symbol: plain(row.quantity) for row in account.positions.exclude(quantity=0)},
         "cash": book.balances,

@@ -3,13 +3,16 @@
 from datetime import timedelta
 from decimal import Decimal
 
-from brokers.models import Account
+from django.utils import timezone
+
+from brokers.models import Account, Login
 from brokers.services import broker_for
+from brokers.sessions import session_lost
 from cerbero import access
 from cerbero.leases import ClockTime
 from orders import rounds
-from orders.models import Book, Drift
-from tests.orders.world import until
+from orders.models import Book, DayReport, Drift, Order
+from tests.orders.world import open_session, until
 
 SYSTEM = access.system("test")
 
@@ -51,3 +54,28 @@ def test_a_round_that_used_up_its_time_goes_on_with_whoever_waited_longest(floor
     Book.objects.create(account=first, asked_at=ClockTime())
     order = sorted(rounds._listed(floor.login), key=rounds._waited_since)
     assert [each.pk for each in order] == [second.pk, first.pk]
+
+
+def test_after_the_night_day_orders_have_expired_gtc_orders_rest_and_the_day_is_reported_once(floor):
+    gtc, day = rests(floor, "gtc"), rests(floor, "day")
+    week = timezone.now() - timedelta(days=8)
+    Order.objects.filter(ticket=gtc).update(created_at=week)
+    Book.objects.update(opened_at=week)
+    floor.sim.control("POST", "/_sim/night_reset", {"expire_day_orders": True})
+    session_lost(floor.login, SYSTEM)
+    Login.objects.update(retry_at=ClockTime())
+    open_session(floor.login)
+
+    def served():
+        with broker_for(floor.login) as broker:
+            rounds.serve(SYSTEM, floor.login, broker, lambda: None)
+        floor.turn()
+        return floor.order(day).status == "expired"
+
+    until(served)
+    assert floor.order(gtc).status == "accepted"
+    served()
+    report = DayReport.objects.get(account=floor.account)
+    assert report.body["aged_gtc_orders"] == [str(floor.order(gtc).pk)]
+    assert (report.body["day_orders_still_working"], report.body["in_doubt"]) == ([], 0)
+    assert not Drift.objects.exists()
