@@ -292,7 +292,7 @@ def _propose(actor: Actor, order: Order, row: OrderReport, wanted: Terms, reason
 
 
 def _check(actor: Actor, order: Order, wanted: Terms, is_tighter: bool) -> None:
-    """Limits as for a new order; what only tightens is held to the price step and to a halt, an exit as in its group."""
+    """Limits as for a new order; what only tightens is held to the price step, a bot's rate of messages and a halt."""
     facts = gather_for(order.ticket.account, order)
     changed = amended.amended(order, wanted)
     checks = check_sending(facts, changed, group=order.ticket.group)
@@ -300,7 +300,8 @@ def _check(actor: Actor, order: Order, wanted: Terms, is_tighter: bool) -> None:
         state = trading.worst_state(order.ticket.account, order.ticket.bot_id)
         trading.require_open(state, reduce_only=True, by_person=False)
         if is_tighter:
-            checks = [check for check in checks if check.code == "price_increment"]
+            held = {"price_increment", "messages_per_minute_max"} if actor.is_bot else {"price_increment"}
+            checks = [check for check in checks if check.code in held]
     else:
         services.require_ready(actor, facts)
     refused = risk.failed(checks)

@@ -160,7 +160,10 @@ class ChangeAttempt(models.Model):
                 name="change_names_its_amendment",
             ),
         ]
-        indexes = [models.Index(fields=["account", "status"], condition=_UNSETTLED, name="change_unsettled")]
+        indexes = [
+            models.Index(fields=["account", "status"], condition=_UNSETTLED, name="change_unsettled"),
+            models.Index(fields=["prepared_at"], condition=Q(kind="amend"), name="change_amend_prepared"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} of {self.broker_order_id}"

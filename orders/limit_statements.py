@@ -137,6 +137,10 @@ WITH scope AS (
     SELECT o.cancel_requested_at, false, t.id, 0, o.instrument_id, t.account_id, t.bot_id
     FROM orders_order o JOIN orders_ticket t ON t.id = o.ticket_id
     WHERE o.cancel_requested_at >= %(minute)s
+    UNION ALL
+    SELECT c.prepared_at, false, t.id, 0, o.instrument_id, t.account_id, t.bot_id
+    FROM orders_changeattempt c JOIN orders_order o ON o.id = c.order_id JOIN orders_ticket t ON t.id = o.ticket_id
+    WHERE c.kind = 'amend' AND c.prepared_at >= %(minute)s
 ), placed AS (
     SELECT m.*, l.broker, i.asset_class FROM message m
     JOIN brokers_account c ON c.id = m.account_id JOIN brokers_login l ON l.id = c.login_id

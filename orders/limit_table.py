@@ -87,7 +87,13 @@ LIMITS: tuple[Limit, ...] = (
     ),
     Limit("daily_orders_max", Kind.COUNT, 500, "orders sent in the trading day", is_counted=True),
     Limit("orders_per_minute_max", Kind.COUNT, 60, "orders sent within 60 s", is_counted=True),
-    Limit("messages_per_minute_max", Kind.COUNT, 120, "orders and cancels sent within 60 s", is_counted=True),
+    Limit(
+        "messages_per_minute_max",
+        Kind.COUNT,
+        120,
+        "orders, cancels and amendments sent within 60 s",
+        is_counted=True,
+    ),
     Limit("repeats_max", Kind.COUNT, 10, "a bot's orders of the same instrument, side and size in a window"),
     Limit("repeats_window_seconds", Kind.COUNT, 60, "length of that window", max),
     # What may be done at all.

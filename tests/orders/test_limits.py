@@ -14,7 +14,9 @@ from orders import breaches, services, trading
 from orders.limit_report import accounts_of, report
 from orders.limit_table import default_asset_classes
 from orders.models import (
+    Amendment,
     Balance,
+    ChangeAttempt,
     CurrencyRate,
     Limits,
     LimitSet,
@@ -242,6 +244,20 @@ def test_what_was_sent_more_than_a_minute_ago_is_no_rate_and_a_cancel_is_a_messa
     put_order(desk, status="canceled", cancel_requested_at=timezone.now())
     assert passes(desk)
     put_order(desk, status="canceled", cancel_requested_at=timezone.now())
+    assert refused(desk) == {"messages_per_minute_max"}
+
+
+def test_an_amendment_is_a_message_too(desk):
+    order = put_order(desk)
+    was = {"was_quantity": 10, "was_limit_price": 100, "filled_quantity": 0, "limit_price": 100}
+    terms = {"order": order, "digest": "d" * 64}
+    amendment = Amendment.objects.create(quantity=9, tightens=True, status="allowed", **terms, **was)
+    narrow(messages_per_minute_max=2)
+    assert passes(desk)
+    sent = {"kind": "amend", "account": desk.account, "broker_order_id": "17", "asked_by": "orders"}
+    ChangeAttempt.objects.create(amendment=amendment, **terms, **sent)
+    assert passes(desk)
+    put_order(desk, status="filled", sent_ago=NOW)
     assert refused(desk) == {"messages_per_minute_max"}
 
 
