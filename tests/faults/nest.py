@@ -189,6 +189,7 @@ def shorten() -> None:
     from brokers.ibkr import client, snapshots, wire
     from keyrotation import proving, swapping, sweep
     from orders import canceling, cancels, doubts, halting, loop, models, reconciliation, tasks
+    from orders.notices import watching
 
     wire.TIMEOUT = httpx.Timeout(connect=0.3, read=READ_SECONDS, write=READ_SECONDS, pool=0.3)
     client.BRING_UP_WAIT_SECONDS = snapshots.WAIT_SECONDS = client.ORDERS_WAIT_SECONDS = 0.03
@@ -196,7 +197,8 @@ def shorten() -> None:
     pacing.COOLING_SECONDS, pacing.COOLING_TICKLE_SECONDS = 0.4, 0.1
     sessions.RETRY_SECONDS_MAX = sessions.COMPETING_RETRY_SECONDS = 0.2
     sessions.LEASE_SECONDS = tasks.LEASE_SECONDS = LEASE_SECONDS
-    loop.POLL_SECONDS, loop.LEASE_SECONDS = 0.4, LEASE_SECONDS
+    loop.POLL_SECONDS, loop.LEASE_SECONDS = 0.4 * PATIENCE, LEASE_SECONDS
+    watching.LOOK_SECONDS = 1.0 * PATIENCE
     relay.LOOK_SECONDS, relay.LEASE_SECONDS, relay.BACKOFF_SECONDS_MAX = 0.2, LEASE_SECONDS, 0.5
     sweep.LEASE_SECONDS, swapping.TURN_SECONDS = 1.4 * ROTATION_SECONDS, 1.2 * ROTATION_SECONDS
     swapping.DRAIN_SECONDS = 0.3 * ROTATION_SECONDS

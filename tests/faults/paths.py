@@ -209,7 +209,8 @@ def applying(crash: str) -> Play:
     """The orders process dies while it brings a report into the ledger."""
 
     def play(stage: Stage) -> None:
-        stage.config(fills="partial" if stage.rng.random() < 0.3 else "normal")
+        is_part = stage.rng.random() < 0.3 and "filled" not in crash
+        stage.config(fills="partial" if is_part else "normal")
         stage.arm("orders", crash)
         stage.order(fills=True)
 

@@ -307,6 +307,6 @@ class Stage:
         self.is_halted = True
 
     def _breathe(self) -> None:
-        time.sleep(0.08)
+        time.sleep(0.08 * PATIENCE)
         if connection.connection is not None and connection.connection.broken:
             connections.close_all()
