@@ -16,14 +16,25 @@ from typing import Any
 from tests.faults.mutants import MUTANTS
 from tests.rig import BASE_DIR, Database, Servers
 
+# A lane that cannot be opened, on a machine that is too busy for it, is opened again.
+TRIES = 3
+
+
+class LaneLost(Exception):
+    """The lane's process ended before it answered."""
+
 
 def run(
     servers: Servers, plan: Iterable[dict[str, Any]], lanes: int, module: str = "tests.faults.lane"
 ) -> list[dict[str, Any]]:
-    """Play the plan in so many lanes, each a process of that module; each takes the next run when it is free."""
+    """Play the plan in so many lanes, each a process of that module; each takes the next run when it is free.
+
+    Raises RuntimeError where runs were not played, however often their lane was opened anew.
+    """
     queue: Queue[dict[str, Any]] = Queue()
     for each in plan:
         queue.put(each)
+    planned = queue.qsize()
     rows: list[dict[str, Any]] = []
     threads = [
         threading.Thread(target=_drive, args=(servers, module, queue, rows))
@@ -33,6 +44,8 @@ def run(
         thread.start()
     for thread in threads:
         thread.join()
+    if len(rows) < planned:
+        raise RuntimeError(f"{planned - len(rows)} runs were not played")
     return rows
 
 
@@ -45,6 +58,8 @@ def _drive(servers: Servers, module: str, queue: "Queue[dict[str, Any]]", rows: 
         folder = Path(tempfile.mkdtemp(prefix="cerbero-lane-", dir=None if kept else servers.root))
         try:
             _drive_lane(database, module, folder, queue, rows)
+        except (LaneLost, BrokenPipeError) as lost:
+            sys.stderr.write(f"a lane was lost, its run is played by another: {lost}\n")
         finally:
             if kept:
                 sys.stderr.write(f"kept {folder}\n")
@@ -73,7 +88,14 @@ def _drive_lane(
         contextlib.suppress(Empty),
     ):
         while True:
-            row = _ask(lane, queue.get_nowait(), folder)
+            wanted = queue.get_nowait()
+            try:
+                row = _ask(lane, wanted)
+            except (OSError, ValueError):
+                tries = wanted.get("tries", 0) + 1
+                if tries < TRIES:
+                    queue.put(wanted | {"tries": tries})
+                raise LaneLost((folder / "lane.log").read_text()[-3000:]) from None
             rows.append(row)
             note(row)
             if row["stuck"]:
@@ -85,14 +107,12 @@ def patience() -> float:
     return max(1.0, min(4.0, os.getloadavg()[0] / (os.cpu_count() or 1)))
 
 
-def _ask(lane: "subprocess.Popen[str]", wanted: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _ask(lane: "subprocess.Popen[str]", wanted: dict[str, Any]) -> dict[str, Any]:
     assert lane.stdin is not None
     assert lane.stdout is not None
     lane.stdin.write(json.dumps(wanted) + "\n")
     lane.stdin.flush()
-    if answer := lane.stdout.readline():
-        return json.loads(answer)
-    raise RuntimeError((folder / "lane.log").read_text()[-3000:])
+    return json.loads(lane.stdout.readline())
 
 
 def note(row: dict[str, Any]) -> None:
