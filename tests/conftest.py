@@ -34,16 +34,18 @@ def pytest_configure(config: pytest.Config) -> None:
     sys.dont_write_bytecode = False
     # Simulators and installations write through to the disk, which is slow and proves nothing here.
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(roomy_folder()))
-    if config.option.help or config.option.version or getattr(config.option, "numprocesses", None):
-        # With -n, this process only hands tests out: what it set in the environment would reach the workers.
+    if config.option.help or config.option.version:
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for name in FOREIGN:
+        os.environ.pop(name, None)
     try:
+        if getattr(config.option, "numprocesses", None):
+            # This process only hands tests out: what it set in the environment would reach the workers.
+            return Servers.prepare()
         config.stash[SERVERS] = servers = Servers.start()
     except CannotStart as refusal:
         pytest.exit(str(refusal), returncode=3)
-    for name in FOREIGN:
-        os.environ.pop(name, None)
     os.environ.update(servers.environment("cerbero"))
     from django.conf import settings
 

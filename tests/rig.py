@@ -63,6 +63,15 @@ class Servers:
             shutil.rmtree(root, ignore_errors=True)
             raise
 
+    @classmethod
+    def prepare(cls) -> None:
+        """Leave a migrated cluster to those who start next, so that not each of them makes one."""
+        servers = cls.start()
+        try:
+            servers.migrate_template()
+        finally:
+            servers.stop()
+
     def stop(self) -> None:
         self.postgres.stop()
         self.redis.stop()
