@@ -14,8 +14,6 @@ from brokers.ways import SessionState, Usability, WayIn, usability_of
 from cerbero.models import DecisionRequest, Environment, User
 from cerbero.people.profile import is_sole, still_serves
 
-__all__ = ["SessionState"]
-
 MONEY: dict[str, Any] = {"max_digits": 38, "decimal_places": 18}
 
 

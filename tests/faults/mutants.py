@@ -97,9 +97,9 @@ def busy_not_sent() -> None:
 
 @mutant("a duplicate id means rejected", "lost", "place | duplicate answer")
 def duplicate_rejected() -> None:
-    from brokers.ibkr import wire
+    from brokers.ibkr import refusals
 
-    wire.DUPLICATE = "nothing begins so"
+    refusals.REFUSALS = tuple(each for each in refusals.REFUSALS if each.reason != "duplicate_order_id")
 
 
 @mutant(
