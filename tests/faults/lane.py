@@ -146,8 +146,8 @@ class Lane:
         from orders.models import Balance
         from tests.orders.world import hear, until
 
-        until(lambda: Login.objects.get(pk=self.desk.login.pk).state == SessionState.UP, 30)
-        until(Balance.objects.exists, 30)
+        until(lambda: Login.objects.get(pk=self.desk.login.pk).state == SessionState.UP, 30 * PATIENCE)
+        until(Balance.objects.exists, 30 * PATIENCE)
         self.desk.quote(str(self.ask - Decimal("0.02")), str(self.ask))
         hear(self.desk.login)
 

@@ -60,7 +60,7 @@ def asked_and_approved(stage: Stage) -> None:
     stage.config(questions=[ASKED])
     intent = stage.order()
     again = Ticket.objects.filter(pk=intent.ticket_id, status="proposed", attempts__isnull=False)
-    stage.until(again.exists, 30)
+    stage.until(again.exists)
     stage.approve(intent)
 
 

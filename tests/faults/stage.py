@@ -176,7 +176,7 @@ class Stage:
     def halt(self, mode: str = "stop_new") -> None:
         """A person halts everything, through a process of its own; afterwards nothing new may leave."""
         child = self.lane.start("halt", person="bob", mode=mode)
-        self.until(lambda: not child.is_alive, 20, mend=False)
+        self.until(lambda: not child.is_alive, mend=False)
         self.bar()
 
     def withdraw_all(self) -> None:
@@ -221,7 +221,7 @@ class Stage:
         pid = str(self.lane.children["orders-2"].pid)
         mine = lease.filter(holder__contains=f":{pid}:")
         # One who holds the lease's row in an open transaction is ended by the database, after five seconds.
-        self.until(lambda: mine.filter(expires_at__gt=database_now()).exists(), 20, mend=False)
+        self.until(lambda: mine.filter(expires_at__gt=database_now()).exists(), mend=False)
 
     def until_heard(self) -> None:
         """The relay listens to the broker's stream."""
@@ -230,7 +230,7 @@ class Stage:
         self.lane.until_up()
         since = datetime.now(UTC)
         heard = Login.objects.filter(pk=self.lane.desk.login.pk, feed_alive_at__gt=since)
-        self.until(heard.exists, 15)
+        self.until(heard.exists)
 
     def other_account(self) -> str:
         """The login's second account, ready for orders."""
