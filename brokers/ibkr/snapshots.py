@@ -5,8 +5,12 @@ from typing import TypeVar
 
 from brokers.ibkr.values import Row, rows, text
 from brokers.ibkr.wire import Wire
+from cerbero.errors import BrokerRejected
 
 TRIES = 6
+# Whoever has said nothing by then may be waiting for a search; each costs two requests of the login's ten a second.
+SEARCH_AFTER, SEARCHES_MAX = 2, 3
+DERIVATIVES = frozenset({"OPT", "FUT", "FOP", "WAR"})
 WAIT_SECONDS = 0.2
 
 T = TypeVar("T")
@@ -31,5 +35,19 @@ def snapshots(
                 found[conid] = record
         if not tries_left or all(conid in found and is_whole(found[conid]) for conid in conids):
             break
+        if TRIES - tries_left == SEARCH_AFTER:
+            for conid in [each for each in conids if each not in found][:SEARCHES_MAX]:
+                _search_first(wire, conid)
         wait(WAIT_SECONDS)
     return [found[conid] for conid in conids if conid in found]
+
+
+def _search_first(wire: Wire, conid: str) -> None:
+    """A derivative is quoted only after a search for its symbol in the same session; nothing says so (§4.1)."""
+    try:
+        info = wire.read("GET", f"/iserver/contract/{conid}/info-and-rules", params={"isBuy": "true"})
+        symbol = text(info.get("symbol")) if isinstance(info, dict) else None
+        if symbol and info.get("instrument_type") in DERIVATIVES:
+            wire.read("GET", "/iserver/secdef/search", params={"symbol": symbol})
+    except BrokerRejected:
+        return

@@ -33,6 +33,7 @@ class Config:
     no_data_conids: list[int] = field(default_factory=list)
     availability: str = "RpB"  # field 6509
     snapshot_warmup: float = 0.0
+    derivatives_need_search: bool = False  # of their symbol, in the same session, before a snapshot (§4.1)
     bring_up: float = 0.0  # from ssodh/init until the bridge is there
     session_token_seconds: float = 24 * 3600
     stream_seconds: float = 15 * 60  # an smd stream ends by itself

@@ -10,6 +10,7 @@ from .answers import Refusal, answer, bad_request, read_json
 from .front import API
 from .quote_fields import envelope, values
 from .simulator import SIM, Simulator
+from .universe import Instrument
 
 MAX_CONIDS, MAX_FIELDS = 100, 50
 DEFAULT_CODES = ("31", "84", "86")
@@ -33,7 +34,7 @@ def snapshot_row(sim: Simulator, conid: int, codes: list[str]) -> dict[str, Any]
     """A preflight row at first; later calls add the fields that have warmed up."""
     quote = sim.market.quote(conid)
     bare = {"conidEx": str(conid), "conid": conid}
-    if quote is None:
+    if quote is None or _waits_for_search(sim, quote.instrument):
         return bare
     now, warm = time.monotonic(), sim.session.warm
     ready = [code for code in codes if warm.get((conid, code), now) < now]
@@ -41,6 +42,11 @@ def snapshot_row(sim: Simulator, conid: int, codes: list[str]) -> dict[str, Any]
         warm.setdefault((conid, code), now + sim.config.snapshot_warmup)
     found = values(quote, ready, sim.config) if ready else {}
     return envelope(quote) | found if found else bare
+
+
+def _waits_for_search(sim: Simulator, instrument: Instrument) -> bool:
+    needs = sim.config.derivatives_need_search and instrument.sec_type in ("OPT", "FUT")
+    return needs and instrument.underlying not in sim.session.searched
 
 
 async def snapshot(request: web.Request) -> web.Response:

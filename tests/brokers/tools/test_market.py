@@ -130,6 +130,24 @@ def test_after_a_night_options_are_told_without_anybody_searching_again(ask, log
     assert ask("get_option_chain", symbol="AAPL", month=months[1], strikes=["250"])["contracts"]
 
 
+def test_a_derivative_is_quoted_though_nobody_searched_for_it_in_this_session(ask, login, simulator) -> None:
+    from brokers.sessions import keep_session
+    from tests.brokers.logins import SYSTEM, ready_again
+
+    month = ask("get_option_chain", symbol="SPY")["months"][1]
+    call = ask("get_option_chain", symbol="SPY", month=month, strikes=["655"])["contracts"][0]
+    gold = ask("resolve_contract", symbol="GC", asset_class="future", front_month=True)
+    ids = [call["broker_instrument_id"], gold["broker_instrument_id"], AAPL]
+    simulator.config(derivatives_need_search=True)
+    try:
+        simulator.control("POST", "/_sim/session", {"drop": "brokerage"})
+        assert keep_session(ready_again(login), SYSTEM) == "up"
+        found = ask("get_snapshot", broker_instrument_ids=ids)
+    finally:
+        simulator.config(derivatives_need_search=False)
+    assert [each["broker_instrument_id"] for each in found["quotes"] if each["bid"]] == ids
+
+
 def test_greeks_agree_with_the_sides_of_the_chain(ask) -> None:
     months = ask("get_option_chain", symbol="AAPL")["months"]
     contracts = ask("get_option_chain", symbol="AAPL", month=months[1], strikes=["255"])["contracts"]
