@@ -232,13 +232,15 @@ ACTS = {
     "amend": ("orders", "POST", "/api/orders/NOBODY/amend"),
     "propose": ("orders", "POST", "/api/orders"),
     "cancel": ("orders", "POST", "/api/orders/NOBODY/cancel"),
+    "cancel all": ("orders", "POST", "/api/orders/cancel-all"),
     "close": ("positions", "POST", "/api/positions/close"),
+    "close all": ("positions", "POST", "/api/positions/close-all"),
     "halt": ("trading-states", "POST", "/api/trading-states/halt"),
     "resume": ("trading-states", "POST", "/api/trading-states/resume"),
 }
-REDUCES = {"reject", "reject amendment", "cancel", "close", "halt"}
+REDUCES = {"reject", "reject amendment", "cancel", "cancel all", "close", "close all", "halt"}
 MAY = {
-    "Operator": {"propose", "amend", "cancel", "close", "halt", "revoke"},
+    "Operator": {"propose", "amend", "cancel", "cancel all", "close", "close all", "halt", "revoke"},
     "Approver": {
         *(
             "sign amendment",
@@ -250,7 +252,7 @@ MAY = {
         ),
         *("settle sending", "settle change", "amend"),
         *("approve", "signature", "reject", "counter", "sign", "decline", "revoke"),
-        *("propose", "cancel", "close", "halt"),
+        *("propose", "cancel", "cancel all", "close", "close all", "halt"),
     },
     "Auditor": set(),
     "Administrator": {"halt", "resume", "revoke"},
@@ -316,7 +318,9 @@ def test_no_route_decides_by_token(desk: Any) -> None:
     body |= order_of(desk)
     for path in Client().get("/api/schema").json()["paths"]:
         address = path.replace("{id}", str(ticket.pk))
-        if path.endswith(("reject", "cancel", "halt", "close", "rotate-keys/start", "rotate-keys/abort")):
+        if path.endswith(
+            ("reject", "cancel", "halt", "close", "-all", "rotate-keys/start", "rotate-keys/abort")
+        ):
             continue
         for method in ("POST", "PUT", "PATCH", "DELETE"):
             assert program.ask(method, address, body).status_code in {403, 404, 405}, (method, path)
@@ -501,6 +505,20 @@ def test_a_token_closes_what_the_broker_holds(floor: Any) -> None:
     closed = program.post("/api/positions/close", body | {"quantity": "4"})
     assert (closed.status_code, closed.json()["side"], closed.json()["quantity"]) == (201, "sell", "4")
     assert closed.json()["ticket_status"] == "allowed"
+    rest = {"account": body["account"], "idempotency_key": "all"}
+    (all_,) = program.post("/api/positions/close-all", rest).json()
+    assert (all_["held"], all_["order"]["quantity"], all_["refusal_code"]) == ("10", "6", "")
+    (again,) = program.post("/api/positions/close-all", rest | {"idempotency_key": "other"}).json()
+    assert (again["order"], again["refusal_code"]) == (None, "nothing_to_close")
+
+
+def test_a_token_cancels_all_of_an_account(desk: Any) -> None:
+    token = issue_person_token(desk.people["bob"], scopes=("cancel",), days=1)
+    desk.place(), desk.place_group(desk.bracket())
+    body = {"account": desk.account.broker_account_id}
+    done = Program(token=token).post("/api/orders/cancel-all", body).json()
+    assert [each["order"]["status"] for each in done] == ["canceled"] * 4
+    assert Program(token=token).post("/api/orders/cancel-all", body).json() == []
 
 
 def test_a_token_rejects_with_a_reason_that_the_bot_reads(desk: Any) -> None:

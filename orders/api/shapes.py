@@ -13,7 +13,7 @@ from orders.models import DayReport, Drift, Execution, HaltMode, Limits, Order, 
 from orders.order_types import FIELDS
 from orders.standing import Mandate, PolicyVersion
 
-_ACCOUNT = r"^[A-Za-z0-9]{1,32}$"
+ACCOUNT = r"^[A-Za-z0-9]{1,32}$"
 _SYMBOL = r"^[A-Za-z0-9. /-]{1,32}$"
 _KEY = r"^[\x21-\x7e]{1,64}$"
 _DIGEST = r"^[0-9a-f]{64}$"
@@ -308,7 +308,7 @@ class Counter(Reject):
 
 
 class Propose(Body):
-    account = serializers.RegexField(_ACCOUNT)
+    account = serializers.RegexField(ACCOUNT)
     symbol = serializers.RegexField(_SYMBOL)
     side = serializers.ChoiceField(Order._meta.get_field("side").choices)
     quantity = Amount(max_digits=20, decimal_places=8, required=False)
@@ -333,7 +333,7 @@ class Propose(Body):
 
 
 class Close(Body):
-    account = serializers.RegexField(_ACCOUNT)
+    account = serializers.RegexField(ACCOUNT)
     symbol = serializers.RegexField(_SYMBOL)
     idempotency_key = serializers.RegexField(_KEY)
     quantity = Amount(

@@ -16,9 +16,10 @@ from audit.services import record
 from brokers.models import Instrument
 from cerbero.access import Rule
 from orders import amending, halting, mandates, services, trading
-from orders.api import filters, shapes, unsettled_shapes
+from orders.api import filters, reducing_shapes, shapes, unsettled_shapes
 from orders.countering import counter_ticket
 from orders.models import DayReport, Drift, Execution, Limits, Order, Position, Ticket, TradingState
+from orders.reducing import close_all_positions
 from orders.standing import Mandate, PolicyVersion
 from orders.tickets import Proposal
 
@@ -130,6 +131,7 @@ class Orders(Reads):
         "retrieve": Rule("orders.view_order", "read"),
         "create": Rule("orders.propose_ticket"),
         "cancel": Rule("orders.cancel_order", "cancel"),
+        "cancel_all": Rule("orders.cancel_order", "cancel"),
         "amend": Rule("orders.propose_ticket"),
     }
 
@@ -145,6 +147,13 @@ class Orders(Reads):
         """Cancel one order, in whatever state; the broker's report says when it is done."""
         self.act(request, None, services.cancel_order, order_id=pk)
         return self.shown(pk)
+
+    @extend_schema(request=reducing_shapes.CancelAll, responses=reducing_shapes.CanceledRow(many=True))
+    @action(detail=False, methods=["post"], url_path="cancel-all")
+    def cancel_all(self, request: Any) -> Response:
+        """Cancel all that waits or works in an account, exits too; what is open stays open."""
+        done = self.act(request, reducing_shapes.CancelAll, reducing_shapes.cancel_all)
+        return Response(reducing_shapes.CanceledRow(done, many=True).data)
 
     @extend_schema(request=unsettled_shapes.Amend, responses={201: unsettled_shapes.AmendmentRow})
     @action(detail=True, methods=["post"])
@@ -178,6 +187,7 @@ class Positions(Reads):
         "list": Rule("orders.view_position", "read"),
         "retrieve": Rule("orders.view_position", "read"),
         "close": Rule("orders.close_position", "close"),
+        "close_all": Rule("orders.close_position", "close"),
     }
 
     @extend_schema(request=shapes.Close, responses={201: shapes.OrderRow})
@@ -187,6 +197,13 @@ class Positions(Reads):
         ticket = self.act(request, shapes.Close, services.close_position)
         order = Orders.queryset.all().get(ticket=ticket, number=1)
         return Response(shapes.OrderRow(order).data, 201)
+
+    @extend_schema(request=reducing_shapes.CloseAll, responses={201: reducing_shapes.ClosedRow(many=True)})
+    @action(detail=False, methods=["post"], url_path="close-all")
+    def close_all(self, request: Any) -> Response:
+        """Close all that the broker holds in an account at this moment, each position by an order of its own."""
+        done = self.act(request, reducing_shapes.CloseAll, close_all_positions)
+        return Response(reducing_shapes.ClosedRow(done, many=True).data, 201)
 
 
 @listed(filters.DriftFilters)
