@@ -13,13 +13,14 @@ from django.utils import timezone
 
 from audit.services import record
 from brokers.base import Broker
-from brokers.models import BrokerInstrument, Login
+from brokers.models import BrokerInstrument, Login, Report
+from brokers.reports import parse
 from cerbero.access import Actor
 from cerbero.lifecycle import transition
 from orders import services
 from orders.canonical import MORE_TERMS, TERMS, client_order_id, plain
 from orders.groups import wire
-from orders.groups.verdicts import Verdict, guard_of, open_quantity, verdict
+from orders.groups.verdicts import Verdict, guard_of, may_be_oversized, open_quantity, verdict
 from orders.holding import hold_back
 from orders.lifecycle import (
     ATTEMPT,
@@ -34,6 +35,7 @@ from orders.lifecycle import (
 from orders.locks import locked
 from orders.models import TICKET_ROWS, Attempt, Order, Position, Ticket
 from orders.notices.alerting import alert
+from orders.presentation import number, sentence
 from orders.recheck import Denied, Waits, look_at_completion
 from orders.submission import Hold, send
 from orders.tickets import terms_of, told
@@ -114,6 +116,8 @@ def _judge(actor: Actor, ticket: Ticket) -> Verdict:
         if found.state == GroupState.NAKED and _is_closed(locked, orders):
             found = Verdict(GroupState.SETTLED)
         _enter(actor, locked, found)
+        for order in may_be_oversized(locked.group, orders, timezone.now()):
+            _say_oversized(locked, order, next(each for each in orders if each.number == 1))
         asked = tuple(order for order in found.cancel if _ask(actor, order))
     return Verdict(found.state, asked, found.complete, found.says, found.is_urgent)
 
@@ -127,6 +131,24 @@ def _enter(actor: Actor, ticket: Ticket, found: Verdict) -> None:
         ticket.group_state = found.state
     if found.says:
         _tell(ticket, f"{found.state}:{found.says[:20]}", found.says, is_urgent=found.is_urgent)
+
+
+def _say_oversized(ticket: Ticket, order: Order, entry: Order) -> None:
+    """By the newest that the broker said of it. People amend it, or cancel it."""
+    rows = Report.objects.filter(
+        login=ticket.account.login, kind=Report.Kind.ORDER, subject=order.broker_order_id
+    )
+    newest = rows.order_by("-id").first()
+    total = getattr(parse(newest), "total_quantity", None) if newest is not None else None
+    if total is None or total <= entry.filled_quantity:
+        return
+    alert(
+        f"oversized:{order.pk}:{total}",
+        f"An exit is larger than what its entry opened: {sentence(order)} on {ticket.account}",
+        f"Only {number(entry.filled_quantity)} are open: it would open the other way. Amend it to that, or cancel it.",
+        path=f"/admin/orders/order/{order.pk}/change/",
+        is_urgent=True,
+    )
 
 
 def _tell(ticket: Ticket, key: str, says: str, *, is_urgent: bool) -> None:

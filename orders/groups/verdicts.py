@@ -48,6 +48,17 @@ def verdict(group: str, orders: Sequence[Order], now: datetime) -> Verdict:
     return _of_rest(exits, entry, now)
 
 
+def may_be_oversized(group: str, orders: Sequence[Order], now: datetime) -> list[Order]:
+    """The exits that work although their entry ended half filled: as large as it was meant to be, they open the other way.
+
+    The broker has a moment to make them smaller by itself. Where the entry filled nothing they are canceled.
+    """
+    entry, *exits = sorted(orders, key=lambda order: order.number)
+    is_over = entry.status in ENDED and entry.reported_at is not None and now - entry.reported_at > LINGER
+    is_half = 0 < entry.filled_quantity < entry.quantity
+    return [each for each in exits if _lives(each)] if group != Group.OCO and is_over and is_half else []
+
+
 def open_quantity(orders: Sequence[Order]) -> Decimal:
     """What the entry has opened and no exit has closed."""
     filled = sum((each.filled_quantity for each in orders if each.number > 1), Decimal(0))

@@ -1,15 +1,20 @@
 """Walks of groups: an OTO, a half filled bracket, a doubt about half of one settled by hand, and what limits count of them."""
 
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 
-from cerbero.errors import BadInput, RiskRefused
+from brokers.base import BrokerOrderState, OrderReport
+from brokers.reports import record_reports
+from cerbero import access
+from cerbero.errors import BadInput, GroupImpossible, RiskRefused
+from cerbero.leases import ClockTime
 from cerbero.models import User
 from orders import hand_settling, services
 from orders.closing import closable
 from orders.facts import gather
-from orders.groups import sets
+from orders.groups import amends, safety, sets
 from orders.models import Amendment, Attempt, Limits, Order, Ticket
 from orders.notices.models import Delivery
 from orders.tools import groups as tools
@@ -173,6 +178,32 @@ def test_of_an_oco_only_the_larger_can_fill(desk):
     _works(desk.place_group(desk.group("oco", {"limit_price": Decimal(188)}, high)))
     assert desk.place(quantity=Decimal(10)).status in {"proposed", "allowed"}
     assert _refused(desk, quantity=Decimal(11)) == {"position_max"}
+
+
+def test_an_exit_that_stays_larger_than_its_half_filled_entry_is_said_and_amended_to_what_is_open(
+    desk, settings
+):
+    settings.EMAIL_IS_ON = True
+    User.objects.filter(username="bob").update(email="bob@desk.example")
+    ticket = desk.decide(desk.place_group(desk.bracket()))
+    _works(ticket)
+    Order.objects.filter(ticket=ticket, number=3).update(broker_order_id="73")
+    Ticket.objects.filter(pk=ticket.pk).update(status="sent")
+    for total, seconds, told in ((4, 20, 0), (10, 5, 0), (10, 20, 1)):
+        ended = {
+            "status": "canceled",
+            "filled_quantity": 4,
+            "reported_at": ClockTime() - timedelta(seconds=seconds),
+        }
+        Order.objects.filter(ticket=ticket, number=1).update(**ended)
+        row = OrderReport("73", BrokerOrderState.ACCEPTED, total_quantity=Decimal(total))
+        record_reports(desk.login, "poll", [(row, None)])
+        safety.watch(access.system("orders"), desk.login)
+        assert Delivery.objects.filter(subject__contains="An exit is larger").count() == told
+    stop = legs(ticket)[2]
+    with pytest.raises(GroupImpossible):
+        amends.require_fits(stop, {"quantity": Decimal(5), "stop_price": stop.stop_price})
+    amends.require_fits(stop, {"quantity": Decimal(4), "stop_price": stop.stop_price})
 
 
 def test_an_amendment_on_its_way_counts_as_taken_where_it_is_larger(desk):
