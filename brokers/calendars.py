@@ -17,6 +17,8 @@ from cerbero.leases import ClockTime
 log = logging.getLogger(__name__)
 
 SCHEDULES = Memory("schedule", Schedule, seconds=6 * 3600, stands_seconds=7 * 86_400)
+# So long before its auction an exchange takes no more orders for it: the earliest of New York's rules.
+BEFORE_OPENING, BEFORE_CLOSING = timedelta(minutes=2), timedelta(minutes=10)
 # A round of the session's task reads so many; each costs a request of the login's budget.
 EACH_TIME_MAX = 3
 
@@ -48,12 +50,29 @@ def keep_calendars(login: Login) -> None:
 
 def why_closed(login: Login, instrument: Instrument, at: datetime) -> str:
     """That the exchange is closed at that time, as words; empty while it is open, or nothing is known of it."""
-    known = BrokerInstrument.objects.filter(instrument=instrument, broker=login.broker).first()
-    last = SCHEDULES.last(login, known.broker_instrument_id) if known else None
-    if last is None or last.value.phase(at) is not Phase.CLOSED:
+    calendar = _known(login, instrument)
+    if calendar is None or calendar.phase(at) is not Phase.CLOSED:
         return ""
-    opens_at = last.value.opens_after(at)
+    opens_at = calendar.opens_after(at)
     if opens_at is None:
         return "The market is closed."
-    local = opens_at.astimezone(ZoneInfo(last.value.zone))
-    return f"The market is closed; it opens on {local:%a %d %b at %H:%M} {last.value.zone} time."
+    local = opens_at.astimezone(ZoneInfo(calendar.zone))
+    return f"The market is closed; it opens on {local:%a %d %b at %H:%M} {calendar.zone} time."
+
+
+def takes_orders_until(
+    login: Login, instrument: Instrument, at: datetime, *, is_opening: bool
+) -> datetime | None:
+    """When the next auction that still takes orders takes none any more; None where the calendar does not say."""
+    calendar = _known(login, instrument)
+    if calendar is None:
+        return None
+    before = BEFORE_OPENING if is_opening else BEFORE_CLOSING
+    auction = calendar.opens_after(at + before) if is_opening else calendar.closes_after(at + before)
+    return auction - before if auction else None
+
+
+def _known(login: Login, instrument: Instrument) -> Schedule | None:
+    theirs = BrokerInstrument.objects.filter(instrument=instrument, broker=login.broker).first()
+    last = SCHEDULES.last(login, theirs.broker_instrument_id) if theirs else None
+    return last.value if last else None

@@ -20,8 +20,8 @@ from cerbero.models import Decision, DecisionRequest
 from cerbero.people import codes, profile
 from cerbero.people.models import CodeApp, Passkey, Profile
 from cerbero.people.passkeys import is_sealed, seal_of
-from orders import judging, proven
-from orders.models import Allowance, Limits, LimitSet, TradingState
+from orders import amending, judging, proven
+from orders.models import Allowance, Amendment, Limits, LimitSet, TradingState
 from orders.notices.models import Webhook
 from orders.notices.sending import sealed_identity
 
@@ -67,6 +67,7 @@ def _by_secret_key() -> Iterator[Made]:
     yield _mark(Decision, "proof", lambda row: proofs.holds_decision(row, row.request), proofs.of_decision)
     yield _mark(Profile, "proof", profile.is_proven, profile.proof_of)
     yield _mark(Allowance, "proof", judging.is_proven, judging.proof_of)
+    yield _mark(Amendment, "proof", amending.is_ours, amending.proof_of)
     for model in (TradingState, Limits, LimitSet):
         yield _mark(model, "proof", lambda row: row.is_proven, proven.proof_of)
 

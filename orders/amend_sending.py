@@ -34,7 +34,7 @@ from cerbero.errors import (
 from cerbero.lifecycle import transition
 from orders import amended, environment, trading
 from orders.amended import IN_THE_AIR
-from orders.amending import AMENDABLE, ask_people, digest_for
+from orders.amending import AMENDABLE, ask_people, digest_for, is_ours
 from orders.canonical import decision_digest
 from orders.conversation import Talk, allowed_questions, converse
 from orders.facts import gather_for
@@ -202,6 +202,8 @@ def _look(amendment: Amendment, order: Order, row: OrderReport | None) -> None:
     """The broker's terms and fill, and ours, are those that it was bound to (gates.md §8)."""
     if digest_for(amendment, order) != amendment.digest:
         raise Denied("terms_changed")
+    if not is_ours(amendment):
+        raise Denied("approval_not_proven", why="not an amendment of ours")
     if order.status not in AMENDABLE or order.cancel_requested_at is not None:
         raise Denied("order_moved", status=order.status)
     was = amended.was(amendment)
@@ -325,7 +327,9 @@ def _not_sent(actor: Actor, change: ChangeAttempt, code: str) -> None:
             outcome={"sent": False, **why},
             settled_at=Now(),
         )
-        amended.deny(actor, amendment, code)
+        # One that was settled before is none of this sending's: only rows written past this program look so.
+        if amendment.status == TicketStatus.SENT:
+            amended.deny(actor, amendment, code)
 
 
 def _is_wanted(amendment: Amendment, order: Order) -> bool:

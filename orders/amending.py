@@ -9,7 +9,6 @@ from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 
@@ -17,7 +16,7 @@ from audit.services import record
 from brokers.base import OrderReport, OrderType
 from brokers.reports import notify_orders
 from brokers.services import broker_for
-from cerbero import decisions
+from cerbero import decisions, proofs
 from cerbero.access import Actor, user_of
 from cerbero.errors import BadInput, ImpossibleOrder, NotFound, OrderMoved, RiskRefused, StateConflict
 from cerbero.lifecycle import transition
@@ -35,6 +34,7 @@ from orders.order_types import FORMS
 from orders.presentation import number, price, sentence
 from orders.tickets import decided_on_record
 
+KIND = "amendment"
 OPEN = (TicketStatus.PROPOSED, TicketStatus.ALLOWED, TicketStatus.SENT)
 AMENDABLE = frozenset({OrderStatus.ACCEPTED, OrderStatus.PARTIALLY_FILLED})
 # What passes without people has no approval that would expire.
@@ -135,14 +135,14 @@ def ask_people(
     excluded |= {ticket.bot.owner_id} if ticket.bot else {ticket.person_id}
     return decisions.ask(
         actor=actor,
-        subject_kind="amendment",
+        subject_kind=KIND,
         subject_id=amendment.pk,
         summary=said(amendment, order),
         digest=decision_digest(amendment.digest, seen),
         facts=seen | {"policy": judged.as_facts()},
         quorum=judged.needs.quorum,
         group=judged.needs.group,
-        seconds=judged.needs.seconds or settings.APPROVAL_SECONDS,
+        seconds=judging.seconds_to_decide(ticket, changed, judged.needs),
         excluded_user_ids=sorted(each for each in excluded if each is not None),
     )
 
@@ -174,6 +174,15 @@ def digest_for(amendment: Amendment, order: Order) -> str:
             **facts_of(amendment),
         }
     )
+
+
+def proof_of(amendment: Amendment) -> str:
+    return proofs.of_body(KIND, _body(amendment))
+
+
+def is_ours(amendment: Amendment) -> bool:
+    """Whether this program made it: what only tightens has no approval that would prove it."""
+    return proofs.holds_body(KIND, _body(amendment), amendment.proof)
 
 
 def facts_of(amendment: Amendment) -> dict[str, Any]:
@@ -269,6 +278,7 @@ def _propose(actor: Actor, order: Order, row: OrderReport, wanted: Terms, reason
         **{f"was_{name}": value for name, value in before.items()},
     )
     amendment.digest = digest_for(amendment, order)
+    amendment.proof = proof_of(amendment)
     with transaction.atomic(durable=True):
         amends.hold(ticket)
         amends.require_alone(order)
@@ -282,7 +292,7 @@ def _propose(actor: Actor, order: Order, row: OrderReport, wanted: Terms, reason
         record(
             "amendment.proposed",
             actor=actor,
-            subject_kind="amendment",
+            subject_kind=KIND,
             subject_id=amendment.pk,
             details=details,
         )
@@ -331,6 +341,11 @@ def _why_over(amendment: Amendment) -> str:
     oldest = Now() - TIGHTENING_WAITS
     is_old = Amendment.objects.filter(pk=amendment.pk, allowed_at__lt=oldest).exists()
     return "not_sent_in_time" if is_old else ""
+
+
+def _body(amendment: Amendment) -> dict[str, Any]:
+    proposer = [str(amendment.bot_id or ""), str(amendment.person_id or "")]
+    return {"amendment": str(amendment.pk), "digest": amendment.digest, "proposer": proposer}
 
 
 def _terms(order: Order) -> Terms:

@@ -98,6 +98,7 @@ class Amendment(models.Model):
     # Nothing grows and no price gets more aggressive: it passes under the order's first approval (gates.md §8).
     tightens = models.BooleanField()
     digest = models.CharField(max_length=64)
+    proof = models.CharField(max_length=64, blank=True, default="", db_default="", editable=False)
     status = models.CharField(max_length=9, choices=TicketStatus, default=TicketStatus.PROPOSED)
     refusal_code = models.CharField(max_length=48, blank=True)
     refusal = models.JSONField(default=dict)

@@ -14,6 +14,7 @@ from cerbero import access
 from cerbero.access import Actor
 from orders.limits import Subject, applying, read_book
 from orders.models import Ticket, TradingState
+from orders.notices.alerting import alert
 from orders.risk import Book, Bounds, Check
 from orders.risk.time import loss_today
 from orders.risk.values import money, shown
@@ -74,4 +75,12 @@ def _move(scope: str, scope_id: str, state: str, reason: str, details: dict[str,
             subject_kind="tradingstate",
             subject_id=scope_id,
             details={"scope": scope, "scope_id": scope_id, "reason": reason[:300], **details},
+        )
+        row = TradingState.objects.get(scope=scope, scope_id=scope_id)
+        now = "is halted" if state == State.HALTED else "may only reduce"
+        alert(
+            f"breach:{row.pk}:{row.revision}",
+            f"{row.label} {now}: a limit is reached",
+            reason,
+            path="/admin/halt/",
         )

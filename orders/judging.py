@@ -11,7 +11,9 @@ from django.conf import settings
 from django.db.models.functions import Now
 
 from audit.services import record
-from cerbero import decisions, proofs
+from brokers.base import OrderType, TimeInForce
+from brokers.calendars import takes_orders_until
+from cerbero import decisions, leases, proofs
 from cerbero.access import Actor
 from cerbero.database.compiled import Compiled, CompiledUpdate, Given, Insert
 from cerbero.errors import AlreadyDecided, DigestMismatch, NotProven, PolicyRefused
@@ -25,6 +27,7 @@ from orders.lifecycle import TICKET, TicketStatus
 from orders.models import Allowance, Mandate, Order, PolicyVersion, Ticket
 from orders.policy import Requirement
 
+ON_CLOSE = frozenset({OrderType.MARKET_ON_CLOSE, OrderType.LIMIT_ON_CLOSE})
 _ALLOWANCE = Compiled(
     lambda: Allowance.objects.select_related("mandate__request", "mandate__account").filter(
         ticket=Given("ticket")
@@ -76,6 +79,23 @@ def who_decides(ticket: Ticket, order: Order, facts: Facts) -> Judgement:
     if judgement.needs.outcome == policy.REFUSE:
         raise PolicyRefused(**judgement.refusal())
     return judgement
+
+
+def seconds_to_decide(ticket: Ticket, order: Order, needs: policy.Requirement) -> int:
+    """How long a question stands: the rule's time or the setting's; for an auction until that takes no more orders.
+
+    So what is asked overnight for the opening still stands in the morning, unless the rule names a time.
+    """
+    seconds = needs.seconds or settings.APPROVAL_SECONDS
+    is_opening = order.time_in_force == TimeInForce.OPG
+    if not is_opening and order.order_type not in ON_CLOSE:
+        return seconds
+    now = leases.database_now()
+    until = takes_orders_until(ticket.account.login, order.instrument, now, is_opening=is_opening)
+    if until is None:
+        return seconds
+    left = max(1, int((until - now).total_seconds()))
+    return min(left, needs.seconds) if needs.seconds else left
 
 
 def allow(actor: Actor, ticket: Ticket, judgement: Judgement, seen: dict[str, Any]) -> None:

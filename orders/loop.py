@@ -152,7 +152,7 @@ def _serve(actor: Actor, login: Login, hold: Hold) -> None:
         hold_all(actor, login, "login_held" if is_held(login) else f"session_{login.state}")
         return
     for change in _amends(login).filter(status=AttemptStatus.PREPARED):
-        amend_sending.give_up_prepared(actor, change)
+        _guarded(actor, login, partial(amend_sending.give_up_prepared, actor, change))
     prepared = list(_attempts(login).filter(status=AttemptStatus.PREPARED))
     sendable = list(Ticket.objects.sendable().filter(account__login=login).select_related(*TICKET_ROWS))
     amendments = list(

@@ -254,15 +254,20 @@ def _look_at_state(ticket: Ticket, account: Account, state: str, now: datetime) 
 
 
 def _look_at_signatures(account: Account, granted: DecisionRequest | Allowance) -> None:
-    """A row that says yes is worth nothing on a live account: what the passkeys signed is verified again."""
-    if not must_be_signed(account):
-        return
+    """A row that says yes is worth nothing on a live account, nor where one person stands for two: what the
+    passkeys signed is verified again.
+    """
+    is_live = must_be_signed(account)
     mandate = granted.mandate if isinstance(granted, Allowance) else None
     request = mandate.request if mandate is not None else granted
     if not isinstance(request, DecisionRequest):
-        raise Denied("signature_missing")
+        if is_live:
+            raise Denied("signature_missing")
+        return
+    if not is_live and not profile.is_sole(request):
+        return
     try:
-        signing.require_signed(request)
+        signing.require_signed(request, is_live=is_live)
     except SignatureMissing as missing:
         raise Denied("signature_missing", **missing.details) from None
 

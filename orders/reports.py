@@ -7,7 +7,7 @@ import logging
 from decimal import Decimal
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import QuerySet, Sum
 from django.db.models.functions import Now
 
@@ -65,6 +65,9 @@ def _apply_one(actor: Actor, report: Report) -> bool:
     try:
         with transaction.atomic():
             return apply(actor, report)
+    except (OperationalError, InterfaceError):
+        # A database that is away, or that ended a deadlock, says nothing of the report.
+        raise
     except Exception as problem:
         log.exception("report cannot be applied", extra={"report": report.pk})
         Report.objects.filter(pk=report.pk).update(problem=f"{type(problem).__name__}"[:300])
@@ -223,20 +226,27 @@ def _find_order(report: Report, broker_order_id: str, client_order_id: str | Non
     if client_order_id:
         leg = AttemptLeg.objects.filter(client_order_id=client_order_id).first()
         if leg is not None:
-            return orders.filter(pk=leg.order_id).first()
+            return _locked(orders.filter(pk=leg.order_id))
         attempt = Attempt.objects.filter(client_order_id=client_order_id).first()
         if attempt is not None:
-            return orders.filter(ticket_id=attempt.ticket_id, number=1).first()
+            return _locked(orders.filter(ticket_id=attempt.ticket_id, number=1))
     if broker_order_id in {"", "-1"}:
         return None
-    return orders.filter(broker_order_id=broker_order_id).first()
+    return _locked(orders.filter(broker_order_id=broker_order_id))
 
 
 def _find(report: Report) -> QuerySet[Order]:
-    rows = Order.objects.select_for_update(of=("self",)).select_related(
-        "ticket__account__login", "instrument"
-    )
-    return rows.filter(ticket__account__login=report.login)
+    return Order.objects.filter(ticket__account__login=report.login)
+
+
+def _locked(orders: QuerySet[Order]) -> Order | None:
+    """The first of them, its ticket locked before it as everybody does, so that no cancel ends in a deadlock."""
+    found = orders.order_by("pk").values_list("pk", "ticket_id").first()
+    if found is None:
+        return None
+    Ticket.objects.select_for_update().only("pk").get(pk=found[1])
+    rows = Order.objects.select_for_update(of=("self",))
+    return rows.select_related("ticket__account__login", "instrument").get(pk=found[0])
 
 
 def _find_exit(report: Report, fact: OrderReport) -> Order | None:
@@ -245,7 +255,7 @@ def _find_exit(report: Report, fact: OrderReport) -> Order | None:
         return None
     entry = _find_order(report, fact.parent_order_id, None)
     leg = wire.leg_of(fact, wire.exits_of(entry)) if entry is not None and entry.ticket.group else None
-    return _find(report).get(pk=leg.pk) if leg is not None else None
+    return _locked(_find(report).filter(pk=leg.pk)) if leg is not None else None
 
 
 def _unmatched_order(actor: Actor, report: Report, fact: OrderReport) -> bool:

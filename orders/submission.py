@@ -45,6 +45,7 @@ from orders.holding import hold_back
 from orders.lifecycle import ATTEMPT, ORDER, TICKET, AttemptStatus, OrderStatus, TicketStatus
 from orders.locks import ARM, ARMED, ATTEMPTS, locked, locked_state
 from orders.models import Attempt, Order, Ticket
+from orders.notices.alerting import alert
 from orders.recheck import (
     Denied,
     Moment,
@@ -58,7 +59,7 @@ from orders.recheck import (
     read_moment,
     renewed,
 )
-from orders.tickets import ask_people, deny, end_if_over, terms_of_all
+from orders.tickets import ask_people, deny, end_if_over, terms_of_all, told
 
 log = logging.getLogger(__name__)
 # The lease under which a process places for a login.
@@ -122,7 +123,7 @@ def prepare(actor: Actor, ticket: Ticket, order: Order, moment: Moment, hold: Ho
             return None
         except Denied as refusal:
             _withdraw_request(actor, fresh.request)
-            deny(actor, fresh, refusal.code, refusal.details)
+            _refuse(actor, fresh, refusal.code, refusal.details)
             breaches.halt_repeating(fresh, refusal.checks)
             return None
         except Moved as moved:
@@ -292,8 +293,17 @@ def _give_up(actor: Actor, attempt: Attempt, refusal: Refusal) -> None:
     )
     ticket = Ticket.objects.get(pk=attempt.ticket_id)
     if ticket.status == TicketStatus.SENT:
-        deny(actor, ticket, refusal.code, refusal.details)
+        _refuse(actor, ticket, refusal.code, refusal.details)
         breaches.halt_repeating(ticket, refusal.checks)
+
+
+def _refuse(actor: Actor, ticket: Ticket, code: str, details: dict[str, Any]) -> None:
+    """What people approved and is not sent after all: they are told why, as the bot reads it on its order."""
+    deny(actor, ticket, code, details)
+    if ticket.request_id is not None and code != "canceled_before_sending":
+        words = f"It was approved, and refused at the moment of sending: {code.replace('_', ' ')}."
+        path = f"/admin/orders/order/{ticket.first_order.pk}/change/"
+        alert(f"not-sent:{ticket.pk}", f"Not sent: {told(ticket)}", words, path=path)
 
 
 def _ask_again(actor: Actor, ticket: Ticket, order: Order, moment: Moment, moved: Moved) -> None:
@@ -306,7 +316,7 @@ def _ask_again(actor: Actor, ticket: Ticket, order: Order, moment: Moment, moved
     try:
         request = ask_people(actor, ticket, moment.facts, order, seen)
     except (PolicyRefused, PolicyUnreadable) as no:
-        deny(actor, ticket, no.code, no.details)
+        _refuse(actor, ticket, no.code, no.details)
         return
     transition(
         ticket,

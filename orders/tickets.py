@@ -10,7 +10,6 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from django.conf import settings
 from django.db import IntegrityError, InterfaceError, OperationalError, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -209,7 +208,7 @@ def ask_people(
         facts=seen | {"policy": judged.as_facts()},
         quorum=judged.needs.quorum,
         group=judged.needs.group,
-        seconds=judged.needs.seconds or settings.APPROVAL_SECONDS,
+        seconds=judging.seconds_to_decide(ticket, order, judged.needs),
         excluded_user_ids=_excluded(ticket),
     )
 

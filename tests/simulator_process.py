@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 
 # Simulators are forked from one process that has imported it already: the imports cost more than the start.
 _WARM = multiprocessing.get_context("forkserver")

@@ -13,9 +13,11 @@ from django.utils import timezone
 
 from audit.models import Entry
 from brokers.models import Account, Login, Quote
+from cerbero import access
 from cerbero.errors import ConfirmationNeeded, FeedDead
 from cerbero.models import Decision
 from orders import services
+from orders.holding import hold_back
 from orders.models import Ticket
 from orders.notices.models import Seen
 from tests.orders import world
@@ -154,6 +156,12 @@ def test_the_page_says_who_is_on_duty_and_when_nobody_is(desk: Any, browse: Any)
     duty.go_on_duty(actor=desk.person("bob"), hours=1)
     duty.go_on_duty(actor=desk.person("carol"), hours=1)
     assert "on duty: you, carol" in words(text_of(browse("bob").get(QUEUE)))
+
+
+def test_what_keeps_an_approved_ticket_from_leaving_is_said(desk: Any, browse: Any) -> None:
+    ticket = desk.approved()
+    hold_back(access.system("orders"), ticket, "trading_halted")
+    assert "waits: trading halted" in words(text_of(browse("bob").get(QUEUE)))
 
 
 def picked(*tickets: Any) -> list[str]:

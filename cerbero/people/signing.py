@@ -119,17 +119,17 @@ def sign(
     return signature
 
 
-def require_signed(request: DecisionRequest) -> None:
+def require_signed(request: DecisionRequest, *, is_live: bool = True) -> None:
     """Every counted yes again, from what cannot be written into rows. Raises SignatureMissing with what is wrong.
 
     As many different people as the quorum must have signed exactly this digest and these facts, with a passkey
-    that was theirs then and still is, each still active, of the group, and not barred.
+    that was theirs then and still is, each still active, of the group, and, where money is live, not barred.
     """
     wrong: dict[str, str] = {}
     signed = set()
     rows = request.decisions.filter(is_yes=True).select_related("person", "signature__passkey")
     for decision in rows:
-        if why := _why_uncounted(request, decision):
+        if why := _why_uncounted(request, decision, is_live=is_live):
             wrong[str(decision.person)] = why
         else:
             signed.add(decision.person_id)
@@ -182,7 +182,7 @@ def _kept(assertion: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _why_uncounted(request: DecisionRequest, decision: Decision) -> str:
+def _why_uncounted(request: DecisionRequest, decision: Decision, *, is_live: bool) -> str:
     """Why a yes does not count at the moment of sending; empty when it does."""
     signature = getattr(decision, "signature", None)
     if signature is None:
@@ -197,7 +197,7 @@ def _why_uncounted(request: DecisionRequest, decision: Decision) -> str:
         return "may not decide"
     if not person.groups.filter(name=request.group).exists():
         return f"not of {request.group} any more"
-    if LiveBar.objects.filter(person=person, until__gt=decision.decided_at).exists():
+    if is_live and LiveBar.objects.filter(person=person, until__gt=decision.decided_at).exists():
         return "barred"
     try:
         passkeys.check(key, signature.assertion, challenge_of(request, person.pk, bytes(signature.nonce)))

@@ -18,6 +18,7 @@ from cerbero.people.passkeys import answered
 from cerbero.refusals import refuse
 from orders import amending, queue, services
 from orders.admin.acting import actor_of, attempt, demand, page
+from orders.lifecycle import TicketStatus
 from orders.models import Amendment, Ticket
 from orders.notices import announcing
 from orders.notices.duty import on_duty
@@ -223,6 +224,8 @@ def _outcome(ticket: Ticket) -> dict[str, Any]:
 
 
 def _why(ticket: Ticket) -> str:
+    if ticket.status == TicketStatus.ALLOWED and ticket.held_for:
+        return f"waits: {ticket.held_for.replace('_', ' ')}"
     reasons = [each.reason for each in _decisions(ticket) if each.reason]
     return reasons[0] if reasons else ticket.refusal_code.replace("_", " ")
 

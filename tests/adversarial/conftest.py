@@ -65,7 +65,12 @@ def besieged(adversarial_database: Database, tmp_path_factory: pytest.TempPathFa
     from tests.adversarial.siege import Siege
 
     running = start_simulator(tmp_path_factory.mktemp("besieged"))
-    yield Siege.lay(running, adversarial_database)
+    with pytest.MonkeyPatch.context() as patch:
+        # The request budget is tested by test_pacing.py; here it would only make everybody wait.
+        patch.setattr("brokers.pacing.REQUESTS_PER_SECOND", 100)
+        siege = Siege.lay(running, adversarial_database)
+        yield siege
+        siege.disarm()
     close_connections()
     running.stop()
 

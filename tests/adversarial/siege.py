@@ -20,7 +20,8 @@ from brokers.services import broker_for
 from cerbero import access, leases
 from cerbero.embedded import APP, OWNER
 from cerbero.models import Bot, Lease, User
-from orders import loop, services, submission
+from orders import halting, loop, services, submission
+from orders.halt_models import Halt
 from orders.lifecycle import TicketStatus
 from orders.models import TICKET_ROWS, Balance, Limits, LimitSet, Order, Ticket, TradingState
 from orders.models import Attempt as Sending
@@ -55,6 +56,7 @@ class Siege:
         connection.close()
         self.sim.control("DELETE", "/_sim/faults")
         self.sim.config(questions=[], fills="normal", freeze=True)
+        self.disarm()
         for row in TradingState.objects.all():
             if row.effective != "active" or row.needs_two:
                 row.state, row.needs_two = "active", False
@@ -79,11 +81,17 @@ class Siege:
             for person in self.desk.people.values():
                 person.groups.set(Group.objects.filter(name="Approver"))
         unsent = Q(ticket__status__in=["proposed", "allowed"]) | Q(ticket__attempts__status="prepared")
-        for order in Order.objects.filter(unsent):
+        for order in Order.objects.filter(unsent | Q(amendments__status__in=["proposed", "allowed"])):
             services.cancel_order(actor=ME, order_id=order.pk)
         Lease.objects.filter(name__startswith="place:").update(expires_at=timezone.now() - timedelta(days=1))
         self.desk.__dict__.pop("_holds", None)
         self.quote()
+
+    def disarm(self) -> None:
+        """No halt of an earlier attempt goes on canceling what comes."""
+        Halt.objects.armed().update(released_at=timezone.now())
+        for thread in halting._aside.values():
+            thread.join(20)
 
     @property
     def sim(self) -> SimulatorProcess:
@@ -156,6 +164,7 @@ class Siege:
             "orders_tradingstate",
             "orders_limits",
             "orders_limitset",
+            "orders_amendment",
         )
         with psycopg.connect(self.database.url(OWNER)) as link:
             for table in tables:
@@ -167,8 +176,10 @@ class Siege:
             for table in tables:
                 link.execute(f"ALTER TABLE {table} ENABLE TRIGGER USER")
 
-    def arrivals(self) -> list[Any]:
-        return self.sim.book()["arrivals"]
+    def heard(self) -> int:
+        """How much the broker was told to do: placements, accepted or not, and changes of what works."""
+        book = self.sim.book()
+        return len(book["arrivals"]) + sum(order["modifications"] for order in book["orders"])
 
     def server_log(self) -> str:
         return (self.database.servers.root / "logs" / "postgres.log").read_text(errors="replace")
@@ -202,7 +213,7 @@ class Attempt:
     def __post_init__(self) -> None:
         newest = Entry.objects.order_by("-id").first()
         self.since = newest.pk if newest else 0
-        self.arrived = len(self.siege.arrivals())
+        self.heard = self.siege.heard()
         self.logged = len(self.siege.server_log())
 
     def on(self, *tickets: Ticket) -> Ticket:
@@ -215,6 +226,10 @@ class Attempt:
     def watch(self, pk: Any, status: str) -> None:
         """The same, for a row whose status was forged."""
         self.tickets[pk] = (status, self._armed(pk))
+
+    def sent(self) -> int:
+        """What the broker was told to do since the attempt began."""
+        return self.siege.heard() - self.heard
 
     def told(self, event: str, **details: Any) -> None:
         """Whoever reads the trail learns of it by this entry, made since the attempt began."""
@@ -255,7 +270,7 @@ class Attempt:
     def judge(self) -> dict[str, Any]:
         """What became of it, from the rows, the simulator's book, the trail and the database's log alone."""
         opened = sum(self._was_opened(pk, *before) for pk, before in self.tickets.items())
-        sent = len(self.siege.arrivals()) - self.arrived - self.expects
+        sent = self.sent() - self.expects
         missing = [event for event, details in self.entries if not self._is_entered(event, details)]
         missing += [words for words in self.log_lines if not self._is_logged(words)]
         told_by = [event for event, _ in self.entries] + ["the database's log"] * bool(self.log_lines)

@@ -45,7 +45,8 @@ def besieged(
     database = migrated.create_database()
     before = settings.LIVE_TRADING, settings.EMBEDDED_SERVERS
     running = start_simulator(tmp_path_factory.mktemp("besieged-live"), "--live")
-    with django_db_blocker.unblock(), django_uses(database):
+    with pytest.MonkeyPatch.context() as patch, django_db_blocker.unblock(), django_uses(database):
+        patch.setattr("brokers.pacing.REQUESTS_PER_SECOND", 100)
         live = open_desk(running, database, settings)
         running.config(freeze=True, fill_delay=[0.01, 0.02], questions=[], per_side_limit=10_000)
         siege = LiveSiege(live.world, database, live.world.near())

@@ -196,6 +196,66 @@ def test_the_page_lives_without_a_reload(running: Any, browser: Any) -> None:
     assert complaints(browser) == []
 
 
+def test_several_are_picked_by_key_shown_with_their_facts_and_decided_one_by_one(
+    running: Any, browser: Any
+) -> None:
+    """A batch of two; the market of both is delayed by then, so that each is confirmed by its own box."""
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    sign_in(browser, running, "bob")
+    ask = ask_of(browser, running)
+    ids = [propose(running, ask, f"browser-batch-{n}", "one of several")["ticket_id"] for n in (1, 2)]
+    data_is(running, "DpB")
+    browser.get(f"{running.web_url}/admin/queue/")
+    wait_until(
+        browser, "the delay was not told", lambda _: "Approving asks once more" in note(browser, ids[0])
+    )
+    # The other order of the last hour stands on each card.
+    for ticket in ids:
+        assert "Buy 10 AAPL limit" in find(browser, f"#t-{ticket} .checks .look").text
+        browser.execute_script("arguments[0].focus()", find(browser, f"#t-{ticket}"))
+        ActionChains(browser).send_keys("x").perform()
+    assert "2 selected" in find(browser, "#batch").text
+    find(browser, "#batch button").click()
+    for ticket in ids:
+        card = find(browser, f"#decide #t-{ticket}")
+        assert all(word in card.text for word in ("NOTIONAL", "Order value", "Share of account"))
+    assert barriers(browser) == []
+    find(browser, f"#t-{ids[1]} .sure input").click()
+    find(browser, "#decide button[value=approve]").click()
+    told = find(browser, ".messages").text
+    assert "Approved: Buy 10 AAPL" in told
+    assert "confirmation_needed" in told
+    state = f"#decided tr[data-ticket='{ids[1]}'] .order"
+    wait_until(browser, "it never went out", lambda _: "filled" in find(browser, state).text)
+
+    # What is left is approved alone: the key leads to the button, and the button asks once more.
+    find(browser, f"#t-{ids[0]}.focus")
+    wait_until(browser, "approving stayed off", lambda _: find(browser, f"#t-{ids[0]} .go").is_enabled())
+    ActionChains(browser).send_keys("a").perform()
+    assert browser.switch_to.active_element.text.startswith("Approve")
+    browser.switch_to.active_element.click()
+    assert "nothing has been decided yet" in find(browser, "h1").text
+    assert "Approving now is final" in note(browser, ids[0])
+    button = find(browser, f"#t-{ids[0]} .go")
+    assert button.text.startswith("Approve all the same")
+    wait_until(browser, "approving stayed off", lambda _: button.is_enabled())
+    button.click()
+    assert "Approved: Buy 10 AAPL" in find(browser, ".messages").text
+    data_is(running, "RpB")
+    assert complaints(browser) == []
+
+
+def data_is(running: Any, availability: str) -> None:
+    """What the broker calls its market data from now on."""
+    answer = httpx.post(f"{running.simulator_url}/_sim/config", json={"availability": availability})
+    assert answer.status_code == 200, answer.text
+
+
+def note(browser: Any, ticket: str) -> str:
+    return find(browser, f"#t-{ticket} .doubt-note").text
+
+
 def test_a_dead_feed_strikes_the_prices_and_turns_approving_off(running: Any, browser: Any) -> None:
     sign_in(browser, running, "bob")
     ask = ask_of(browser, running)

@@ -25,6 +25,7 @@ from orders.models import (
     Ticket,
     TradingState,
 )
+from orders.notices.models import Delivery, Webhook
 from orders.trading_day import day_of, start_of
 from tests.orders.world import put_order
 
@@ -338,9 +339,11 @@ def test_reaching_the_daily_loss_refuses_and_moves_the_account_to_reducing(desk)
     assert trading.worst_state(desk.account, None) == "active"
     Balance.objects.update(net_liquidation=D(995_000))
     assert refused(desk) == {"daily_loss_max"}
+    Webhook.objects.create(name="desk", host="x", sealed_url=b"", sealed_secret=b"", events=["alert.raised"])
     look(desk)
     row = TradingState.objects.get(scope=TradingState.Scope.ACCOUNT)
     assert (row.state, row.changed_by) == ("reducing", "limits")
+    assert "may only reduce: a limit is reached" in Delivery.objects.get().subject
     assert "daily loss 5,000" in row.reason
     assert Entry.objects.get(event="trading.reduced").details["account"] == str(desk.account)
     with pytest.raises(TradingHalted):

@@ -8,8 +8,10 @@ import pytest
 from django.utils import timezone
 
 from audit.models import Entry
-from brokers.base import OrderType
+from brokers.base import OrderType, TimeInForce
+from brokers.calendars import SCHEDULES
 from brokers.models import Account, Instrument
+from brokers.schedules import Hours, Schedule, TradingDay
 from cerbero.errors import (
     EnvironmentMismatch,
     IdempotencyConflict,
@@ -180,3 +182,42 @@ def test_a_person_proposes_and_is_excluded_from_deciding(desk):
     ticket = services.place_order(actor=desk.person("bob"), proposal=desk.proposal())
     assert ticket.request.excluded_user_ids == [desk.people["bob"].pk]
     assert trading.worst_state(desk.account, None) == "active"
+
+
+AUCTIONS = {
+    "at the opening": {"time_in_force": TimeInForce.OPG},
+    "at the close": {"order_type": OrderType.LIMIT_ON_CLOSE},
+}
+
+
+@pytest.mark.parametrize("auction", AUCTIONS)
+def test_an_order_for_an_auction_waits_until_that_takes_no_more(desk, auction):
+    """Overnight for the opening, and less than a quarter of an hour right before the close."""
+    assert _waits(desk, auction) == 900, "nothing is known of the exchange's hours"
+    now = timezone.now()
+    opens, closes = now + timedelta(hours=10), now + timedelta(minutes=17)
+    days = [TradingDay(each.date(), (Hours(each, until),)) for each, until in _around(now, opens, closes)]
+    SCHEDULES.keep(desk.login, worlds.AAPL, Schedule("UTC", tuple(days)))
+    waits = _waits(desk, auction)
+    left = opens - timedelta(minutes=2) if auction == "at the opening" else closes - timedelta(minutes=10)
+    assert 0 <= (left - now).total_seconds() - waits < 30
+
+
+def test_the_time_that_a_rule_names_is_never_exceeded_by_an_auctions(desk):
+    rule = {"name": "quick", "then": {"do": "people", "quorum": 1, "seconds": 120}}
+    desk.activate([rule])
+    opens = timezone.now() + timedelta(hours=10)
+    hours = Hours(opens, opens + timedelta(hours=6))
+    SCHEDULES.keep(desk.login, worlds.AAPL, Schedule("UTC", (TradingDay(opens.date(), (hours,)),)))
+    assert _waits(desk, "at the opening") == 120
+
+
+def _around(now, opens, closes):
+    """The session that runs, and the next one."""
+    return [(now - timedelta(hours=5), closes), (opens, opens + timedelta(hours=6))]
+
+
+def _waits(desk, auction) -> int:
+    request = desk.place(**AUCTIONS[auction]).request
+    request.refresh_from_db()
+    return round((request.expires_at - request.created_at).total_seconds())

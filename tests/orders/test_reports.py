@@ -1,10 +1,12 @@
 """Whatever order the broker's facts come in, the ledger ends where the broker is."""
 
 import itertools
+import threading
 from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from django.db import OperationalError, connection, connections, transaction
 from django.utils import timezone
 
 from brokers.base import BrokerOrderState, ExecutionReport, OrderReport, Side
@@ -16,6 +18,7 @@ from orders.facts import gather_for
 from orders.models import Attempt, Drift, Execution, Order, Ticket
 from orders.recheck import Moment
 from orders.submission import Hold, prepare
+from tests.orders import world
 
 ME = access.system("orders")
 
@@ -177,3 +180,38 @@ def test_a_report_that_breaks_us_is_kept_as_drift_and_blocks_nobody(sent):
     assert Drift.objects.get().kind == "impossible_report"
     assert not Report.objects.waiting().exists()
     assert Order.objects.count() == 1
+
+
+def test_a_cancel_and_a_report_take_their_locks_in_one_order(fresh_database):
+    """Whoever cancels holds the ticket and then wants the order: a report that waits for the ticket holds no order."""
+    desk = world.build()
+    ticket = desk.approved()
+    hold = Hold("place:test", leases.hold("place:test", "test", 60))
+    order = desk.order(ticket)
+    attempt = prepare(ME, ticket, order, Moment(gather_for(ticket.account, order), None), hold)
+    Attempt.objects.update(status="sent", sent_at=timezone.now())
+    fact = OrderReport("77", BrokerOrderState.ACCEPTED, client_order_id=attempt.client_order_id)
+    record_reports(desk.login, "poll", [(fact, None)])
+    applied = threading.Thread(target=lambda: (reports.drain(ME), connections.close_all()))
+    with transaction.atomic():
+        Ticket.objects.select_for_update().get(pk=ticket.pk)
+        applied.start()
+        waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        with connection.cursor() as cursor:
+            world.until(lambda: cursor.execute(waits) or cursor.fetchone()[0])
+        Order.objects.select_for_update(nowait=True).get(pk=order.pk)
+    applied.join(10)
+    assert desk.order(ticket).status == "accepted"
+
+
+def test_a_database_that_ended_a_deadlock_says_nothing_of_the_report(sent, monkeypatch):
+    def fails(*_):
+        raise OperationalError("deadlock detected")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reports, "apply", fails)
+        with pytest.raises(OperationalError):
+            _say(sent, BrokerOrderState.ACCEPTED)
+    assert not Drift.objects.exists()
+    reports.drain(ME)
+    assert sent.order(Ticket.objects.get()).status == "accepted"

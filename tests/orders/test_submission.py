@@ -16,6 +16,7 @@ from cerbero.models import DecisionRequest, Lease
 from orders import halting, submission
 from orders.locks import bound_locks
 from orders.models import Attempt, Execution, Order, Ticket
+from orders.notices.models import Delivery, Webhook
 from orders.tickets import terms_of
 from tests.orders.world import until
 
@@ -246,12 +247,15 @@ def test_a_market_that_moved_goes_back_to_people_with_new_facts(floor):
     assert floor.at_broker() == []
 
 
-def test_a_limit_lowered_after_the_approval_denies(floor):
+def test_a_limit_lowered_after_the_approval_denies_and_people_are_told(floor):
+    Webhook.objects.create(name="desk", host="x", sealed_url=b"", sealed_secret=b"", events=["alert.raised"])
     ticket = _resting(floor)
     type(ticket.account.limits).objects.update(quantity_max=Decimal(1))
     floor.turn()
     ticket.refresh_from_db()
     assert (ticket.status, ticket.refusal_code, floor.at_broker()) == ("denied", "risk_refused", [])
+    told = Delivery.objects.get(subject__startswith="Not sent: Buy 10 AAPL")
+    assert "refused at the moment of sending: risk refused" in told.body
 
 
 def test_a_login_whose_environment_does_not_match_sends_nothing(floor):

@@ -31,9 +31,9 @@ from cerbero.errors import (
 from cerbero.models import DecisionRequest, DecisionStatus, User
 from cerbero.people import changes, passkeys, profile, signing
 from cerbero.people.models import Announcement, LiveBar, Passkey, PersonChange, Profile
-from orders import adopting, mandates, policies, resuming, services, trading
+from orders import adopting, limit_changes, mandates, policies, resuming, services, trading
 from orders.lifecycle import TicketStatus
-from orders.models import Drift, Mandate, PolicyVersion, Ticket, TradingState
+from orders.models import Drift, Limits, Mandate, PolicyVersion, Ticket, TradingState
 from tests.orders import world
 from tests.orders.budgets import terms as _terms
 from tests.orders.world import World
@@ -216,12 +216,14 @@ def test_policy_person_resume_and_mandate_each_wait_and_are_signed(
     resume = resuming.request_resume(actor=actor, scope=TradingState.Scope.EVERYTHING, reason="well again")
     mandate = mandates.propose_mandate(actor=actor, terms=_terms(desk))
     case = _asked_drift(alone)
+    looser = _asked_limits(alone)
     questions: list[tuple[DecisionRequest, Callable[..., Any]]] = [
         (version.request, lambda **said: policies.decide_policy(version_id=version.pk, **said)),
         (grant.request, lambda **said: changes.decide(change_id=grant.pk, **said)),
         (resume, lambda **said: resuming.decide_resume(request_id=resume.pk, **said)),
         (mandate.request, lambda **said: mandates.decide_mandate(mandate_id=mandate.pk, **said)),
         (case, lambda **said: adopting.decide_drift(request_id=case.pk, **said)),
+        (looser, lambda **said: limit_changes.decide_limits(request_id=looser.pk, **said)),
     ]
     for request, decide in questions:
         said = {"actor": actor, "digest": request.digest, "is_yes": True}
@@ -243,6 +245,30 @@ def test_policy_person_resume_and_mandate_each_wait_and_are_signed(
     assert Mandate.objects.get().status == "active"
     settled = Drift.objects.get()
     assert (settled.status, settled.settled_by) == ("adopted", alone.bob)
+    assert Limits.objects.get().quantity_max == 50_000
+
+
+def test_a_sole_operator_tightens_a_limit_at_once_and_loosens_none(alone: Alone) -> None:
+    row = Limits.objects.get()
+    row.quantity_max = Decimal(5)
+    with transaction.atomic():
+        assert limit_changes.change_limits(actor=alone.actor, row=row) is None
+    assert Limits.objects.get().quantity_max == 5
+    asked = _asked_limits(alone)
+    assert asked.facts["change"]["after"]["quantity_max"] == "50000"
+    assert Limits.objects.get().quantity_max == 5
+    said = {"request_id": asked.pk, "digest": asked.digest}
+    limit_changes.decide_limits(actor=alone.actor, is_yes=False, reason="I thought better of it", **said)
+    assert Limits.objects.get().quantity_max == 5
+
+
+def _asked_limits(alone: Alone) -> DecisionRequest:
+    row = Limits.objects.get()
+    row.quantity_max = Decimal(50_000)
+    with transaction.atomic():
+        asked = limit_changes.change_limits(actor=alone.actor, row=row)
+    assert asked is not None
+    return asked
 
 
 def _asked_drift(alone: Alone) -> DecisionRequest:

@@ -72,3 +72,29 @@ def test_the_sessions_task_keeps_calendars_and_people_read_when_the_market_opens
     SCHEDULES.keep(login, AAPL, schedule(recorded()))
     assert "opens on Fri 27 Nov at 09:30" in why_closed(login, aapl, closed)
     assert why_closed(login, aapl, datetime(2026, 11, 25, 16, tzinfo=UTC)) == ""
+
+
+@pytest.mark.parametrize(
+    ("now", "is_opening", "until"),
+    [
+        ((26, 16, 0), True, (27, 14, 28)),
+        ((27, 14, 27), True, (27, 14, 28)),
+        ((27, 14, 28), True, (30, 14, 28)),
+        ((27, 15, 0), False, (27, 17, 50)),
+        ((27, 17, 50), False, (30, 20, 50)),
+    ],
+)
+def test_an_auction_takes_orders_until_a_little_before_it_on_half_days_too(
+    login, now, is_opening, until
+) -> None:
+    from brokers.calendars import SCHEDULES, takes_orders_until
+    from brokers.models import Instrument
+
+    def at(day: int, hour: int, minute: int) -> datetime:
+        return datetime(2026, 11, day, hour, minute, tzinfo=UTC)
+
+    aapl = Instrument.objects.get()
+    assert takes_orders_until(login, aapl, at(*now), is_opening=is_opening) is None
+    SCHEDULES.keep(login, AAPL, schedule(recorded()))
+    assert takes_orders_until(login, aapl, at(*now), is_opening=is_opening) == at(*until)
+    assert takes_orders_until(login, aapl, at(30, 22, 0), is_opening=is_opening) is None
