@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.core.management import CommandError, call_command
 from django.test import Client
 
 from cerbero import checks
@@ -24,7 +25,7 @@ HALF = {
     "fail point": (LIVE | {"FAIL_POINT": "SIGKILL place.before_send 1"}, "does not go with FAIL_POINT"),
     "debug": (LIVE | {"DEBUG": "1"}, "does not go with DEBUG"),
 }
-# The relay is a management command too, which Django's own checks hold as they hold `orders`.
+# The relay asks as `orders` does; it is started below, without a process of its own.
 DOORS = {
     "manage.py": ["manage.py", "check"],
     "tools": ["-m", *GRANIAN, "cerbero.wsgi:tools_application"],
@@ -68,6 +69,12 @@ def test_each_half_is_refused_with_its_sentence(settings, half: str) -> None:
     settings.FAIL_POINT = environment.get("FAIL_POINT", "")
     with pytest.raises(CannotStart, match=sentence):
         checks.refuse_half_set_flags()
+
+
+def test_the_relay_does_not_start_with_half_of_them(settings) -> None:
+    settings.LIVE_TRADING = "true"
+    with pytest.raises(CommandError, match="must be 'enabled' or 'disabled'"):
+        call_command("run_relay")
 
 
 def test_whole_flags_and_no_flags_are_both_fine(settings) -> None:

@@ -4,16 +4,24 @@ import asyncio
 import signal
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
 from brokers.relay import run
+from cerbero.checks import refuse_half_set_flags
+from cerbero.errors import CannotStart
 from orders.reconciliation import is_conversing
 
 
 class Command(BaseCommand):
     help = "Hold the brokers' websockets: quotes to Postgres and the pages, reports to the inbox."
+    # They would load every page first, and none is served here.
+    requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            refuse_half_set_flags()
+        except CannotStart as refusal:
+            raise CommandError(str(refusal)) from None
         asyncio.run(_until_told_to_stop())
 
 

@@ -41,6 +41,7 @@ class Command(BaseCommand):
     """Runs as the application's role, after prepare_database. A second run changes nothing and prints no secret."""
 
     help = __doc__ or ""
+    requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(

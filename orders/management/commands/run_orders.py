@@ -7,6 +7,8 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from cerbero import access
+from cerbero.checks import refuse_half_set_flags
+from cerbero.errors import CannotStart
 from cerbero.stopping import StopSignal
 from orders import restoring
 from orders.loop import run
@@ -18,10 +20,15 @@ LAST_WORDS_SECONDS = 5.0
 
 class Command(BaseCommand):
     help = "Send what is allowed, apply what the broker reports, expire what ran out of time."
+    # They would load every page first, and none is served here.
+    requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
+            refuse_half_set_flags()
             restoring.hold_if_behind(access.system("restore"), settings.ANCHOR_PATH)
+        except CannotStart as refusal:
+            raise CommandError(str(refusal)) from None
         except OSError as problem:
             raise CommandError(f"The anchor cannot be read: {type(problem).__name__}") from None
         stop = StopSignal()
