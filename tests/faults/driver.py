@@ -4,20 +4,23 @@ import contextlib
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
 
 from tests.faults.mutants import MUTANTS
-from tests.rig import BASE_DIR, Database, Servers
+from tests.rig import BASE_DIR, Servers
 
 # A lane that cannot be opened, on a machine that is too busy for it, is opened again.
 TRIES = 3
+LOOKS, LOOK_SECONDS = 10, 0.1
 
 
 class LaneLost(Exception):
@@ -34,10 +37,10 @@ def run(
     queue: Queue[dict[str, Any]] = Queue()
     for each in plan:
         queue.put(each)
-    planned = queue.qsize()
+    planned, pace = queue.qsize(), patience()
     rows: list[dict[str, Any]] = []
     threads = [
-        threading.Thread(target=_drive, args=(servers, module, queue, rows))
+        threading.Thread(target=_drive, args=(servers, module, queue, rows, pace))
         for _ in range(min(lanes, queue.qsize()))
     ]
     for thread in threads:
@@ -49,7 +52,9 @@ def run(
     return rows
 
 
-def _drive(servers: Servers, module: str, queue: "Queue[dict[str, Any]]", rows: list[dict[str, Any]]) -> None:
+def _drive(
+    servers: Servers, module: str, queue: "Queue[dict[str, Any]]", rows: list[dict[str, Any]], pace: float
+) -> None:
     """One lane after the other, until nothing is left: a run that got stuck leaves its lane behind."""
     while not queue.empty():
         database = servers.create_database()
@@ -57,7 +62,8 @@ def _drive(servers: Servers, module: str, queue: "Queue[dict[str, Any]]", rows: 
         kept = os.environ.get("KEEP")
         folder = Path(tempfile.mkdtemp(prefix="cerbero-lane-", dir=None if kept else servers.root))
         try:
-            _drive_lane(database, module, folder, queue, rows)
+            environment = {"LANE_FOLDER": str(folder), "FAULTS_PATIENCE": f"{pace:.1f}"}
+            _drive_lane(module, database.environment(LOG_LEVEL="WARNING", **environment), folder, queue, rows)
         except (LaneLost, BrokenPipeError) as lost:
             sys.stderr.write(f"a lane was lost, its run is played by another: {lost}\n")
         finally:
@@ -69,15 +75,12 @@ def _drive(servers: Servers, module: str, queue: "Queue[dict[str, Any]]", rows: 
 
 
 def _drive_lane(
-    database: Database,
     module: str,
+    environment: dict[str, str],
     folder: Path,
     queue: "Queue[dict[str, Any]]",
     rows: list[dict[str, Any]],
 ) -> None:
-    environment = database.environment(
-        LANE_FOLDER=str(folder), LOG_LEVEL="WARNING", FAULTS_PATIENCE=f"{patience():.1f}"
-    )
     command = [sys.executable, "-m", module]
     pipe = subprocess.PIPE
     with (
@@ -98,13 +101,21 @@ def _drive_lane(
                 raise LaneLost((folder / "lane.log").read_text()[-3000:]) from None
             rows.append(row)
             note(row)
+            if len(rows) % 50 == 0:
+                sys.stderr.write(f"{len(rows)} runs played\n")
             if row["stuck"]:
                 break
 
 
 def patience() -> float:
-    """How much longer everything may take here: by what else this machine has to do, and four times at most."""
-    return max(1.0, min(4.0, os.getloadavg()[0] / (os.cpu_count() or 1)))
+    """How much longer everything may take here: by what else this machine has to do at this moment, before our lanes
+    add to it; four times at most. Our lanes themselves make it half as long again.
+    """
+    running = []
+    for _ in range(LOOKS):
+        running.append(int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0]) - 1)
+        time.sleep(LOOK_SECONDS)
+    return min(4.0, 1.5 + statistics.mean(running) / (os.cpu_count() or 1))
 
 
 def _ask(lane: "subprocess.Popen[str]", wanted: dict[str, Any]) -> dict[str, Any]:

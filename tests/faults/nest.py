@@ -17,7 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-# A busy machine takes its time, and everything here takes as much more: 1 on one that has nothing else to do.
+# A busy machine takes its time, and everything here takes as much more: tests.faults.driver says how much.
 PATIENCE = float(os.environ.get("FAULTS_PATIENCE", "1"))
 GRACE_SECONDS, READ_SECONDS, LEASE_SECONDS = 1.5 * PATIENCE, 0.4 * PATIENCE, 1.2 * PATIENCE
 ROUND_SECONDS = 0.3 * PATIENCE
