@@ -54,8 +54,11 @@ def choose(instrument: Instrument, found: list[InstrumentRecord]) -> InstrumentR
         return fitting[0]
     if not fitting:
         return f"The broker knows no {instrument.symbol} in {instrument.currency}."
-    places = ", ".join(sorted({each.exchange or each.symbol for each in fitting}))
-    return f"Several listings fit ({places}); set the exchange."
+    places = sorted({each.exchange or each.symbol for each in fitting})
+    if len(places) == 1:
+        names = ", ".join(sorted({each.symbol for each in fitting}))
+        return f"Several contracts fit; enter one by its own name: {names}."
+    return f"Several listings fit ({', '.join(places)}); set the exchange."
 
 
 def narrowed(

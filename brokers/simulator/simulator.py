@@ -105,8 +105,11 @@ class Simulator:
     def _apply(
         self, *, account: str, amount: str, conid: str = "", currency: str = BASE, price: str = "0"
     ) -> None:
+        instrument = self.universe.find(int(conid)) if conid else None
+        if conid and instrument is None:
+            return  # It expired before anything was traded here.
         self.accounts[account].adjust(
-            instrument=self.universe.find(int(conid)) if conid else None,
+            instrument=instrument,
             currency=currency,
             amount=Decimal(amount),
             price=Decimal(price),

@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from brokers.base import InstrumentRecord
-from brokers.instruments import front_month, narrowed, only_one
+from brokers.instruments import choose, front_month, narrowed, only_one
 from cerbero.errors import (
     BadInput,
     BrokerRejected,
@@ -141,6 +141,8 @@ def test_event_contracts_and_combos_are_not_offered_yet(ask, kind) -> None:
 
 
 def test_two_listings_are_told_apart_by_currency_and_exchange_or_not_at_all() -> None:
+    from brokers.models import Instrument
+
     home, london, mexico = (
         listing("1", is_us=True),
         listing("2", "GBP", "LSE"),
@@ -149,6 +151,13 @@ def test_two_listings_are_told_apart_by_currency_and_exchange_or_not_at_all() ->
     found = [home, london, mexico]
     assert narrowed(found, "USD", None) == [home]
     assert narrowed(found, None, "LSE") == [london]
+    row = Instrument(symbol="X", currency="GBP")
+    assert (
+        choose(row, [london, listing("4", "GBP", "AQSE")])
+        == "Several listings fit (AQSE, LSE); set the exchange."
+    )
+    months = [listing("5", exchange="CME", symbol=name, is_us=True) for name in ("ESH7", "ESZ6")]
+    assert choose(Instrument(symbol="ES"), months).endswith("own name: ESH7, ESZ6.")
     with pytest.raises(ContractAmbiguous) as ambiguous:
         only_one("X", narrowed(found, None, None), found)
     assert len(ambiguous.value.details["candidates"]) == 3
