@@ -373,7 +373,7 @@ def test_instruments_get_their_ids_once_the_session_is_up_and_nothing_is_guessed
     aapl.refresh_from_db()
     assert (aapl.name, aapl.multiplier, str(aapl.price_increment.normalize())) == ("APPLE INC", 1, "0.01")
     assert aapl.exchange == "NASDAQ"
-    for each, words in ((nowhere, "knows no"), (futures, "Several listings"), (odd, "form")):
+    for each, words in ((nowhere, "knows no"), (futures, "Several contracts"), (odd, "form")):
         each.refresh_from_db()
         assert words in each.problem
         assert each.multiplier is None
