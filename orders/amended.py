@@ -18,6 +18,7 @@ from brokers.base import Broker, BrokerOrderState, OrderReport, Side
 from brokers.models import Account, Report
 from brokers.reports import record_reports
 from cerbero.access import Actor
+from cerbero.database.compiled import Compiled, Given
 from cerbero.errors import BrokerError
 from cerbero.lifecycle import transition
 from orders.groups.relations import ENTRY, role
@@ -32,6 +33,17 @@ IN_THE_AIR = (AttemptStatus.SENT, AttemptStatus.IN_DOUBT)
 
 # Asked for often enough and found on the old terms.
 OVER = "over"
+
+_FLYING = Compiled(
+    lambda: (
+        ChangeAttempt.objects.select_related("amendment")
+        .filter(order=Given("order"), kind="amend", status__in=IN_THE_AIR)
+        .order_by("pk")
+    )
+)
+_LAST = Compiled(
+    lambda: Amendment.objects.filter(order=Given("order"), status=TicketStatus.DONE).order_by("-ended_at")[:1]
+)
 
 Terms = dict[str, Decimal | None]
 
@@ -104,7 +116,7 @@ def hear(actor: Actor, order: Order, fact: OrderReport, as_of: datetime) -> bool
                 taken(actor, row, order, found="report")
             return True
         return has(fact, was(row.amendment), differ)
-    last = order.amendments.filter(status=TicketStatus.DONE).order_by("-ended_at").first()
+    last = _LAST.first(order=order.pk)
     # Read before the broker took the new terms.
     return last is not None and last.ended_at is not None and as_of < last.ended_at
 
@@ -242,8 +254,7 @@ def _differing(amendment: Amendment) -> list[str]:
 
 
 def _flying(order: Order) -> ChangeAttempt | None:
-    rows = ChangeAttempt.objects.select_related("amendment").filter(order=order, kind="amend")
-    return rows.filter(status__in=IN_THE_AIR).first()
+    return _FLYING.first(order=order.pk)
 
 
 def _at_most(value: Decimal | None, bound: Decimal | None) -> bool:

@@ -16,6 +16,7 @@ from brokers.base import Broker, BrokerOrderState
 from brokers.models import Account, Login, Report
 from brokers.reports import record_reports
 from cerbero.access import Actor
+from cerbero.database.compiled import Compiled, Given
 from cerbero.errors import BrokerError, BrokerRejected, CerberoError, OutcomeUnknown, ProcessDied
 from cerbero.lifecycle import transition
 from orders.lifecycle import ATTEMPT, ENDED, AttemptStatus, OrderStatus
@@ -61,6 +62,9 @@ def unsettled_cancels() -> Any:
     return rows.filter(status__in=[AttemptStatus.PREPARED, AttemptStatus.SENT, AttemptStatus.IN_DOUBT])
 
 
+_IN_DOUBT = Compiled(lambda: unsettled_cancels().filter(order=Given("order"), status=AttemptStatus.IN_DOUBT))
+
+
 def look_after(actor: Actor, order: Order, broker: Broker) -> bool:
     """Whether a cancel in doubt was heard, by the order's own status; then it need not be asked for again."""
     doubted = unsettled_cancels().filter(order=order, status=AttemptStatus.IN_DOUBT).last()
@@ -88,7 +92,7 @@ def look_after(actor: Actor, order: Order, broker: Broker) -> bool:
 def settle_ended(actor: Actor, order: Order) -> None:
     """What the broker says of the order settles whatever cancel of it is in doubt. In the caller's transaction."""
     if order.status in ENDED | {OrderStatus.PENDING_CANCEL}:
-        for row in unsettled_cancels().filter(order=order, status=AttemptStatus.IN_DOUBT):
+        for row in _IN_DOUBT.rows(order=order.pk):
             settle(actor, row, order=order.status)
 
 

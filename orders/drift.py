@@ -13,6 +13,7 @@ from brokers.base import ExecutionReport, OrderReport, OrderType
 from brokers.models import Account, BrokerInstrument, Report
 from cerbero import plain as json_form
 from cerbero.access import Actor
+from cerbero.database.compiled import Compiled, Given
 from cerbero.errors import StateConflict
 from cerbero.lifecycle import transition
 from cerbero.models import Environment
@@ -25,6 +26,20 @@ from orders.notices.alerting import alert
 from orders.order_types import FIELDS, FORMS
 
 log = logging.getLogger(__name__)
+
+# What a report that shows the approved terms explains, and our instrument by the broker's own id.
+_EXPLAINED = Compiled(
+    lambda: Drift.objects.filter(
+        order=Given("order"),
+        kind__in=(Drift.Kind.TERMS_DIFFER, Drift.Kind.ORDER_MISSING),
+        status=Drift.Status.OPEN,
+    )
+)
+_OURS = Compiled(
+    lambda: BrokerInstrument.objects.filter(
+        broker=Given("broker"), broker_instrument_id=Given("theirs")
+    ).values_list("instrument_id", flat=True)
+)
 
 # What takes a live account to reducing: units that nobody here can explain.
 RESTRAINING = (Drift.Kind.UNKNOWN_EXECUTION, Drift.Kind.LIQUIDATION_TRADE, Drift.Kind.POSITION_DIFFERENCE)
@@ -96,8 +111,7 @@ def compare_terms(actor: Actor, order: Order, fact: OrderReport) -> None:
             evidence={"differs": differs, "broker_order_id": order.broker_order_id},
         )
     elif fact.total_quantity is not None:
-        kinds = (Drift.Kind.TERMS_DIFFER, Drift.Kind.ORDER_MISSING)
-        for case in order.drifts.filter(kind__in=kinds, status=Drift.Status.OPEN):
+        for case in _EXPLAINED.rows(order=order.pk):
             resolve(actor, case, "the broker shows the order with the approved terms")
 
 
@@ -135,10 +149,8 @@ def _terms(order: Order, fact: OrderReport) -> dict[str, tuple[Any, Any]]:
     """Ours and theirs by name; theirs is None where a row does not say."""
     instrument: Any = fact.broker_instrument_id
     if instrument is not None:
-        known = BrokerInstrument.objects.filter(
-            broker=order.ticket.account.login.broker, broker_instrument_id=instrument
-        ).first()
-        instrument = known.instrument_id if known else instrument
+        known = _OURS.first(broker=order.ticket.account.login.broker, theirs=instrument)
+        instrument = known or instrument
     return {
         "instrument": (order.instrument_id, instrument),
         "side": (order.side, fact.side),

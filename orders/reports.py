@@ -6,24 +6,26 @@ The broker's facts are never refused: what cannot be explained is recorded, and 
 import logging
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from django.db import InterfaceError, OperationalError, connection, transaction
-from django.db.models import QuerySet, Sum
+from django.db.models import Sum
 from django.db.models.functions import Now
 
 from audit.services import record
 from brokers.base import BrokerOrderState, ExecutionReport, OrderReport
-from brokers.models import Account, BrokerInstrument, Report
+from brokers.models import Account, BrokerInstrument, Login, Report
 from brokers.reports import parse
 from cerbero import decisions, failpoints
 from cerbero.access import Actor
+from cerbero.database.compiled import Compiled, Given, together
 from cerbero.lifecycle import transition
 from cerbero.models import DecisionStatus
 from orders import amended, canceling, days, drift, guessing
 from orders.groups import wire
 from orders.groups.wire import may_shrink
 from orders.lifecycle import ATTEMPT, ENDED, ORDER, TICKET, WORKING, AttemptStatus, OrderStatus, TicketStatus
-from orders.models import Attempt, AttemptLeg, Drift, Execution, Order, Ticket
+from orders.models import Attempt, Drift, Execution, Order, Ticket
 from orders.notices.alerting import alert
 from orders.presentation import sentence
 
@@ -32,6 +34,44 @@ log = logging.getLogger(__name__)
 BATCH = 200
 # One drain at a time: two processes applying one order's reports could swap them.
 _DRAIN_LOCK = 0x0CE5BE50
+
+# An order by each of the ways in which a report names it, and then locked.
+_OF_LEG = Compiled(
+    lambda: Order.objects.filter(sendings__client_order_id=Given("client_order_id")).only("ticket")
+)
+_OF_ATTEMPT = Compiled(
+    lambda: Order.objects.filter(ticket__attempts__client_order_id=Given("client_order_id"), number=1).only(
+        "ticket"
+    )
+)
+_BY_THEIR_ID = Compiled(
+    lambda: (
+        Order.objects.filter(broker_order_id=Given("broker_order_id"), ticket__account__login=Given("login"))
+        .only("ticket")
+        .order_by("pk")[:1]
+    )
+)
+_LOCKED_TICKET = Compiled(
+    lambda: Ticket.objects.select_for_update().filter(pk=Given("ticket")).values_list("pk", flat=True)
+)
+_LOCKED = Compiled(
+    lambda: (
+        Order.objects.select_for_update(of=("self",))
+        .select_related("ticket__account__login", "instrument")
+        .defer(*(f"ticket__account__login__{name}" for name in Login.OF_ITS_CALLS))
+        .filter(pk=Given("order"), ticket__account__login=Given("login"))
+    )
+)
+_IN_DOUBT = Compiled(
+    lambda: Attempt.objects.filter(ticket=Given("ticket"), status=AttemptStatus.IN_DOUBT).order_by("pk")
+)
+_STATUS = Compiled(lambda: Ticket.objects.only("status", "request").filter(pk=Given("ticket")))
+_LEFT = Compiled(
+    lambda: (
+        Order.objects.filter(ticket=Given("ticket")).exclude(status__in=ENDED).values_list("pk", flat=True)
+    )
+)
+
 
 STATES = {
     BrokerOrderState.ACCEPTED: OrderStatus.ACCEPTED,
@@ -222,31 +262,24 @@ def _after_execution(actor: Actor, report: Report, execution: Execution, order: 
 
 def _find_order(report: Report, broker_order_id: str, client_order_id: str | None) -> Order | None:
     """By our own id first, then by the broker's. An order that was sent alone has its attempt's id."""
-    orders = _find(report)
+    login = report.login_id
     if client_order_id:
-        leg = AttemptLeg.objects.filter(client_order_id=client_order_id).first()
-        if leg is not None:
-            return _locked(orders.filter(pk=leg.order_id))
-        attempt = Attempt.objects.filter(client_order_id=client_order_id).first()
-        if attempt is not None:
-            return _locked(orders.filter(ticket_id=attempt.ticket_id, number=1))
+        ours = {"client_order_id": client_order_id}
+        of_leg, of_attempt = together(_OF_LEG.asked(**ours), _OF_ATTEMPT.asked(**ours))
+        for found in (*of_leg, *of_attempt):
+            return _locked(login, found)
     if broker_order_id in {"", "-1"}:
         return None
-    return _locked(orders.filter(broker_order_id=broker_order_id))
+    by_theirs = _BY_THEIR_ID.first(login=login, broker_order_id=broker_order_id)
+    return _locked(login, by_theirs) if by_theirs is not None else None
 
 
-def _find(report: Report) -> QuerySet[Order]:
-    return Order.objects.filter(ticket__account__login=report.login)
-
-
-def _locked(orders: QuerySet[Order]) -> Order | None:
-    """The first of them, its ticket locked before it as everybody does, so that no cancel ends in a deadlock."""
-    found = orders.order_by("pk").values_list("pk", "ticket_id").first()
-    if found is None:
-        return None
-    Ticket.objects.select_for_update().only("pk").get(pk=found[1])
-    rows = Order.objects.select_for_update(of=("self",))
-    return rows.select_related("ticket__account__login", "instrument").get(pk=found[0])
+def _locked(login_id: UUID, order: Order) -> Order | None:
+    """It as it is now, its ticket locked before it as everybody does, so that no cancel ends in a deadlock."""
+    _, rows = together(
+        _LOCKED_TICKET.asked(ticket=order.ticket_id), _LOCKED.asked(order=order.pk, login=login_id)
+    )
+    return rows[0] if rows else None
 
 
 def _find_exit(report: Report, fact: OrderReport) -> Order | None:
@@ -255,7 +288,7 @@ def _find_exit(report: Report, fact: OrderReport) -> Order | None:
         return None
     entry = _find_order(report, fact.parent_order_id, None)
     leg = wire.leg_of(fact, wire.exits_of(entry)) if entry is not None and entry.ticket.group else None
-    return _locked(_find(report).filter(pk=leg.pk)) if leg is not None else None
+    return _locked(report.login_id, leg) if leg is not None else None
 
 
 def _unmatched_order(actor: Actor, report: Report, fact: OrderReport) -> bool:
@@ -290,7 +323,7 @@ def _a_group_is_in_doubt(report: Report) -> bool:
 
 def _settle_attempt(actor: Actor, order: Order) -> None:
     """A report about an order settles the attempt that was in doubt about it; about a group, when none is missing."""
-    attempt = Attempt.objects.filter(ticket_id=order.ticket_id, status=AttemptStatus.IN_DOUBT).first()
+    attempt = _IN_DOUBT.first(ticket=order.ticket_id)
     if attempt is not None and not wire.missing(attempt).exclude(pk=order.pk).exists():
         transition(
             attempt,
@@ -306,8 +339,9 @@ def _settle_attempt(actor: Actor, order: Order) -> None:
 def end_or_revive_ticket(actor: Actor, order: Order) -> None:
     """Bring a ticket to what its orders say, within the caller's transaction."""
     ticket = order.ticket
-    ticket.refresh_from_db(fields=["status", "request"])
-    is_over = not ticket.orders.exclude(status__in=ENDED).exists()
+    (now,), left = together(_STATUS.asked(ticket=ticket.pk), _LEFT.asked(ticket=ticket.pk))
+    ticket.status, ticket.request_id = now.status, now.request_id
+    is_over = not left
     lives = not is_over or order.status == OrderStatus.FILLED
     if ticket.status != TicketStatus.SENT and lives and not (is_over and ticket.status == TicketStatus.DONE):
         if ticket.request is not None:

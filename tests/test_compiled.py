@@ -3,19 +3,20 @@
 from datetime import timedelta
 
 import pytest
-from django.db import transaction
+from django.db import DataError, transaction
 from django.db.models import F
 from django.utils import timezone
 
 from audit.models import Entry
 from cerbero.access import system
-from cerbero.database.compiled import Compiled, CompiledUpdate, Given
+from cerbero.database.compiled import Asked, Compiled, CompiledUpdate, Given, together
 from cerbero.errors import StateConflict
 from cerbero.lifecycle import transition
 from cerbero.models import DecisionRequest, Lease
 from tests.rig import Database
 
 BY_NAME = Compiled(lambda: Lease.objects.filter(name=Given("name")))
+FENCES = Compiled(lambda: Lease.objects.filter(name=Given("name")).values_list("fence", flat=True))
 LOCKED = Compiled(lambda: Lease.objects.select_for_update().filter(name=Given("name")))
 RAISE = CompiledUpdate(
     lambda: Lease.objects.filter(name=Given("name"), fence=Given("fence")), fence=F("fence") + 1
@@ -29,6 +30,29 @@ def test_each_run_reads_afresh_and_by_its_own_values(fresh_database: Database) -
     Lease.objects.filter(name="one").update(fence=7)
     assert [row.fence for row in BY_NAME.rows(name="one")] == [7]
     assert BY_NAME.first(name="none") is None
+
+
+def test_one_columns_values_are_read_as_they_are(fresh_database: Database) -> None:
+    Lease.objects.create(name="one", fence=5)
+    assert FENCES.rows(name="one") == [5]
+
+
+def test_what_is_asked_together_is_answered_in_its_order(fresh_database: Database) -> None:
+    Lease.objects.create(name="one", fence=1)
+    Lease.objects.create(name="two", fence=2)
+    ((two,), nothing, fences, words) = together(
+        BY_NAME.asked(name="two"),
+        BY_NAME.asked(name="none"),
+        FENCES.asked(name="one"),
+        Asked("SELECT %(a)s::int, 'b'", {"a": 1}),
+    )
+    assert (two.fence, nothing, fences, words) == (2, [], [1], [(1, "b")])
+
+
+def test_of_what_is_asked_together_the_first_failure_is_told(fresh_database: Database) -> None:
+    with pytest.raises(DataError):
+        together(FENCES.asked(name="one"), Asked("SELECT 1 / %s::int", (0,)), FENCES.asked(name="one"))
+    assert FENCES.rows(name="one") == []
 
 
 def test_a_value_that_is_not_given_stops_the_query(fresh_database: Database) -> None:

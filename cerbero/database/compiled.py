@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import Expression, Field, Model, QuerySet
 from django.db.models.base import ModelState
+from django.db.models.query import ModelIterable
 from django.db.models.sql import InsertQuery, UpdateQuery
 from django.db.transaction import TransactionManagementError
 
@@ -42,11 +43,13 @@ class Compiled(Generic[Row]):
 
     @cached_property
     def _made(self) -> "_Made":
-        query = self._build().query
+        queryset = self._build()
+        query = queryset.query
         compiler = query.get_compiler(DEFAULT_DB_ALIAS)
         sql, values = compiler.as_sql()
         converters = compiler.get_converters(each[0] for each in compiler.select[: compiler.col_count])
-        reader = _Reader(compiler.klass_info, compiler.select) if compiler.klass_info else None
+        gives_objects = issubclass(queryset._iterable_class, ModelIterable)
+        reader = _Reader(compiler.klass_info, compiler.select) if gives_objects else None
         return _Made(
             words=(sql, tuple(values)),
             locks=bool(query.select_for_update),
