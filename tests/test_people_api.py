@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
-from django.db import IntegrityError, connection
+from django.db import IntegrityError, connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import Resolver404, resolve, reverse
@@ -286,12 +286,17 @@ def acting() -> Iterator[tuple[str, str, int]]:
         yield "bot", act, 401
 
 
-@pytest.mark.parametrize(("role", "act", "status"), list(acting()))
-def test_who_may_act(rows: dict[str, str], role: str, act: str, status: int) -> None:
-    name, method, path = ACTS[act]
-    response = as_role(role).ask(method, path.replace("ID", rows[name]).replace("NOBODY", NOBODY), {})
-    assert response.status_code == status, response.content
-    assert_one_shape(status, response.content, "api-1")
+@pytest.mark.parametrize("role", sorted({role for role, _, _ in acting()}))
+def test_who_may_act(rows: dict[str, str], role: str) -> None:
+    program = as_role(role)
+    for act, status in [(act, status) for each, act, status in acting() if each == role]:
+        name, method, path = ACTS[act]
+        # What one act changed is undone before the next.
+        before = transaction.savepoint()
+        response = program.ask(method, path.replace("ID", rows[name]).replace("NOBODY", NOBODY), {})
+        transaction.savepoint_rollback(before)
+        assert response.status_code == status, (act, response.content)
+        assert_one_shape(status, response.content, "api-1")
 
 
 def test_the_table_names_every_act_that_there_is() -> None:
@@ -754,14 +759,16 @@ def test_filters_narrow(desk: Any) -> None:
     assert count("trading-states", scope="bot") == 1
 
 
-@pytest.mark.parametrize("name", LISTS)
-def test_a_longer_list_asks_no_more_of_the_database(desk: Any, name: str) -> None:
+def test_a_longer_list_asks_no_more_of_the_database(desk: Any) -> None:
     program = Program(someone("dora", "Auditor"))
 
-    def queries() -> int:
+    def asked(name: str) -> int:
         with CaptureQueriesContext(connection) as captured:
             assert program.get(f"/api/{name}").status_code == 200
         return len(captured)
+
+    def queries() -> dict[str, int]:
+        return {name: asked(name) for name in LISTS}
 
     fill(desk, 2)
     mandate(desk)
