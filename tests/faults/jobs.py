@@ -52,11 +52,14 @@ def halt(person: str, mode: str) -> None:
     halting.halt_trading(actor=actor, mode=mode, reason="the harness", wait_seconds=1)
 
 
-def sweeper() -> None:
+def sweeper(defect: str = "") -> None:
     """What beat asks of the worker for rotations, without a queue between."""
     from cerbero import access
     from keyrotation.sweep import sweep
+    from tests.keyrotation.fault_mutants import MUTANTS
 
+    if defect:
+        MUTANTS[defect].breaks()
     while True:
         with contextlib.suppress(Error, RedisError):
             sweep(access.system("rotation"))

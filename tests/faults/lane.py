@@ -222,7 +222,7 @@ def serve(answer: Callable[[Lane, dict[str, Any]], dict[str, Any]]) -> None:
     with contextlib.closing(Lane.open(folder)) as lane:
         for line in sys.stdin:
             row = answer(lane, json.loads(line))
-            told.write(json.dumps(row | {"mutant": lane.mutant}) + "\n")
+            told.write(json.dumps({"mutant": lane.mutant} | row) + "\n")
             told.flush()
             if row["stuck"]:
                 # What is left over would be another case's trouble.

@@ -185,7 +185,8 @@ def shorten() -> None:
     """Seconds in place of minutes; every proportion stays."""
     import httpx
 
-    from brokers import pacing, relay, sessions
+    from brokers import pacing, primes, relay, sessions
+    from brokers.generation import GROUP_14_PRIME
     from brokers.ibkr import client, snapshots, wire
     from keyrotation import proving, swapping, sweep
     from orders import canceling, cancels, doubts, halting, loop, models, reconciliation, tasks
@@ -200,6 +201,7 @@ def shorten() -> None:
     loop.POLL_SECONDS, loop.LEASE_SECONDS = 0.4 * PATIENCE, LEASE_SECONDS
     watching.LOOK_SECONDS = 1.0 * PATIENCE
     relay.LOOK_SECONDS, relay.LEASE_SECONDS, relay.BACKOFF_SECONDS_MAX = 0.2, LEASE_SECONDS, 0.5
+    primes.search = lambda seconds: (int(GROUP_14_PRIME, 16), 1)
     sweep.LEASE_SECONDS, swapping.TURN_SECONDS = 1.4 * ROTATION_SECONDS, 1.2 * ROTATION_SECONDS
     swapping.DRAIN_SECONDS = 0.3 * ROTATION_SECONDS
     swapping.HOLD_SECONDS, swapping.PROOF_SECONDS = ROTATION_SECONDS, 0.6 * ROTATION_SECONDS

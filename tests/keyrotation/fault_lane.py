@@ -144,8 +144,8 @@ class Watch:
 class Play:
     """One rotation with one kill."""
 
-    def __init__(self, lane: Lane, case: Case) -> None:
-        self.lane, self.case, self.words = lane, case, MODES[case.mode]
+    def __init__(self, lane: Lane, case: Case, mutant: str = "") -> None:
+        self.lane, self.case, self.words, self.mutant = lane, case, MODES[case.mode], mutant
         self.killed = False
         self.why: list[str] = []
 
@@ -240,7 +240,7 @@ class Play:
         return f"SIGKILL {self.case.place} 1" if self.case.job == job and not self.killed else ""
 
     def _start_sweeper(self) -> None:
-        self.lane.start("sweeper", fail_point=self._point("sweeper"))
+        self.lane.start("sweeper", fail_point=self._point("sweeper"), defect=self.mutant)
 
     def _until(self, look: Callable[[], bool], seconds: float = CASE_SECONDS) -> None:
         deadline = time.monotonic() + seconds
@@ -291,9 +291,10 @@ class Play:
 def play(lane: Lane, wanted: dict[str, Any]) -> dict[str, Any]:
     """Play one case; what got stuck leaves its installation behind."""
     shorten()
-    row = Play(lane, CASES[wanted["case"]]).run()
+    row = Play(lane, CASES[wanted["case"]], mutant := wanted.get("mutant", "")).run()
     repeats = f"make rotation-faults CASE='{wanted['case']}'"
-    return row | {"case": wanted["case"], "again": repeats, "stuck": int(bool(row["why"]))}
+    told = {"case": wanted["case"], "mutant": mutant, "again": repeats}
+    return row | told | {"stuck": int(bool(row["why"] or mutant))}
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import Any
 
 from tests.faults.driver import run
 from tests.keyrotation.fault_cases import CASES, slice_of
+from tests.keyrotation.fault_mutants import MUTANTS
 from tests.rig import Servers
 
 LANES = 3
@@ -35,12 +36,25 @@ def main() -> int:
     try:
         servers.migrate_template()
         rows = run(servers, [{"case": name} for name in wanted], given.lanes, LANE)
+        planted = (
+            [] if given.case else [{"case": each.case, "mutant": name} for name, each in MUTANTS.items()]
+        )
+        caught = {
+            row["mutant"]: _sums([row])[MUTANTS[row["mutant"]].sees] > 0
+            for row in run(servers, planted, given.lanes, LANE)
+        }
     finally:
         servers.stop()
     rows.sort(key=lambda row: list(CASES).index(row["case"]))
     _say_table(rows)
+    for name, seen in caught.items():
+        _say(f"mutant: {name}: {'caught' if seen else 'MISSED'}")
     _say(f"{time.monotonic() - began:.0f} s")
-    return _say_sums(rows)
+    sums = _sums(rows)
+    # A lane that broke has told why, and no end of its case is known.
+    sums["wrong_end_state"] += len(wanted) - len(rows)
+    _say(json.dumps({"cases": len(wanted)} | sums))
+    return int(any(sums.values()) or not all(caught.values()))
 
 
 def _say(line: str) -> None:
@@ -82,16 +96,13 @@ def _say_spans(what: str, spans: list[float]) -> None:
         _say(f"{what}: median {statistics.median(spans):.1f} s, longest {max(spans):.1f} s, of {len(spans)}")
 
 
-def _say_sums(rows: list[dict[str, Any]]) -> int:
-    sums = {
-        "cases": len(rows),
+def _sums(rows: list[dict[str, Any]]) -> dict[str, int]:
+    return {
         "locked_out": sum(len(row["dark"]) for row in rows if row["mode"] != "blackout"),
         "orders_lost": sum(row["lost"] for row in rows),
         "orders_duplicated": sum(row["duplicated"] for row in rows),
         "wrong_end_state": sum(not row["is_right"] for row in rows),
     }
-    _say(json.dumps(sums))
-    return int(any(count for name, count in sums.items() if name != "cases"))
 
 
 if __name__ == "__main__":
