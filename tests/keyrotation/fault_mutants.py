@@ -25,6 +25,7 @@ def _swap_what_was_never_proven() -> None:
     from keyrotation import proving, swapping
 
     proving.try_keys = swapping.try_keys = lambda staged: SessionToken(b"0" * 20, leases.database_now())
+    swapping._undo = lambda turn, rotation, why: None
 
 
 def _never_release() -> None:
@@ -40,7 +41,7 @@ MUTANTS = {
         "wrong_end_state",
         "fails after the proof | sweeper | rotation.activated",
     ),
-    "what the broker does not take yet is swapped in": Mutant(
+    "what the broker does not take yet is swapped in and stays": Mutant(
         _swap_what_was_never_proven, "locked_out", "waiting for the broker | sweeper | rotation.not_proven"
     ),
     "orders are held and never released": Mutant(
