@@ -88,6 +88,7 @@ def problems(
             for part, leg in zip(roles[1:], exits, strict=True)
             for each in [
                 *_exit_problems(part, leg, entry),
+                *_limit_problems(part, leg),
                 *([] if is_open else _price_problems(part, leg, entry, mid)),
             ]
         ]
@@ -123,6 +124,19 @@ def _exit_problems(part: str, leg: Leg, entry: Leg) -> list[str]:
     if entry.time_in_force == TimeInForce.GTC and leg.time_in_force == TimeInForce.DAY:
         found.append(f"The {NAMES[part]} ends with the day, and the entry may fill later: make it gtc too.")
     return found
+
+
+def _limit_problems(part: str, leg: Leg) -> list[str]:
+    """A stop-limit exit fills at its stop or somewhat worse; one that asks for better is no protection."""
+    limit, stop = leg.limit_price, leg.stop_price
+    if leg.order_type not in GUARDS or limit is None or stop is None:
+        return []
+    if not _beyond(_other(leg.side), limit, stop):
+        return []
+    words = _word(_other(leg.side), up=True)
+    return [
+        f"The {NAMES[part]}'s limit must not be {words} its stop: it would rest unfilled when the stop is met."
+    ]
 
 
 def _price_problems(part: str, leg: Leg, entry: Leg, mid: Decimal | None) -> list[str]:

@@ -81,6 +81,11 @@ TRAIL = STOP | {"order_type": OrderType.TRAILING_STOP, "trailing_amount": Decima
         ("bracket", [{"time_in_force": TimeInForce.IOC}, PROFIT, STOP], "must rest"),
         ("bracket", [{"time_in_force": TimeInForce.GTC}, PROFIT, STOP], "ends with the day"),
         ("bracket", [{}, PROFIT, TRAIL | {"stop_price": Decimal(191)}], "below the entry's price"),
+        (
+            "bracket",
+            [{}, PROFIT, STOP | {"order_type": OrderType.STOP_LIMIT, "limit_price": Decimal(181)}],
+            "stop loss's limit must not be above its stop",
+        ),
         ("oto", [{}, STOP, PROFIT], "has 2 orders, not 3"),
         ("oto", [{}, STOP | {"order_type": OrderType.MARKET}], "not market"),
         (
