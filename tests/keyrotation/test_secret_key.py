@@ -4,6 +4,7 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.core.management import call_command
 
 from cerbero import decisions, proofs
@@ -59,6 +60,17 @@ def test_everything_that_was_proven_is_proven_under_the_new_key_alone(
     settings.SECRET_KEY_STAMP = key_file.stat().st_mtime_ns
     assert [*unproven(ticket), *unproven(later)] == []
     assert sum(each.renewed for each in renew_all(BY_SECRET_KEY)) == 0
+
+
+def test_every_column_of_proofs_is_known() -> None:
+    found = {
+        f"{model._meta.model_name}.{field.name}"
+        for model in apps.get_models()
+        for field in model._meta.get_fields()
+        if field.name == "proof"
+    }
+    # A close is sent or denied within a minute.
+    assert found - {"ticket.proof"} == set(map(str, BY_SECRET_KEY))
 
 
 def test_what_was_forged_is_not_made_good(db: Any, settings: Any, key_file: Any) -> None:
