@@ -1,6 +1,7 @@
 """One trail of a test's own: write to it, seal it, spoil it as the tables' owner could, verify it."""
 
 import contextlib
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -73,9 +74,20 @@ class Trail:
         with self.database.connect() as app:
             return app.execute(words).fetchall()
 
+    def says(self, *words: str, code: int = 0, role: str = embedded.APP) -> str:
+        """What `manage.py verify_audit` prints as that role; fails the test when its exit code is not `code`."""
+        out = io.StringIO()
+        ended: int | str | None = 0
+        with acting_as(self.database, role):
+            try:
+                call_command("verify_audit", "--anchor", str(self.anchor), *words, stdout=out)
+            except SystemExit as end:
+                ended = end.code
+        assert ended == code, f"verify_audit {words}: {ended}\n{out.getvalue()}"
+        return out.getvalue()
+
     def command(self, *words: str, code: int = 0) -> dict:
-        done = self.database.manage("verify_audit", "--json", "--anchor", str(self.anchor), *words, code=code)
-        return json.loads(done.stdout)
+        return json.loads(self.says("--json", *words, code=code))
 
 
 def insert_entry(other: psycopg.Connection, event: str) -> int:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from django.core.management import CommandError, call_command
 
 from audit.models import Entry
 from brokers import sealed_bundle
@@ -65,7 +66,7 @@ def test_it_cancels_everything_without_a_database_and_its_journal_is_imported_on
     assert {"session.minted", "cancels.sent", "orders.listed", "orders.proven"} <= set(steps)
     assert floor.sim.credentials["access_token_secret"] not in journal.read_text()
     for _ in range(2):
-        fresh_database.manage("import_break_glass", str(journal))
+        call_command("import_break_glass", str(journal))
     assert Entry.objects.filter(subject_kind="breakglass").count() == len(steps)
     assert Entry.objects.filter(event="bundle.sealed").count() == 1
 
@@ -79,8 +80,6 @@ def test_a_broker_that_is_down_is_said_with_the_desks_number(floor, fresh_databa
 
 
 def test_a_changed_journal_is_refused(db, fresh_journal):
-    from django.core.management import CommandError, call_command
-
     lines = fresh_journal.read_text().replace('"account": "DU1"', '"account": "DU2"')
     fresh_journal.write_text(lines)
     with pytest.raises(CommandError):

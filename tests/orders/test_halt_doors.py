@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import Permission
+from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
 
@@ -108,7 +109,11 @@ def test_the_terminal_halts_while_the_web_is_down(busy, fresh_database):
     done = fresh_database.manage(*words, "--scope", f"account:{busy.account.broker_account_id}")
     assert "No working orders: proven. Flat: proven." in done.stdout
     assert working(busy) == set()
-    fresh_database.manage("halt_trading", "--reason", "odd", "--scope", "bot:nobody", code=1)
+
+
+def test_the_terminal_refuses_what_there_is_not(desk):
+    with pytest.raises(CommandError, match="0 rows are named nobody"):
+        call_command("halt_trading", "--reason", "odd", "--scope", "bot:nobody")
 
 
 def test_health_names_a_halt_that_is_not_proven_in_time(desk):
