@@ -52,7 +52,7 @@ class KeyCommand(BaseCommand):
                     "restart every process, and run this again."
                 )
             keys = [self.new_key(), *keys]
-            write_key(path, "\n".join(keys))
+            _write(path, keys)
             self.use(keys)
         self._renew()
         self.stdout.write(AFTER)
@@ -81,5 +81,15 @@ class KeyCommand(BaseCommand):
         elif path is None:
             self.stdout.write(f"Everything is under the first key: take the others out of {self.setting}.")
         else:
-            write_key(path, keys[0])
+            _write(path, keys[:1])
             self.stdout.write(f"{path} holds the new key alone. Keep a copy of it elsewhere.")
+
+
+def _write(path: Path, keys: list[str]) -> None:
+    try:
+        write_key(path, "\n".join(keys))
+    except OSError as problem:
+        raise CommandError(
+            f"{path} cannot be written ({problem.strerror}): put a new key on a line before the old one there, or after "
+            "--finish take the old one out; restart every process, and run this again."
+        ) from None

@@ -139,6 +139,13 @@ def test_a_run_that_was_ended_between_two_batches_goes_on_where_it_was(
     assert load_credentials(lasting_desk.login).consumer_key == "OLDKEYSET"
 
 
+def test_a_file_that_cannot_be_written_is_said_with_what_to_do(lasting_desk, settings, tmp_path):
+    settings.ENCRYPTION_KEY_PATH = tmp_path / "nowhere" / "encryption_key"
+    with pytest.raises(CommandError, match="cannot be written"):
+        run()
+    assert load_credentials(lasting_desk.login).consumer_key == "OLDKEYSET"
+
+
 def test_what_no_key_opens_keeps_the_old_key_in_place(lasting_desk, settings, tmp_path):
     path = tmp_path / "encryption_key"
     path.write_text(f"{NEW}\n{settings.ENCRYPTION_KEY}\n")
