@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
+from functools import cached_property
 
 from .answers import now_ms
 from .universe import Instrument, Universe
@@ -81,10 +82,15 @@ class Market:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ):
         self._universe, self._seed, self._now = universe, seed, now
-        known = mids or {}
-        self._quotes = {i.conid: self._begin(i, known.get(i.conid, float(i.price))) for i in universe}
+        self._known = mids or {}
         # Those that somebody has looked at.
         self._options: dict[int, Quote] = {}
+
+    @cached_property
+    def _quotes(self) -> dict[int, Quote]:
+        """Begun at the first look, so that a start does not wait for them."""
+        mids = self._known
+        return {i.conid: self._begin(i, mids.get(i.conid, float(i.price))) for i in self._universe}
 
     def _begin(self, instrument: Instrument, mid: float) -> Quote:
         quote = Quote(instrument, mid, dice=random.Random(self._seed * 2**32 + instrument.conid))  # noqa: S311
