@@ -22,7 +22,7 @@ from cerbero.embedded import APP, OWNER
 from cerbero.models import Bot, Lease, User
 from orders import halting, loop, services, submission
 from orders.halt_models import Halt
-from orders.lifecycle import TicketStatus
+from orders.lifecycle import WORKING, OrderStatus, TicketStatus
 from orders.models import TICKET_ROWS, Balance, Limits, LimitSet, Order, Ticket, TradingState
 from orders.models import Attempt as Sending
 from orders.submission import Hold
@@ -83,6 +83,10 @@ class Siege:
         unsent = Q(ticket__status__in=["proposed", "allowed"]) | Q(ticket__attempts__status="prepared")
         for order in Order.objects.filter(unsent | Q(amendments__status__in=["proposed", "allowed"])):
             services.cancel_order(actor=ME, order_id=order.pk)
+        sells = Order.objects.filter(side="sell", status__in=[*WORKING, OrderStatus.SUBMITTED])
+        if left := list(sells.values_list("pk", flat=True)):
+            # A sale that still rests, or that nobody knows of, would be met by the next purchase.
+            self.as_owner(("UPDATE orders_order SET status = 'canceled' WHERE id = ANY(%s)", [left]))
         Lease.objects.filter(name__startswith="place:").update(expires_at=timezone.now() - timedelta(days=1))
         self.desk.__dict__.pop("_holds", None)
         self.quote()

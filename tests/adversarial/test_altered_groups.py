@@ -61,15 +61,15 @@ def test_a_leg_added_after_the_approval_denies_the_group(approved):
 @pytest.mark.parametrize("number", [2, 3])
 def test_a_leg_altered_in_the_hands_of_the_program_denies_the_group(approved, monkeypatch, number, changes):
     desk, ticket = approved
-    whole = Ticket.legs.func
+    whole = submission.locked
 
-    def altered(self):
-        found = whole(self)
+    def altered(row, hold):
+        state, found = whole(row, hold)
         for name, value in changes.items():
-            setattr(found[number - 1], name, value)
-        return found
+            setattr(found.legs[number - 1], name, value)
+        return state, found
 
-    monkeypatch.setattr(Ticket.legs, "func", altered)
+    monkeypatch.setattr(submission, "locked", altered)
     assert _prepare(desk, ticket) is None
     ticket.refresh_from_db()
     assert ticket.refusal_code == "terms_changed"
@@ -90,14 +90,14 @@ def test_no_leg_of_a_stored_group_changes_by_the_applications_role(approved):
 
 def test_the_kind_of_the_group_is_what_was_approved(approved, monkeypatch):
     desk, ticket = approved
-    locked = submission.locked_ticket
+    whole = submission.locked
 
-    def altered(row):
-        found = locked(row)
+    def altered(row, hold):
+        state, found = whole(row, hold)
         found.group = "oco"
-        return found
+        return state, found
 
-    monkeypatch.setattr(submission, "locked_ticket", altered)
+    monkeypatch.setattr(submission, "locked", altered)
     assert _prepare(desk, ticket) is None
 
 

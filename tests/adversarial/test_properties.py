@@ -29,8 +29,8 @@ from tests.adversarial.oracle import ACTIVE, ALIVE, HALTED, POLICIES, REDUCING, 
 from tests.orders import budgets, world
 
 # Few in the suite; many for a night.
-EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "8"))
-STEPS = 20
+EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "6"))
+STEPS = 16
 
 NUMBER, QUANTITY = st.integers(0, 50), st.integers(1, 20)
 MODES = [HaltMode.STOP_NEW, HaltMode.STOP_AND_CANCEL_OPENING, HaltMode.CANCEL_ALL]

@@ -17,7 +17,7 @@ from cerbero.people.models import PersonChange
 from orders import services
 from orders.models import Ticket
 from tests.orders import world
-from tests.orders.world import World
+from tests.orders.world import World, hear
 from tests.people.authenticator import Authenticator
 from tests.rig import Database
 from tests.simulator_process import SimulatorProcess
@@ -42,6 +42,7 @@ class LiveDesk:
         )
 
     def say_yes(self, ticket: Ticket, who: str, assertion: dict[str, Any] | None) -> Ticket:
+        hear(self.world.login)
         return services.decide_ticket(
             actor=self.world.person(who),
             ticket_id=ticket.pk,
