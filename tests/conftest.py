@@ -20,6 +20,7 @@ import pytest
 
 from cerbero.errors import CannotStart
 from tests.rig import FOREIGN, Database, Servers, django_uses, roomy_folder
+from tests.shares import in_shares
 from tests.simulator_process import SimulatorProcess, start_simulator
 
 SERVERS = pytest.StashKey[Servers]()
@@ -51,6 +52,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
     settings.DATABASES  # noqa: B018  (loads the settings; pytest-django sets Django up next)
     settings.PASSWORD_HASHERS = ["tests.quick.Hasher"]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if workers := getattr(config, "workerinput", {}).get("workercount"):
+        items[:] = in_shares(items, workers)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -1,11 +1,14 @@
 """The test rig keeps what it promises, since every other test stands on it."""
 
+from types import SimpleNamespace
+
 import psycopg
 import pytest
 from django.db import connection
 
 from cerbero import embedded
 from tests.rig import Database, run_together
+from tests.shares import LONGEST, in_shares
 
 
 def test_ordinary_tests_run_as_the_role_that_owns_nothing(db: None) -> None:
@@ -47,3 +50,15 @@ def test_redis_begins_empty(redis_url: str) -> None:
 
     with redis.Redis.from_url(redis_url) as client:
         assert client.dbsize() == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 4, 16])
+def test_every_test_goes_to_one_worker_and_the_longest_begin_the_shares(workers: int) -> None:
+    names = [f"tests/a/test_{number}.py" for number in range(990)] + [f"{name}::x" for name in LONGEST]
+    ordered = [item.nodeid for item in in_shares([SimpleNamespace(nodeid=name) for name in names], workers)]
+    assert sorted(ordered) == sorted(names)
+    begins, left = 0, len(ordered)
+    for number in range(min(workers, len(LONGEST))):
+        assert ordered[begins].startswith(LONGEST[number])
+        size = left // (workers - number)
+        begins, left = begins + size, left - size
