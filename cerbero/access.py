@@ -10,6 +10,7 @@ from uuid import UUID
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from cerbero.database.compiled import Compiled, Given
 from cerbero.errors import BotTagMissing, NotAuthenticated, ScopeMissing, SignInRequired
 from cerbero.models import AccessToken, Bot, PersonToken, User
 
@@ -45,6 +46,15 @@ DEFAULT_SCOPES = ("market:read", "orders:read", "orders:write", "trading:halt")
 PROGRAM = "token"
 _TAG = re.compile(r"[\x21-\x7e]{1,64}")
 _TOUCH_EVERY = timedelta(minutes=1)
+# Asked by every call of a bot.
+_USABLE = Compiled(
+    lambda: (
+        AccessToken.objects.usable()
+        .filter(digest=Given("digest"))
+        .select_related("bot")
+        .only("scopes", "environment", "last_used_at", "bot__name", "bot__owner", "bot__environment")
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -189,13 +199,7 @@ def authenticate(authorization: str, bot_tag: str, *, request_id: str = "", door
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise NotAuthenticated
-    row = (
-        AccessToken.objects.usable()
-        .filter(digest=_digest(token.strip()))
-        .select_related("bot")
-        .only("scopes", "environment", "last_used_at", "bot__name", "bot__owner_id", "bot__environment")
-        .first()
-    )
+    row = _USABLE.first(digest=_digest(token.strip()))
     if row is None:
         raise NotAuthenticated
     if not _TAG.fullmatch(bot_tag):
