@@ -10,6 +10,7 @@ from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 
+from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
@@ -262,15 +263,19 @@ def _cancel(actor: Actor, halt: Halt, resting: Resting, broker: Broker) -> None:
 
 
 def _claim(halt: Halt, go: list[Resting]) -> int:
-    """Ours to ask for now: neither another process nor we asked within five seconds. Returns how many."""
+    """Ours to ask for now: neither another process nor we asked within five seconds. Returns how many.
+
+    An order of which a report is being applied this moment is left to the next round: whoever applies reports holds
+    many orders, in the reports' order, and a cancel of the others neither waits for them nor ends in a deadlock.
+    """
     stale = Now() - AGAIN
     ids = [each.broker_order_id for each in go]
     rows = HaltedOrder.objects.filter(halt=halt, broker_order_id__in=ids)
-    claimed = (
-        Order.objects.filter(pk__in=[each.order.pk for each in go if each.order])
-        .filter(Q(cancel_requested_at=None) | Q(cancel_requested_at__lt=stale))
-        .update(cancel_requested_at=ClockTime())
-    )
+    ours = Order.objects.filter(pk__in=[each.order.pk for each in go if each.order])
+    due = ours.filter(Q(cancel_requested_at=None) | Q(cancel_requested_at__lt=stale))
+    with transaction.atomic():
+        free = list(due.select_for_update(skip_locked=True).values_list("pk", flat=True))
+        claimed = Order.objects.filter(pk__in=free).update(cancel_requested_at=ClockTime())
     strangers = rows.filter(order=None).filter(Q(asked_at=None) | Q(asked_at__lt=stale))
     claimed += strangers.update(asked_at=ClockTime())
     if claimed:

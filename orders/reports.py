@@ -35,7 +35,8 @@ BATCH = 200
 # One drain at a time: two processes applying one order's reports could swap them.
 _DRAIN_LOCK = 0x0CE5BE50
 
-# An order by each of the ways in which a report names it, and then locked.
+# An order by each of the ways in which a report names it, and then locked: rows that only name it, such as those of a
+# halt, need not wait.
 _OF_LEG = Compiled(
     lambda: Order.objects.filter(sendings__client_order_id=Given("client_order_id")).only("ticket")
 )
@@ -52,11 +53,13 @@ _BY_THEIR_ID = Compiled(
     )
 )
 _LOCKED_TICKET = Compiled(
-    lambda: Ticket.objects.select_for_update().filter(pk=Given("ticket")).values_list("pk", flat=True)
+    lambda: (
+        Ticket.objects.select_for_update(no_key=True).filter(pk=Given("ticket")).values_list("pk", flat=True)
+    )
 )
 _LOCKED = Compiled(
     lambda: (
-        Order.objects.select_for_update(of=("self",))
+        Order.objects.select_for_update(of=("self",), no_key=True)
         .select_related("ticket__account__login", "instrument")
         .defer(*(f"ticket__account__login__{name}" for name in Login.OF_ITS_CALLS))
         .filter(pk=Given("order"), ticket__account__login=Given("login"))

@@ -5,11 +5,13 @@ import time
 from decimal import Decimal
 
 import pytest
+from django.db import transaction
 
 from brokers import pacing
 from orders import halting
 from orders.models import HaltMode, Order
 from tests.orders.test_halt_run import fates, finish, halt, rest, working
+from tests.orders.world import until
 from tests.rig import run_together
 
 
@@ -47,6 +49,29 @@ def test_nothing_but_what_was_in_flight_arrives_after_a_halt_returned(quick, mod
     if mode == HaltMode.CANCEL_ALL:
         assert finish(quick, report)["no_working_orders"]
         assert working(quick) == set()
+
+
+def test_canceling_all_waits_for_no_report_that_is_being_applied(quick):
+    rest(quick, 3)
+    held, over = threading.Event(), threading.Event()
+
+    def reports():
+        with transaction.atomic():
+            list(Order.objects.select_for_update(no_key=True).order_by("-pk"))
+            held.set()
+            assert over.wait(30)
+
+    def stop():
+        held.wait(10)
+        try:
+            report = halt(quick, HaltMode.CANCEL_ALL, wait_seconds=0.1)
+            return report, until(lambda: working(quick) == set())
+        finally:
+            over.set()
+
+    _, (report, are_gone) = run_together(reports, stop)
+    assert are_gone
+    assert finish(quick, report)["no_working_orders"]
 
 
 def test_two_halts_at_once_both_end_in_proof(quick):
