@@ -183,7 +183,8 @@ def ledger_of(ticket: Any, number: int) -> Ledger:
 
     order = ticket.orders.get(number=number)
     attempts = list(ticket.attempts.order_by("number"))
-    ids = [str(each.pk) for each in attempts]
+    changes = list(order.changes.all())
+    ids = [str(each.pk) for each in (*attempts, *changes)]
     entries = Entry.objects.all()
     executed = sum((each.quantity for each in order.executions.all()), Decimal(0))
     return Ledger(
@@ -195,12 +196,12 @@ def ledger_of(ticket: Any, number: int) -> Ledger:
         is_cancel_asked=order.cancel_requested_at is not None,
         attempts=[(each.status, each.client_order_id) for each in attempts],
         changes=[
-            *order.changes.values_list("status", flat=True),
+            *(each.status for each in changes),
             *("sent" for _ in order.amendments.filter(status__in=["allowed", "sent"])),
         ],
         executed=executed,
         amended=[f"{each.status} {each.refusal_code}" for each in order.amendments.all()],
-        was_doubted=entries.filter(event="attempt.doubted", subject_id__in=ids).exists(),
+        was_doubted=entries.filter(event__endswith=".doubted", subject_id__in=ids).exists(),
         was_revived=entries.filter(
             subject_kind="order", subject_id=str(order.pk), details__from__in=sorted(FINAL)
         ).exists(),
