@@ -19,6 +19,8 @@ ORDERS_PER_SECOND = 2.0
 PROBE_SECONDS = 0.1
 # Without any progress: a machine under load is slow, which loses nothing.
 CASE_SECONDS, QUEUE_SECONDS = 45.0 * PATIENCE, 30.0 * PATIENCE
+# Enough to see that something does not come.
+MUTANT_SECONDS = 15.0 * PATIENCE
 PLAIN = {"activation_seconds": 0, "save_replaces": False, "mint_ends_session": False}
 ABORTABLE = {"requested", "generated", "registered", "proven"}
 
@@ -28,6 +30,7 @@ class Watch:
     """What goes on beside a rotation: orders, and the question whether the login is usable."""
 
     lane: Lane
+    seconds: float = QUEUE_SECONDS
     stop: threading.Event = field(default_factory=threading.Event)
     tickets: dict[Any, float] = field(default_factory=dict)
     dark: list[float] = field(default_factory=list)
@@ -132,10 +135,10 @@ class Watch:
         unsettled = Attempt.objects.filter(
             ticket_id__in=self.tickets, status__in=["prepared", "sent", "in_doubt"]
         )
-        left, deadline = -1, time.monotonic() + QUEUE_SECONDS
+        left, deadline = -1, time.monotonic() + self.seconds
         while (now := waiting.count() + unsettled.count()) and time.monotonic() < deadline:
             if now != left:
-                left, deadline = now, time.monotonic() + QUEUE_SECONDS
+                left, deadline = now, time.monotonic() + self.seconds
             self.lane.mend()
             self.lane.desk.quote(str(self.lane.ask - Decimal("0.02")), str(self.lane.ask))
             time.sleep(0.1)
@@ -146,6 +149,7 @@ class Play:
 
     def __init__(self, lane: Lane, case: Case, mutant: str = "") -> None:
         self.lane, self.case, self.words, self.mutant = lane, case, MODES[case.mode], mutant
+        self.seconds = MUTANT_SECONDS if mutant else CASE_SECONDS
         self.killed = False
         self.why: list[str] = []
 
@@ -156,7 +160,7 @@ class Play:
         self.lane.sim.config(**PLAIN | self.words.get("config", {}))
         self.lane.until_up()
         began = time.monotonic()
-        with Watch(self.lane) as watch:
+        with Watch(self.lane, min(self.seconds, QUEUE_SECONDS)) as watch:
             self._start_sweeper()
             rotation = self._walk()
             end = Rotation.objects.select_related("login", "request").get(pk=rotation.pk)
@@ -224,7 +228,7 @@ class Play:
         """A person's step; one that died in it is asked for again, as a person would until it is done."""
         from django.db import connections
 
-        deadline = time.monotonic() + CASE_SECONDS
+        deadline = time.monotonic() + self.seconds
         while not is_done() and time.monotonic() < deadline:
             point = self._point(step)
             child = self.lane.nest.start("rotate", step=step, person="dora", fail_point=point, **details)
@@ -243,7 +247,7 @@ class Play:
         self.lane.start("sweeper", fail_point=self._point("sweeper"), defect=self.mutant)
 
     def _until(self, look: Callable[[], bool], seconds: float = CASE_SECONDS) -> None:
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + min(seconds, self.seconds)
         while not look() and time.monotonic() < deadline:
             if not self.lane.children["sweeper"].is_alive:
                 self.killed = True
