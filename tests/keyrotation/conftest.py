@@ -1,6 +1,7 @@
 """`desk` in a rolled-back transaction, `lasting_desk` where commits, races and crashes count."""
 
 from itertools import count
+from threading import Lock
 from typing import Any
 
 import pytest
@@ -13,12 +14,13 @@ PAIRS: list[Any] = []
 def pairs_made_before(monkeypatch: pytest.MonkeyPatch) -> None:
     from brokers.generation import new_pair
 
-    numbers = count()
+    numbers, one_at_a_time = count(), Lock()
 
     def next_pair() -> Any:
-        if (number := next(numbers)) == len(PAIRS):
-            PAIRS.append(new_pair())
-        return PAIRS[number]
+        with one_at_a_time:
+            if (number := next(numbers)) == len(PAIRS):
+                PAIRS.append(new_pair())
+            return PAIRS[number]
 
     monkeypatch.setattr("keyrotation.services.new_pair", next_pair)
     monkeypatch.setattr("keyrotation.sweep.new_pair", next_pair)

@@ -4,8 +4,10 @@ import time
 from decimal import Decimal
 
 import pytest
+from django.utils import timezone
 
 from audit.models import Entry
+from brokers.models import Quote
 from cerbero import access
 from cerbero.errors import BadInput, PermissionMissing
 from orders import halting, trading
@@ -25,11 +27,14 @@ def busy(floor):
 def rest(world, count, **changes):
     """Approved orders that rest at the broker, well away from the market."""
     price = (world.near() * Decimal("0.98")).quantize(Decimal("0.01"))
-    tickets = [
-        world.approved(limit_price=price - Decimal("0.01") * n, quantity=Decimal(n + 10), **changes)
-        for n in range(count)
-    ]
-    until(lambda: world.turn() or {world.order(each).status for each in tickets} == {"accepted"}, 20)
+    tickets = []
+    for n in range(count):
+        # On a busy machine so many would outlast one quote.
+        Quote.objects.update(received_at=timezone.now())
+        tickets.append(
+            world.approved(limit_price=price - Decimal("0.01") * n, quantity=Decimal(n + 10), **changes)
+        )
+    until(lambda: world.turn() or {world.order(each).status for each in tickets} == {"accepted"})
     return tickets
 
 
