@@ -116,6 +116,8 @@ class Evidence:
     waiting: int = 0
     manual: set[int] = field(default_factory=set)
     is_halted: bool = False
+    # Halted with everything canceled: what comes to the broker after all ends there, too.
+    must_end: bool = False
 
     def rests(self, ledger: Ledger) -> bool:
         """Nothing of it is on its way, as far as the ledger knows; a halt holds back what never left."""
@@ -157,7 +159,8 @@ def is_settled(evidence: Evidence) -> bool:
             return False
         if ledger.ticket == "allowed" and not evidence.is_halted:
             return False
-        if ledger.is_cancel_asked and ledger.order in {"accepted", "partially_filled"}:
+        is_to_end = evidence.must_end or ledger.is_cancel_asked
+        if is_to_end and ledger.order in {"accepted", "partially_filled"}:
             return False
     return all(row["status"] != "PendingCancel" for row in evidence.orders)
 

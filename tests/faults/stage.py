@@ -28,7 +28,7 @@ class Stage:
         self.manual: set[int] = set()
         self.armed: list[Child] = []
         self.last: dict[Any, Any] = {}
-        self.is_halted = False
+        self.is_halted = self.must_end = False
         self.began_ms = int(time.time() * 1000)
         self.released_at = time.monotonic()
         self.before = {row["order_id"] for row in lane.sim.book()["orders"]}
@@ -177,6 +177,7 @@ class Stage:
         """A person halts everything, through a process of its own; afterwards nothing new may leave."""
         child = self.lane.start("halt", person="bob", mode=mode)
         self.until(lambda: not child.is_alive, mend=False)
+        self.must_end = mode == "cancel_all"
         self.bar()
 
     def withdraw_all(self) -> None:
@@ -263,6 +264,7 @@ class Stage:
             waiting=Report.objects.waiting().count(),
             manual=self.manual,
             is_halted=self.is_halted,
+            must_end=self.must_end,
         )
 
     def settle(self, seconds: float, sees: str = "") -> tuple[bool, float]:
