@@ -230,6 +230,7 @@ def test_several_are_picked_by_key_shown_with_their_facts_and_decided_one_by_one
     wait_until(browser, "it never went out", lambda _: "filled" in find(browser, state).text)
 
     # What is left is approved alone: the key leads to the button, and the button asks once more.
+    browser.execute_script("arguments[0].focus()", find(browser, f"#t-{ids[0]}"))
     find(browser, f"#t-{ids[0]}.focus")
     wait_until(browser, "approving stayed off", lambda _: find(browser, f"#t-{ids[0]} .go").is_enabled())
     ActionChains(browser).send_keys("a").perform()
