@@ -87,7 +87,7 @@ def test_a_live_order_is_signed_with_a_passkey_and_reaches_the_book(
         )
 
         # A day has not passed: the key counts, his yes does not.
-        ticket = floor.place(limit_price=floor.near())
+        ticket = floor.place(limit_price=floor.near() + 1)
         press = f"#t-{ticket.pk} button.go"
         browser.get(f"{house.url}/admin/queue/")
         assert "LIVE" in find(browser, f"#t-{ticket.pk}").text
