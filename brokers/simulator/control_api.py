@@ -7,6 +7,7 @@ POST   /_sim/config {name: value, …}         see config.Config; GET reads
 POST   /_sim/price {"conid", "price" | "percent"}
 POST   /_sim/fill {"order_id", "quantity"?, "price"?}
 POST   /_sim/manual_order {"account"?, "conid", "side", "quantity", "orderType"?, "price"?}
+DELETE /_sim/question                        forget what was asked and not answered
 POST   /_sim/session {"drop": "brokerage" | "outer" | "streams", or "roll": true}
 POST   /_sim/gateway {"sign_in": bool}       what a person does at the gateway's page; GET reads
 POST   /_sim/night_reset {"expire_day_orders"?, "day_scoped"?}
@@ -135,6 +136,12 @@ async def manual_order(request: web.Request) -> web.Response:
     return answer({"order_id": order.order_id, "status": order.status})
 
 
+async def forget_question(request: web.Request) -> web.Response:
+    """What was asked comes to nothing, also where stale questions go live."""
+    request.app[SIM].placing.desk.interrupt()
+    return answer({})
+
+
 async def session(request: web.Request) -> web.Response:
     """Lose a session, or every socket, or change the tickle session."""
     sim, body = request.app[SIM], await read_json(request)
@@ -214,6 +221,7 @@ ROUTES = [
     web.post("/_sim/price", price),
     web.post("/_sim/fill", fill),
     web.post("/_sim/manual_order", manual_order),
+    web.delete("/_sim/question", forget_question),
     web.post("/_sim/session", session),
     web.post("/_sim/night_reset", night_reset),
     *happenings.ROUTES,

@@ -135,6 +135,7 @@ class Lane:
 
         self.want("orders", "keeper", *case.needs, mutant=self.mutant)
         self.sim.control("DELETE", "/_sim/faults")
+        self.sim.control("DELETE", "/_sim/question")
         usual = {"stale_reply_goes_live": False, "listing_delay": 0, "refused_in_groups": []}
         self.sim.config(questions=[], fills="never", price_limit_percent=3, **usual)
         Account.objects.filter(pk=self.desk.account.pk).update(allowed_question_ids=[])

@@ -60,6 +60,16 @@ def test_a_stale_question_may_yet_go_live(client, simulator):
     assert ticket["cOID"] in [o["cOID"] for o in simulator.book()["orders"]]
 
 
+def test_a_question_forgotten_by_request_never_goes_live(client, simulator):
+    ticket = client.ticket(**FAR)
+    client.place(ticket)
+    simulator.control("DELETE", "/_sim/question")
+    simulator.config(stale_reply_goes_live=True)
+    accepted(client.place(client.ticket()))
+    time.sleep(0.8)
+    assert ticket["cOID"] not in [o["cOID"] for o in simulator.book()["orders"]]
+
+
 def test_suppression_lasts_for_the_session(client, simulator):
     assert client.post("/iserver/questions/suppress", {"messageIds": ["o163"]}) == {"status": "submitted"}
     accepted(client.place(client.ticket(**FAR)))
