@@ -10,7 +10,7 @@ from django.utils.crypto import constant_time_compare
 
 from brokers.base import Broker
 from brokers.models import Account, SessionState
-from cerbero import leases
+from cerbero import decisions, leases
 from cerbero.database.compiled import Compiled, Given
 from cerbero.errors import (
     DigestMismatch,
@@ -23,8 +23,9 @@ from cerbero.errors import (
 from cerbero.models import AccessToken, DecisionRequest
 from cerbero.people import profile, signing
 from orders import environment, judging, mandates, policies, policy, risk, trading
-from orders.amended import as_approved
-from orders.canonical import ticket_digest
+from orders.amended import Terms, as_approved, terms, was
+from orders.amending import digest_for, is_ours
+from orders.canonical import decision_digest, ticket_digest
 from orders.closing import closable, positions_now, proof_of
 from orders.facts import Facts, check_sending, contract, gather_for, market_of
 from orders.groups.wire import closes
@@ -154,6 +155,8 @@ def look_at_completion(ticket: Ticket, state: str) -> None:
     """
     account = ticket.account
     # Amendments since carry approvals of their own.
+    for leg in ticket.legs:
+        _look_at_amendments(leg)
     if ticket_digest(ticket, account, [as_approved(leg) for leg in ticket.legs]) != ticket.digest:
         raise Denied("terms_changed")
     if not account.login.is_enabled:
@@ -167,6 +170,27 @@ def look_at_completion(ticket: Ticket, state: str) -> None:
         raise Denied("approval_not_proven", why="not used")
     look_at_proof(ticket, granted)
     _look_at_signatures(account, granted)
+
+
+def _look_at_amendments(leg: Order) -> None:
+    """An order whose terms moved has an amendment of ours for each step, each within the first approval or with its own."""
+    at: Terms | None = None
+    for each in (
+        leg.amendments.filter(status=TicketStatus.DONE).select_related("request").order_by("ended_at")
+    ):
+        if at not in (None, was(each)) or digest_for(each, leg) != each.digest or not is_ours(each):
+            raise Denied("terms_changed")
+        at = terms(each)
+        if each.request is None and each.tightens:
+            continue
+        if each.request is None or each.request.subject_id != each.pk or each.request.consumed_at is None:
+            raise Denied("approval_not_proven", why="an amendment")
+        try:
+            decisions.prove(each.request, digest=decision_digest(each.digest, each.request.facts))
+        except (DigestMismatch, NotProven) as refusal:
+            raise Denied("approval_not_proven", why=refusal.code) from None
+    if at is not None and any(getattr(leg, name) != value for name, value in at.items()):
+        raise Denied("terms_changed")
 
 
 def is_still_wanted(attempt: Attempt) -> bool:

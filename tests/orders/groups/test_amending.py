@@ -5,12 +5,14 @@ from decimal import Decimal
 import pytest
 
 from cerbero.errors import GroupImpossible, StateConflict
-from orders import amending
+from orders import amending, recheck
 from orders.amended import as_approved
 from orders.canonical import ticket_digest
 from orders.models import ChangeAttempt, TradingState
+from orders.recheck import Denied
 from tests.orders.groups.looks import legs, look, near, statuses
 from tests.orders.world import until
+from tests.people.desk import LiveDesk
 
 
 @pytest.fixture
@@ -132,3 +134,20 @@ def test_after_an_amendment_the_group_still_proves_what_was_approved(known, brac
     now = legs(bracket)
     assert ticket_digest(bracket, bracket.account, now) != bracket.digest
     assert ticket_digest(bracket, bracket.account, [as_approved(leg) for leg in now]) == bracket.digest
+
+
+def test_terms_that_no_amendment_of_ours_led_to_are_not_sent_again(known, bracket, fresh_database):
+    stop = legs(bracket)[2]
+    amendment = _amend(known, stop, stop_price=stop.stop_price + 1)
+    _approve(known, amendment)
+    assert _ends(known, amendment, "done", "denied") == "done"
+    moved = legs(bracket)[2]
+    recheck._look_at_amendments(moved)
+    further = legs(bracket)[2]
+    further.stop_price += 1
+    with pytest.raises(Denied, match="terms_changed"):
+        recheck._look_at_amendments(further)
+    with LiveDesk(known, {}, fresh_database).as_owner("orders_amendment") as owner:
+        owner.execute("UPDATE orders_amendment SET proof = 'written by hand'")
+    with pytest.raises(Denied, match="terms_changed"):
+        recheck._look_at_amendments(moved)
