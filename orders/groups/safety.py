@@ -5,6 +5,7 @@ approval, under its own client order id, for no more than is open.
 """
 
 from decimal import Decimal
+from typing import Any
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef
@@ -91,12 +92,14 @@ def resume(*, actor: Actor, attempt: Attempt, broker: Broker, hold: Hold) -> Non
     with transaction.atomic(durable=True):
         state, fresh = locked(attempt.ticket, hold)
         attempt.ticket = fresh
-        order = attempt.carried.select_related("instrument").get()
+        order = attempt.carried.select_related("instrument", "completes").get()
         try:
             if order.status != OrderStatus.SUBMITTED or order.quantity > open_quantity(
                 list(fresh.orders.all())
             ):
                 raise Denied("position_changed")
+            if order.completes is None or _kept(order) != _kept(order.completes):
+                raise Denied("terms_changed")
             look_at_completion(fresh, state)
         except Waits as wait:
             hold_back(actor, fresh, wait.code)
@@ -201,6 +204,11 @@ def _cancel(actor: Actor, order: Order) -> None:
         services.send_cancel(actor, order)
 
 
+def _kept(order: Order) -> dict[str, Any]:
+    """The terms that an exit sent again has from the one it stands for; its size is what is open."""
+    return {name: getattr(order, name) for name in (*TERMS, *MORE_TERMS) if name != "quantity"}
+
+
 def _write(actor: Actor, ticket: Ticket, guard: Order, opened: Decimal, hold: Hold) -> tuple[Attempt, Order]:
     """The exit once more with its approved terms, as an attempt of the same approval. In the caller's transaction."""
     if ticket.status == TicketStatus.DONE:
@@ -214,7 +222,7 @@ def _write(actor: Actor, ticket: Ticket, guard: Order, opened: Decimal, hold: Ho
         instrument=guard.instrument,
         quantity=min(guard.quantity, opened),
         reference_price=guard.reference_price,
-        **{name: getattr(guard, name) for name in (*TERMS, *MORE_TERMS) if name != "quantity"},
+        **_kept(guard),
     )
     order.save(force_insert=True)
     number = ticket.attempts.count() + 1
