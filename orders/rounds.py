@@ -8,7 +8,7 @@ no round outlasts its lease.
 
 import logging
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from time import monotonic
 from typing import Any
 
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 ROUND_SECONDS = 20.0
 # How far back a new session, and the end of a day, ask for executions (§6.10: seven days at most).
 DEEP_DAYS = 7
+# What the broker said is waited for this long: a fact that belongs nowhere keeps no day from being filed.
+SETTLING = timedelta(minutes=15)
 
 
 def serve(actor: Actor, login: Login, broker: Broker, keep: Callable[[], None]) -> int:
@@ -44,11 +46,11 @@ def serve(actor: Actor, login: Login, broker: Broker, keep: Callable[[], None]) 
     for account in sorted(_listed(login), key=_waited_since):
         if monotonic() > ends or is_conversing(login):
             break
+        report_day(actor, account, timezone.now())
         if not is_due(account, now):
             continue
         is_deep = _is_new_session(account) or _day_to_report(account, now) is not None
         reconcile_account(actor=actor, account=account, broker=broker, days=DEEP_DAYS if is_deep else 1)
-        report_day(actor, account, timezone.now())
         count += 1
         keep()
     drift.restrain(actor)
@@ -74,10 +76,15 @@ def is_open(account: Account) -> bool:
 
 
 def report_day(actor: Actor, account: Account, now: datetime) -> DayReport | None:
-    """File the day that ended, once the broker was asked after its end; None where there is nothing to file."""
+    """File the day that ended, once what the broker says after its end is in the ledger; else None."""
     day = _day_to_report(account, now)
     book = Book.objects.filter(account=account).first()
     if day is None or book is None or book.asked_at is None or book.asked_at < days.ends_at(account, day):
+        return None
+    if book.session_at != account.login.state_changed_at:
+        return None
+    said = Report.objects.filter(login=account.login, as_of__gt=now - SETTLING, as_of__lte=book.asked_at)
+    if said.filter(applied_at=None).exists():
         return None
     body = _body(account, book, days.ends_at(account, day))
     is_clean = not body["drift"]["open"] and not body["in_doubt"] and not body["day_orders_still_working"]
