@@ -72,6 +72,15 @@ class Profit:
 
 
 @dataclass(frozen=True)
+class HoldingProfit:
+    """What today made of one holding, in its own currency. `unrealized_percent` is of what it cost."""
+
+    broker_instrument_id: str
+    daily: Decimal | None
+    unrealized_percent: Decimal | None
+
+
+@dataclass(frozen=True)
 class PerformancePoint:
     """One day's end. `cumulative_return` is a fraction since the period began: 0.05 is five per cent."""
 
@@ -152,6 +161,12 @@ class Reads(Protocol):
     def position(self, broker_account_id: str, broker_instrument_id: str) -> PositionRecord | None: ...
     def profit(self) -> list[Profit]:
         """Of every account of the login."""
+        ...
+
+    def profit_by_holding(
+        self, broker_account_id: str, held: Sequence[PositionRecord]
+    ) -> list[HoldingProfit]:
+        """Of the largest holdings; one of which the broker does not say it is left out."""
         ...
 
     def performance(self, broker_account_id: str, period: PerformancePeriod) -> Performance: ...

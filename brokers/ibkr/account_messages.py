@@ -1,8 +1,12 @@
 """Accounts, profit, performance and transactions, from the wire to our records (ibkr-web-api.md §4.7, §5). Pure."""
 
-from brokers.ibkr.values import Row, day, entry, first, number, rows, text, whole
+from collections.abc import Mapping
+from decimal import Decimal
+
+from brokers.ibkr.values import Row, abbreviated, day, entry, first, number, rows, text, whole
 from brokers.read_records import (
     AccountMetadata,
+    HoldingProfit,
     Performance,
     PerformancePoint,
     Profit,
@@ -14,6 +18,10 @@ from cerbero.errors import BrokerUnavailable
 
 # Segment of an account in the profit's keys: `DU1234567.Core`.
 CORE = ".Core"
+# §4.2: the position, its daily profit (exact ones first), and what it has gained in per cent.
+POSITION, DAILY, UNREALIZED_PERCENT = "76", ("7920", "78_raw", "78"), "80"
+HOLDING_FIELDS = (POSITION, "78", "7920", UNREALIZED_PERCENT)
+DISPLAY_ERROR = Decimal("0.05")
 
 
 def metadata(data: Row) -> AccountMetadata:
@@ -49,6 +57,25 @@ def profits(data: Row) -> list[Profit]:
         for key in found
         if key.endswith(CORE) and (said := entry(found, key))
     ]
+
+
+def holding_profit(row: Row, sizes: Mapping[str, Decimal]) -> HoldingProfit | None:
+    """A snapshot row with HOLDING_FIELDS; None without a conid. Silent where it speaks of another position than ours."""
+    conid = text(whole(row.get("conid")))
+    if conid is None:
+        return None
+    position = abbreviated(row.get(POSITION))
+    is_ours = position is not None and conid in sizes and _rounds_to(sizes[conid], position)
+    return HoldingProfit(
+        broker_instrument_id=conid,
+        daily=abbreviated(first(row, *DAILY)) if is_ours else None,
+        unrealized_percent=number(row.get(UNREALIZED_PERCENT)) if is_ours else None,
+    )
+
+
+def _rounds_to(exact: Decimal, shown: Decimal) -> bool:
+    """A position is told in display form: `1.2K`."""
+    return abs(exact - shown) <= abs(exact) * DISPLAY_ERROR
 
 
 def performance(data: Row, broker_account_id: str) -> Performance:

@@ -1,14 +1,27 @@
 """IBKR's accounts beside the order path: holdings, profit, performance, transactions (ibkr-web-api.md §4.7, §5)."""
 
+from collections.abc import Sequence
+from decimal import Decimal
+
 from brokers.base import PositionRecord
 from brokers.ibkr import account_messages as said
 from brokers.ibkr import holdings
-from brokers.ibkr.asking import Asking
+from brokers.ibkr.asking import Asking, select
 from brokers.ibkr.ids import account_id, instrument_id
-from brokers.read_records import AccountMetadata, Performance, PerformancePeriod, Profit, Transactions
+from brokers.ibkr.snapshots import snapshots
+from brokers.read_records import (
+    AccountMetadata,
+    HoldingProfit,
+    Performance,
+    PerformancePeriod,
+    Profit,
+    Transactions,
+)
 from cerbero.errors import BrokerUnavailable
 
 PROFIT_TRIES = 3
+# Each costs one of the login's hundred lines of market data (§4.8), of which the relay uses eighty.
+HOLDINGS_MAX = 20
 
 
 class AccountReads(Asking):
@@ -31,6 +44,29 @@ class AccountReads(Asking):
             if found := said.profits(self._object("GET", path)):
                 return found
         raise BrokerUnavailable("The broker has not loaded its profit and loss yet.", path=path)
+
+    def profit_by_holding(
+        self, broker_account_id: str, held: Sequence[PositionRecord]
+    ) -> list[HoldingProfit]:
+        """Daily profit is told with market data, for the session's account (§4.2): of so many holdings as the relay
+        leaves lines for, and only where the row's own position is the one that is held.
+        """
+        largest = sorted(held, key=lambda each: abs(each.market_value or Decimal(0)), reverse=True)[
+            :HOLDINGS_MAX
+        ]
+        sizes = {each.broker_instrument_id: each.quantity for each in largest}
+        if not sizes:
+            return []
+        select(self._wire, account_id(broker_account_id))
+        told = snapshots(
+            self._wire,
+            [instrument_id(each) for each in sizes],
+            said.HOLDING_FIELDS,
+            lambda row: said.holding_profit(row, sizes),
+            lambda each: each.daily is not None,
+            self._wait,
+        )
+        return [each for each in told if each.daily is not None]
 
     def performance(self, broker_account_id: str, period: PerformancePeriod) -> Performance:
         """Net asset values and time-weighted returns, day by day."""

@@ -8,6 +8,12 @@ from brokers.ibkr.wire import Params, Wire
 from cerbero.errors import BrokerUnavailable
 
 
+def select(wire: Wire, account: str) -> bool:
+    """Make it the session's account (§2.2); whether it was already."""
+    said = wire.read("POST", "/iserver/account", body={"acctId": account})
+    return isinstance(said, dict) and "set" not in said
+
+
 class Asking:
     """Reads over one login's wire. No retries; pacing is the wire's."""
 

@@ -13,6 +13,7 @@ import httpx
 
 from brokers import base
 from brokers.ibkr import contracts, holdings, messages
+from brokers.ibkr.asking import select
 from brokers.ibkr.auth import Access
 from brokers.ibkr.ids import account_id, order_id, reply_id
 from brokers.ibkr.reads import IbkrReads
@@ -269,9 +270,9 @@ class IbkrClient:
         found: list[base.ExecutionReport] = []
         for account in self._each_account(broker_account_id):
             if account:
-                self._select(account)
+                select(self._wire, account)
             found += self._trades(days)
-            if account and not self._select(account):
+            if account and not select(self._wire, account):
                 raise BrokerUnavailable("Another reader chose another account meanwhile.", account=account)
         return found
 
@@ -292,11 +293,6 @@ class IbkrClient:
         if len(accounts) == 1:
             return (None,)
         return accounts if only is None else (only,)
-
-    def _select(self, account: str) -> bool:
-        """Whether the account was selected already."""
-        said = self._wire.read("POST", "/iserver/account", body={"acctId": account})
-        return isinstance(said, dict) and "set" not in said
 
     # Portfolio
 

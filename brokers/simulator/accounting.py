@@ -49,6 +49,8 @@ class Position:
     quantity: Decimal = ZERO
     average: Decimal = ZERO
     realized: Decimal = ZERO
+    # What was realized and not when the day began.
+    day_start: Decimal = ZERO
 
     def apply(self, signed: Decimal, price: Decimal) -> Decimal:
         """Add a fill; returns the profit that it realised, before commission."""
@@ -131,6 +133,15 @@ class Account:
     def unrealized(self, position: Position) -> Decimal:
         """In its own currency."""
         return self.value(position) - position.average * position.quantity * position.instrument.unit
+
+    def gained(self, position: Position) -> Decimal:
+        """All that it ever gained, in its own currency, before commission."""
+        return self.unrealized(position) + position.realized
+
+    def begin_day(self) -> None:
+        self.day_start = self.net_liquidation
+        for position in self.positions.values():
+            position.day_start = self.gained(position)
 
     def total_value(self, sec_type: str, currency: str | None = None) -> Decimal:
         """What is held in one currency, in that; of all of them in base."""

@@ -8,7 +8,7 @@ from aiohttp import web
 from . import history as bars
 from .answers import Refusal, answer, bad_request, read_json
 from .front import API
-from .quote_fields import envelope, values
+from .quote_fields import envelope, holding_values, values
 from .simulator import SIM, Simulator
 from .universe import Instrument
 
@@ -41,6 +41,8 @@ def snapshot_row(sim: Simulator, conid: int, codes: list[str]) -> dict[str, Any]
     for code in codes:
         warm.setdefault((conid, code), now + sim.config.snapshot_warmup)
     found = values(quote, ready, sim.config) if ready else {}
+    if found:
+        found |= holding_values(sim.accounts[sim.session.selected_account], conid, ready)
     return envelope(quote) | found if found else bare
 
 

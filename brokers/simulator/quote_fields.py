@@ -1,8 +1,10 @@
 """Quotes in IBKR's words: field codes of ibkr-web-api.md §4.2, values as strings except the `_raw` ones."""
 
 from collections.abc import Callable, Iterable
+from decimal import Decimal
 from typing import Any
 
+from .accounting import Account, Position
 from .config import Config
 from .market import Quote
 from .universe import Instrument
@@ -76,6 +78,41 @@ FIELDS: dict[str, Callable[[Quote], Any]] = {
     "7762": lambda q: str(q.volume),
     "7768": lambda q: "1",
 }
+
+
+# What the session's account holds of it, in display form but for the raw ones.
+HOLDING_FIELDS: dict[str, Callable[[Account, Position], Any]] = {
+    "73": lambda a, p: f"{a.value(p):.2f}",
+    "74": lambda a, p: f"{p.average:.2f}",
+    "75": lambda a, p: f"{a.unrealized(p):.2f}",
+    "76": lambda a, p: shown(p.quantity),
+    "77": lambda a, p: shown(a.unrealized(p)),
+    "78": lambda a, p: shown(a.gained(p) - p.day_start),
+    "79": lambda a, p: f"{p.realized:.2f}",
+    "80": lambda a, p: f"{a.unrealized(p) / cost(p) * 100:.2f}%" if cost(p) else None,
+    "7292": lambda a, p: f"{cost(p):.2f}",
+    "7920": lambda a, p: f"{a.gained(p) - p.day_start:.2f}",
+    "7921": lambda a, p: f"{cost(p):.2f}",
+}
+
+
+def cost(held: Position) -> Decimal:
+    return abs(held.quantity) * held.average * held.instrument.unit
+
+
+def shown(number: Decimal) -> str:
+    """ "1.2K", or exact where it is small."""
+    rest = number.normalize()
+    return f"{rest:f}" if abs(rest) < 1000 else ("-" if rest < 0 else "") + abbreviated(int(abs(rest)))
+
+
+def holding_values(account: Account, conid: int, codes: Iterable[str]) -> dict[str, Any]:
+    """The wanted fields that speak of a holding; none where nothing is held."""
+    held = account.positions.get(conid)
+    if held is None or not held.quantity:
+        return {}
+    found = {code: HOLDING_FIELDS[code](account, held) for code in codes if code in HOLDING_FIELDS}
+    return {code: value for code, value in found.items() if value is not None}
 
 
 def values(quote: Quote, codes: Iterable[str], config: Config) -> dict[str, Any]:

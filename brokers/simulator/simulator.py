@@ -61,6 +61,9 @@ class Simulator:
         self.book = OrderBook(world, seed=seed + self.store.fact("starts", 0))
         for adjustment in self.store.fact("adjustments", []):
             self._apply(**adjustment)
+        for name, begun in self.store.fact("position_starts", {}).items():
+            for conid, held in self.accounts[name].positions.items():
+                held.day_start = Decimal(begun.get(str(conid), 0))
         self.store.save(facts={"starts": self.store.fact("starts", 0) + 1})
         self.gateway = GatewayLogin(self.store, self.clock)
         self._passed = self.clock.now()
@@ -128,14 +131,16 @@ class Simulator:
         self.session.roll_over()
         self.hub.forget_subscriptions()
         self.day_began_ms = int(datetime.now(UTC).timestamp() * 1000)
-        starts = {}
         for account in self.accounts.values():
-            account.day_start = account.net_liquidation
-            starts[account.account_id] = str(account.day_start)
+            account.begin_day()
         facts = {
             "day_began_ms": self.day_began_ms,
             "listed_from_ms": self.listed_from_ms,
-            "day_starts": starts,
+            "day_starts": {name: str(account.day_start) for name, account in self.accounts.items()},
+            "position_starts": {
+                name: {str(conid): str(held.day_start) for conid, held in account.positions.items()}
+                for name, account in self.accounts.items()
+            },
         }
         self.store.save(facts=facts)
 

@@ -8,7 +8,7 @@ from pydantic import Field
 from brokers.answers import Known, Memory
 from brokers.asking import ask
 from brokers.base import PositionRecord
-from brokers.read_records import Profit, Transactions
+from brokers.read_records import HoldingProfit, Profit, Transactions
 from brokers.tools.shapes import FRESH_SECONDS, OfAccount, OfHolding
 from cerbero.access import Actor
 from cerbero.errors import NotFound
@@ -16,6 +16,7 @@ from cerbero.tool import READ, Out, tool
 
 POSITIONS = Memory("positions", list[PositionRecord], seconds=FRESH_SECONDS)
 PROFIT = Memory("profit", list[Profit], seconds=5)
+BY_HOLDING = Memory("profit_by_holding", list[HoldingProfit], seconds=5)
 TRANSACTIONS = Memory("transactions", Transactions, seconds=900, stands_seconds=86_400)
 
 
@@ -50,15 +51,22 @@ class OnePositionOut(Out):
 
 
 class ProfitOfPositionOut(Out):
+    """In its own currency. `daily` and `unrealized_percent` are told of the twenty largest holdings at most.
+
+    Null is what the broker did not say: it has no daily profit of what was closed today.
+    """
+
     broker_instrument_id: str
     symbol: str
     currency: str
+    daily: Decimal | None
     unrealized: Decimal | None
+    unrealized_percent: Decimal | None
     realized: Decimal | None
 
 
 class ProfitOut(Out):
-    """In the account's base currency; `daily` is since the end of the last trading day."""
+    """The account's figures are in its base currency; `daily` is since the end of the last trading day."""
 
     account: str
     daily: Decimal | None
@@ -146,13 +154,35 @@ def get_pnl(actor: Actor, params: OfAccount) -> ProfitOut:
     if own is None:
         raise NotFound("The broker says nothing of this account's profit.", account=params.account)
     held = positions_of(actor, params)
+    told = ask(
+        params.login(actor),
+        BY_HOLDING,
+        params.account,
+        lambda broker: broker.reads.profit_by_holding(params.account, held.value),
+    )
     figures = {name: value for name, value in vars(own).items() if name != "broker_account_id"}
     return ProfitOut(
         **figures,
         account=params.account,
-        positions=[ProfitOfPositionOut.model_validate(each) for each in held.value],
-        as_of=min(known.as_of, held.as_of),
+        positions=_by_position(held.value, told.value),
+        as_of=min(known.as_of, held.as_of, told.as_of),
     )
+
+
+def _by_position(held: list[PositionRecord], told: list[HoldingProfit]) -> list[ProfitOfPositionOut]:
+    known = {each.broker_instrument_id: each for each in told}
+    return [
+        ProfitOfPositionOut(
+            broker_instrument_id=each.broker_instrument_id,
+            symbol=each.symbol,
+            currency=each.currency,
+            daily=own.daily if (own := known.get(each.broker_instrument_id)) else None,
+            unrealized=each.unrealized,
+            unrealized_percent=own.unrealized_percent if own else None,
+            realized=each.realized,
+        )
+        for each in held
+    ]
 
 
 @tool(scope="market:read", effect=READ)

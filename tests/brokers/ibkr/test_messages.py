@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brokers.base import Availability, BrokerOrderState, OrderTerms, OrderType, Side, TimeInForce
-from brokers.ibkr import holdings, messages
+from brokers.ibkr import account_messages, holdings, messages
 from brokers.ibkr.client import _check_group
 
 NOW = datetime(2026, 4, 1, 23, 20, tzinfo=UTC)
@@ -449,3 +449,20 @@ def test_no_row_is_strange_enough_to_crash(row):
     messages.session_status(row)
     messages.listed_accounts(row)
     messages.placement_answer([row])
+
+
+@pytest.mark.parametrize(
+    ("row", "daily"),
+    [
+        ({"76": "1.2K", "78": "-3.1K", "78_raw": -3100.25, "80": "-2.5%"}, "-3100.25"),
+        ({"76": "1,234", "78": "15.5", "7920": "15.51"}, "15.51"),
+        ({"76": "1,234"}, None),
+        ({"76": "-1.2K", "7920": "15.51"}, None),
+        ({"76": "3", "7920": "15.51"}, None),
+        ({"7920": "15.51"}, None),
+    ],
+)
+def test_daily_profit_is_believed_only_of_the_position_that_is_held(row, daily):
+    told = account_messages.holding_profit({"conid": 265598} | row, {"265598": Decimal(1234)})
+    assert told is not None
+    assert told.daily == (None if daily is None else Decimal(daily))

@@ -141,3 +141,25 @@ def test_the_summary_has_the_recorded_keys(frozen):
 
 def test_profit_is_empty_at_first(frozen):
     assert frozen.get("/iserver/account/pnl/partitioned") == {"upnl": {}}
+
+
+def test_daily_profit_of_a_position_begins_anew_each_day_and_is_of_the_selected_account(frozen, simulator):
+    conid = 4391
+    trade(frozen, "BUY", 2000, conid)
+    fields = {"conids": conid, "fields": "76,78,7920,80"}
+
+    def told() -> dict[str, str]:
+        simulator.config(snapshot_warmup=0)
+        frozen.get("/iserver/marketdata/snapshot", **fields)
+        return frozen.get("/iserver/marketdata/snapshot", **fields)[0]
+
+    simulator.control("POST", "/_sim/night_reset", {})
+    frozen.bring_up()
+    assert (told()["76"], told()["7920"]) == ("2.0K", "0.00")
+    simulator.control("POST", "/_sim/price", {"conid": conid, "percent": 2})
+    held = next(r for r in frozen.get(f"/portfolio/{frozen.account}/positions/0") if r["conid"] == conid)
+    assert 0 < Decimal(told()["7920"]) < Decimal(str(held["mktValue"])) * Decimal("0.03")
+    other = next(each for each in simulator.credentials["accounts"] if each != frozen.account)
+    frozen.post("/iserver/account", {"acctId": other})
+    assert "76" not in told()
+    frozen.post("/iserver/account", {"acctId": frozen.account})

@@ -79,12 +79,20 @@ def test_money_cash_and_positions_are_the_brokers(ask, account, holding) -> None
 
 
 def test_profit_is_told_by_day_and_by_position_though_the_first_answer_is_empty(
-    ask, account, holding
+    ask, simulator, account, holding
 ) -> None:
-    found = ask("get_pnl", account=account)
+    simulator.config(freeze=True)
+    simulator.control("POST", "/_sim/price", {"conid": int(holding), "percent": 1})
+    try:
+        found = ask("get_pnl", account=account)
+    finally:
+        simulator.config(freeze=False)
     assert found["daily"] is not None
-    assert holding in {each["broker_instrument_id"] for each in found["positions"]}
     assert Decimal(found["net_liquidation"]) > 0
+    own = next(each for each in found["positions"] if each["broker_instrument_id"] == holding)
+    gained = Decimal(own["unrealized"]) + Decimal(own["realized"])
+    assert Decimal(own["unrealized_percent"]) > 0
+    assert abs(Decimal(own["daily"]) - gained) <= Decimal("0.02"), "no day has begun since it was bought"
 
 
 def test_performance_is_a_value_and_a_return_for_each_day(ask, account) -> None:
