@@ -39,10 +39,8 @@ def want(login: Login, instrument: Instrument, holder: str, account: str = "") -
 
 
 def leave(login: Login, instrument: Instrument, holder: str) -> bool:
-    """Take a wish back; whether there was one. Others' wishes for it stand."""
-    return bool(
-        TickWish.objects.filter(login=login, instrument=instrument, holder=holder, account="").delete()[0]
-    )
+    """Take all wishes for an instrument back; whether there was one. Others' wishes for it stand."""
+    return bool(TickWish.objects.filter(login=login, instrument=instrument, holder=holder).delete()[0])
 
 
 def wanted(login: Login) -> dict[str, UUID]:

@@ -18,7 +18,7 @@ from cerbero.errors import BadInput, CerberoError, InternalError, PermissionMiss
 CALLS = Counter("cerbero_tool_calls_total", "Tool calls of this process.", ["tool", "outcome"])
 SECONDS = Histogram("cerbero_tool_seconds", "Duration of this process' tool calls.", ["tool"])
 
-_NAME = re.compile(r"[a-z]+(_[a-z]+)+")
+_NAME = re.compile(r"[a-z]+(_[a-z]+)*")
 _PROBLEMS_MAX = 20
 
 
@@ -73,7 +73,9 @@ class Tool:
         hints = get_type_hints(function)
         params, out = hints.get("params"), hints.get("return")
         if not _NAME.fullmatch(name) or not description:
-            raise TypeError(f"{name}: a tool is named verb_noun and its docstring says what it does")
+            raise TypeError(
+                f"{name}: a tool is named verb_noun, in small letters, and its docstring says what it does"
+            )
         if scope not in SCOPES:
             raise TypeError(f"{name}: there is no scope {scope!r}")
         if hints.get("actor") is not Actor or not _is_schema(params) or not _is_schema(out):

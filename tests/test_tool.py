@@ -50,12 +50,12 @@ def test_half_a_record_is_refused_when_it_is_made() -> None:
     def weigh_nothing(actor: Actor, params: Weigh) -> None:
         """Has no schema out."""
 
-    def weigh(actor: Actor, params: Weigh) -> Weighed:
-        """Is not verb_noun."""
+    def weigh_2(actor: Actor, params: Weigh) -> Weighed:
+        """Is not named in words."""
         raise NotImplementedError
 
     function: Any
-    for function in (weigh_loosely, weigh_silently, weigh_nothing, weigh):
+    for function in (weigh_loosely, weigh_silently, weigh_nothing, weigh_2):
         with pytest.raises(TypeError, match=function.__name__):
             Tool.of(function, scope="orders:read", effect=READ)
     with pytest.raises(TypeError, match="no scope"):

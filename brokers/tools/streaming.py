@@ -72,8 +72,8 @@ def subscribe_tick(actor: Actor, params: OfInstrument) -> SubscriptionOut:
 
 
 @tool(scope="market:read", effect=READ)
-def unsubscribe_tick(actor: Actor, params: OfInstrument) -> SubscriptionOut:
-    """Say that you need an instrument's stream no more; what others want of it goes on."""
+def unsubscribe(actor: Actor, params: OfInstrument) -> SubscriptionOut:
+    """Say that you need an instrument's ticks and book no more; what others want of them goes on."""
     login, known = _named(actor, params)
     wishes.leave(login, known.instrument, actor.name)
     return _out(login, known, None)

@@ -44,6 +44,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     Group.BRACKET: ("exit_limit_price", "exit_stop_price"),
     Group.OCO: ("exit_stop_price",),
 }
+TRAILS = ("exit_trailing_amount", "exit_trailing_percent")
 
 
 class TicketForm(forms.Form):
@@ -83,6 +84,10 @@ class TicketForm(forms.Form):
     exit_stop_limit_price = amount(
         required=False, help_text="of a bracket or OCO: makes that stop a stop-limit"
     )
+    exit_trailing_amount = amount(
+        required=False, help_text="of a bracket or OTO: that stop follows the market, so far behind"
+    )
+    exit_trailing_percent = amount(required=False)
     exit_time_in_force = forms.ChoiceField(
         required=False,
         choices=[("", "as long as the entry"), *((each, each) for each in sorted(RESTS))],
@@ -95,9 +100,13 @@ class TicketForm(forms.Form):
         if not self.errors:
             for problem in problems(self.first_order()):
                 self.add_error(problem.field, problem.says)
-        needed = NEEDED.get(said.get("group", ""), ())
-        for name in (each for each in needed if said.get(each) is None):
-            self.add_error(name, "This group needs it.")
+        group, trails = said.get("group", ""), [name for name in TRAILS if said.get(name) is not None]
+        for name in (each for each in NEEDED.get(group, ()) if said.get(each) is None):
+            # A trail may begin where the entry fills.
+            if not (trails and group == Group.BRACKET and name == "exit_stop_price"):
+                self.add_error(name, "This group needs it.")
+        for name in trails if group not in (Group.BRACKET, Group.OTO) else ():
+            self.add_error(name, "Only the stop of a bracket or an OTO trails.")
         if not self.errors and said["group"]:
             self._look_at_group(self.proposal())
         return said
@@ -114,10 +123,11 @@ class TicketForm(forms.Form):
             said[f"exit_{name}"] for name in ("limit_price", "stop_price", "stop_limit_price")
         )
         rests = TimeInForce(said["exit_time_in_force"]) if said["exit_time_in_force"] else None
+        exits: dict[str, Any] = {"trail": groups.Trail(*(said[name] for name in TRAILS)), "rests": rests}
         if said["group"] == Group.BRACKET:
-            return groups.bracket(first, profit=limit, stop=stop, stop_limit=stop_limit, rests=rests)
+            return groups.bracket(first, profit=limit, stop=stop, stop_limit=stop_limit, **exits)
         if said["group"] == Group.OTO:
-            return groups.oto(first, limit=limit, stop=stop, rests=rests)
+            return groups.oto(first, limit=limit, stop=stop, **exits)
         return groups.oco(first, stop=stop, stop_limit=stop_limit) if said["group"] else first
 
     def first_order(self) -> Proposal:

@@ -84,7 +84,9 @@ def test_a_person_proposes_groups_by_hand(desk, browse):
     assert "exit: Sell 10 AAPL stop 180.00 gtc" in _post(bob, NEW, **_ticket(desk, **oto))
     oco = {"group": "oco", "limit_price": "188", "exit_stop_price": "192", "exit_stop_limit_price": "193"}
     assert "alternative: Buy 10 AAPL stop 192.00" in _post(bob, NEW, **_ticket(desk, **oco, key="hand-3"))
-    assert sorted(Ticket.objects.values_list("group", flat=True)) == ["bracket", "oco", "oto"]
+    trail = exits | {"exit_stop_price": "", "exit_trailing_percent": "2.5", "key": "hand-4"}
+    assert "stop loss: Sell 10 AAPL trailing stop 2.5 %" in _post(bob, NEW, **_ticket(desk, **trail))
+    assert sorted(Ticket.objects.values_list("group", flat=True)) == ["bracket", "bracket", "oco", "oto"]
 
 
 @pytest.mark.parametrize(
@@ -94,6 +96,8 @@ def test_a_person_proposes_groups_by_hand(desk, browse):
         ({"exit_stop_price": "195"}, "below the entry&#x27;s price"),
         ({"quantity": "", "cash_quantity": "1000"}, "have quantities"),
         ({"time_in_force": "ioc"}, "must rest"),
+        ({"exit_trailing_amount": "2", "exit_trailing_percent": "1"}, "one of the two"),
+        ({"group": "", "exit_trailing_amount": "2"}, "Only the stop of a bracket"),
     ],
 )
 def test_a_group_that_cannot_be_is_refused_on_the_page(desk, browse, changes, words):

@@ -46,7 +46,7 @@ def test_a_stream_goes_on_while_anybody_wants_it_and_ends_by_itself(ask, login) 
     told = ask("subscribe_tick", symbol="AAPL")
     assert (told["lines_used"], told["lines_max"]) == (1, 80)
     wishes.want(login, aapl, "another-bot")
-    assert ask("unsubscribe_tick", symbol="AAPL")["ends_at"] is None
+    assert ask("unsubscribe", symbol="AAPL")["ends_at"] is None
     assert AAPL in wishes.wanted(login)
     TickWish.objects.update(wanted_until=timezone.now() - timedelta(seconds=1))
     assert wishes.wanted(login) == {}
@@ -86,6 +86,8 @@ def test_a_book_is_asked_for_and_told_while_it_is_news(ask, login, simulator) ->
         ask("get_depth", account=account, symbol="AAPL")
     assert wishes.books(login) == {account: AAPL}
     assert wishes.wanted(login) == {}, "a book takes no line of the quotes"
+    ask("unsubscribe", symbol="AAPL")
+    assert wishes.books(login) == {}, "a book is left by the same word"
     levels = (DepthLevel(Decimal("250.12"), ask_size=Decimal(300)), DepthLevel(Decimal("250.10")))
     book = DepthRecord(account, AAPL, timezone.now(), levels)
     wishes.BOOKS.keep(login, wishes.book_key(book), book)
