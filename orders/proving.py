@@ -16,7 +16,7 @@ from cerbero.access import Actor
 from cerbero.leases import ClockTime
 from orders.cancels import is_working, let_through, must_go, ours
 from orders.halt_notes import LISTS, Notes, note_list, of_login
-from orders.lifecycle import ENDED, UNSETTLED, WORKING
+from orders.lifecycle import ENDED, UNSETTLED, WORKING, AttemptStatus, OrderStatus
 from orders.models import Attempt, Halt, HaltedOrder, HaltMode, Order, Position, TradingState
 from orders.trading import accounts_of, of_scope
 
@@ -139,9 +139,13 @@ def _orders(halt: Halt, login: Login) -> QuerySet[Order]:
 
 
 def _flying(halt: Halt, login: Login | None = None) -> QuerySet[Attempt]:
-    """Sendings whose outcome is not known: nothing is proven while there are any."""
+    """Sendings whose outcome is not known, or not in the ledger yet: nothing is proven while there are any."""
     at_login = Q(ticket__account__login=login) if login else Q()
-    return Attempt.objects.filter(at_login, of_scope(halt.scope, halt.scope_id), status__in=UNSETTLED)
+    submitted = OrderStatus.SUBMITTED
+    carries = Q(legs__order__status=submitted) | Q(legs=None, ticket__orders__status=submitted)
+    unread = Q(status=AttemptStatus.ANSWERED) & carries
+    rows = Attempt.objects.filter(Q(status__in=UNSETTLED) | unread, of_scope(halt.scope, halt.scope_id))
+    return rows.filter(at_login).distinct()
 
 
 def _accounts(halt: Halt, login: Login) -> QuerySet[Account]:

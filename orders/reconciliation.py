@@ -101,9 +101,15 @@ def _ask_for_the_missing(actor: Actor, account: Account, broker: Broker, listed:
         row = broker.order(order.broker_order_id)
         if row is not None:
             record_reports(account.login, Report.Source.POLL, [(row, None)], as_of=asked_at)
-        elif order.reported_at is None or asked_at - order.reported_at > GRACE:
+        elif (order.reported_at is None or asked_at - order.reported_at > GRACE) and not _is_told_of(order):
             _unknown_to_the_broker(actor, order)
     Book.objects.filter(account=account).update(missing_at=now)
+
+
+def _is_told_of(order: Order) -> bool:
+    """Whether the inbox holds a word of its end that the ledger has not read yet."""
+    rows = Report.objects.filter(login=order.ticket.account.login, kind=Report.Kind.ORDER)
+    return rows.filter(subject=order.broker_order_id).waiting().exists()
 
 
 def _unknown_to_the_broker(actor: Actor, order: Order) -> None:

@@ -220,7 +220,7 @@ def _apply_execution(actor: Actor, report: Report, fact: ExecutionReport) -> boo
     if account is None:
         raise LookupError("execution of an account that this login does not list")
     order = _find_order(report, fact.broker_order_id or "", fact.client_order_id)
-    if order is None and _something_is_on_its_way(report):
+    if order is None and (_something_is_on_its_way(report) or wire.may_be_an_exits(account, fact)):
         return False
     known = BrokerInstrument.objects.filter(
         broker=report.login.broker, broker_instrument_id=fact.broker_instrument_id
@@ -295,7 +295,7 @@ def _find_exit(report: Report, fact: OrderReport) -> Order | None:
 
 
 def _unmatched_order(actor: Actor, report: Report, fact: OrderReport) -> bool:
-    if _something_is_on_its_way(report) or (fact.parent_order_id and _a_group_is_in_doubt(report)):
+    if _something_is_on_its_way(report) or (fact.parent_order_id and wire.is_any_in_doubt(report.login_id)):
         return False
     # A bare delta says nothing of the order; the next poll brings its full row (ibkr-web-api.md §7.3).
     if report.source == Report.Source.POLL or fact.total_quantity is not None:
@@ -316,12 +316,6 @@ def _unmatched_order(actor: Actor, report: Report, fact: OrderReport) -> bool:
 def _something_is_on_its_way(report: Report) -> bool:
     """An attempt of this login is with the broker: its first reports may be ahead of its answer."""
     return Attempt.objects.filter(ticket__account__login=report.login, status=AttemptStatus.SENT).exists()
-
-
-def _a_group_is_in_doubt(report: Report) -> bool:
-    """Then an exit's row may be ahead of its entry's."""
-    rows = Attempt.objects.filter(ticket__account__login=report.login, status=AttemptStatus.IN_DOUBT)
-    return rows.exclude(ticket__group="").exists()
 
 
 def _settle_attempt(actor: Actor, order: Order) -> None:

@@ -6,14 +6,16 @@ The entry and the alternatives carry an id of ours; exits that wait for their en
 
 from collections.abc import Sequence
 from dataclasses import replace
+from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
-from brokers.base import Broker, BrokerOrderState, OrderReport, OrderTerms
+from brokers.base import Broker, BrokerOrderState, ExecutionReport, OrderReport, OrderTerms
+from brokers.models import Account, Report
 from cerbero.errors import BrokerError
 from orders.canonical import client_order_id
 from orders.groups.relations import EXITS, is_exit, role
-from orders.lifecycle import Group, OrderStatus
+from orders.lifecycle import AttemptStatus, Group, OrderStatus
 from orders.models import Attempt, AttemptLeg, Order, Ticket
 
 
@@ -84,6 +86,37 @@ def leg_of(row: OrderReport, legs: Sequence[Order]) -> Order | None:
 def missing(attempt: Attempt) -> QuerySet[Order]:
     """What an attempt carries and the broker has neither named nor refused."""
     return attempt.carried.filter(status=OrderStatus.SUBMITTED, broker_order_id="")
+
+
+def is_told_of(attempt: Attempt) -> bool:
+    """Whether the broker's word of an order of this sending is in the inbox, and not in the ledger yet."""
+    ours = attempt.legs.values_list("client_order_id", flat=True)
+    theirs = attempt.carried.exclude(broker_order_id="").values_list("broker_order_id", flat=True)
+    names = Q(record__client_order_id__in=list(ours)) | Q(record__parent_order_id__in=list(theirs))
+    return (
+        Report.objects.filter(names, login=attempt.ticket.account.login, kind=Report.Kind.ORDER)
+        .waiting()
+        .exists()
+    )
+
+
+def is_any_in_doubt(login_id: UUID) -> bool:
+    """Then an exit's row may be ahead of its entry's."""
+    rows = Attempt.objects.filter(ticket__account__login=login_id, status=AttemptStatus.IN_DOUBT)
+    return rows.exclude(ticket__group="").exists()
+
+
+def may_be_an_exits(account: Account, fact: ExecutionReport) -> bool:
+    """Then a fill may be ahead of the row that names its entry: it is nobody else's until its group is known."""
+    sought = Order.objects.filter(
+        ticket__account=account,
+        ticket__attempts__status=AttemptStatus.IN_DOUBT,
+        status=OrderStatus.SUBMITTED,
+        broker_order_id="",
+        side=fact.side,
+        instrument__broker_ids__broker_instrument_id=fact.broker_instrument_id,
+    )
+    return not fact.client_order_id and sought.exclude(ticket__group="").exists()
 
 
 def may_shrink(order: Order) -> bool:

@@ -1,6 +1,7 @@
 """The halt: who may, what it stops, and that it waits for nobody for long."""
 
 import threading
+from datetime import timedelta
 
 import pytest
 from django.db import transaction
@@ -8,8 +9,8 @@ from django.db import transaction
 from brokers.models import Account
 from cerbero.errors import NotFound, PermissionMissing, TradingHalted
 from cerbero.models import Bot
-from orders import halting, trading
-from orders.models import Limits, TradingState
+from orders import halting, proving, trading
+from orders.models import Attempt, Halt, Limits, Order, TradingState
 from tests.orders import world as worlds
 from tests.rig import run_together
 
@@ -82,3 +83,14 @@ def test_a_halt_waits_for_the_submission_that_holds_the_rows(fresh_database):
 
     assert run_together(submission, halt) == [None, None]
     assert done == ["submission", "halt"]
+
+
+def test_nothing_is_proven_while_an_answer_is_not_in_the_ledger_yet(desk):
+    """The broker's list may lag behind its own answer, and the inbox behind both."""
+    order = worlds.put_order(desk, status="submitted", sent_ago=timedelta(seconds=1))
+    halting.halt_trading(mode="stop_new", actor=desk.person("bob"), reason="x")
+    for status, waits in (("prepared", False), ("sent", True), ("answered", True)):
+        Attempt.objects.update(status=status)
+        assert proving.is_disturbed(Halt.objects.get()) is waits, status
+    Order.objects.filter(pk=order.pk).update(status="rejected")
+    assert not proving.is_disturbed(Halt.objects.get())

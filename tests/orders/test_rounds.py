@@ -5,14 +5,16 @@ from decimal import Decimal
 
 from django.utils import timezone
 
+from brokers.base import BrokerOrderState, OrderReport
 from brokers.models import Account, Login
+from brokers.reports import record_reports
 from brokers.services import broker_for
 from brokers.sessions import session_lost
 from cerbero import access
 from cerbero.leases import ClockTime
 from orders import rounds
 from orders.models import Book, DayReport, Drift, Order
-from tests.orders.world import open_session, until
+from tests.orders.world import open_session, put_order, until
 
 SYSTEM = access.system("test")
 
@@ -35,6 +37,17 @@ def test_an_order_that_the_broker_does_not_know_is_said_to_be_missing_and_not_to
     floor.reconcile()
     case = Drift.objects.get(kind="order_missing")
     assert (case.order_id, floor.order(ticket).status) == (order.pk, "accepted")
+
+
+def test_an_order_whose_end_is_in_the_inbox_is_not_missing(floor):
+    order = put_order(floor, status="accepted", broker_order_id="99887766")
+    row = OrderReport("99887766", BrokerOrderState.CANCELED)
+    record_reports(floor.login, "stream", [(row, None)])
+    floor.reconcile()
+    assert not Drift.objects.exists()
+    floor.turn()
+    order.refresh_from_db()
+    assert (order.status, Drift.objects.count()) == ("canceled", 0)
 
 
 def test_a_round_renews_its_lease_after_every_account(floor):

@@ -1,12 +1,15 @@
 """Half a group taken: made safe by the loop as attempts of the same approval, audited and told."""
 
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 
 from audit.models import Entry
+from brokers.reports import record_reports
+from brokers.services import broker_for
 from cerbero.models import User
-from orders.models import Attempt, Order, TradingState
+from orders.models import Attempt, Execution, Order, TradingState
 from orders.notices.models import Delivery
 from tests.orders.groups.looks import legs, look, near, state, statuses
 from tests.orders.world import until
@@ -87,3 +90,37 @@ def test_of_an_oco_of_which_one_was_refused_the_other_is_canceled(known, told):
     until(lambda: look(known) or statuses(ticket) == ("canceled", "rejected"))
     assert state(ticket) == "settled"
     assert any("the other is canceled" in words for words in told())
+
+
+def test_a_group_in_doubt_that_the_broker_lists_is_not_absent_because_nobody_has_read_the_inbox_yet(known):
+    """The worker asks and the orders process applies: whoever asks may be ahead, however often."""
+    ticket = known.decide(known.place_group(known.bracket(near(known))))
+    known.sim.fault("drop_after", path="/reply/", method="POST", times=1)
+    known.turn()
+    assert Attempt.objects.get().status == "in_doubt"
+    for _ in range(4):
+        known.reconcile(grace=timedelta(0))
+    attempt = Attempt.objects.get()
+    assert (attempt.status, attempt.absent_count, statuses(ticket)) == ("in_doubt", 0, ("submitted",) * 3)
+    known.turn()
+    assert (Attempt.objects.get().status, statuses(ticket)) == ("settled", ("accepted",) * 3)
+    assert not ticket.account.drifts.exists()
+
+
+def test_a_fill_of_an_exit_that_comes_before_the_exits_own_row_is_no_strangers(known):
+    ticket = known.decide(known.place_group(known.bracket(near(known))))
+    known.sim.fault("drop_after", path="/reply/", method="POST", times=1)
+    known.turn()
+    known.sim.control("POST", "/_sim/fill", {"order_id": known.at_broker()[0]["order_id"]})
+    stop = next(row for row in known.at_broker() if row["order_type"] == "STP")
+    known.sim.control("POST", "/_sim/fill", {"order_id": stop["order_id"]})
+    with broker_for(known.login) as broker:
+        fills = until(lambda: [row for row in broker.executions(1, None) if row.side == "sell"])
+    assert not fills[0].client_order_id
+    record_reports(known.login, "stream", [(fills[0], None)])
+    known.turn()
+    assert not Execution.objects.exists()
+    until(lambda: look(known) or state(ticket) == "settled")
+    assert statuses(ticket) == ("filled", "canceled", "filled")
+    assert not Execution.objects.filter(order=None).exists()
+    assert not ticket.account.drifts.exists()
