@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.conf import settings
+from django.db.models import Min, Q
 from django.db.models.functions import Now
 from django.urls import reverse
 from django.utils.crypto import salted_hmac
@@ -17,6 +18,7 @@ from cerbero import leases
 from cerbero.access import Actor
 from cerbero.errors import CerberoError
 from cerbero.models import AccessToken, PersonToken
+from keyrotation.lifecycle import OPEN
 from keyrotation.models import Rotation, SystemKey
 from keyrotation.services import PROPOSER, start_rotation
 from orders.notices.alerting import alert
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 
 YEAR = timedelta(days=365)
 REMIND_DAYS = (30, 14, 7, 1)
+PROPOSE_AGAIN = timedelta(days=7)
 # A dark login pages when the broker's next night has passed and it is dark still.
 DARK_MAX = timedelta(hours=26)
 SYSTEM_KEYS = ("SECRET_KEY", "ENCRYPTION_KEY", "QUOTE_FRAME_KEY", "SEAL_KEY")
@@ -72,13 +75,23 @@ def watch(actor: Actor) -> None:
     _propose_yearly()
 
 
-def _broker_keys(now: datetime) -> list[Age]:
+def _in_use() -> list[tuple[Credential, datetime]]:
+    """The sets in use, and when the keys of each were made: another token, or the way back, makes them no younger."""
+    of_keys = Credential.objects.values_list("login_id", "signature_fingerprint")
+    made_at = {(login, keys): at for login, keys, at in of_keys.annotate(Min("created_at"))}
     rows = Credential.objects.filter(status=Credential.Status.ACTIVE).select_related("login")
+    return [(row, made_at[row.login_id, row.signature_fingerprint]) for row in rows]
+
+
+def _broker_keys(now: datetime) -> list[Age]:
     return [
-        Age("broker keys", row.login.name, f"credential:{row.pk}", since, since + YEAR, _start_path(row), now)
-        for row in rows
-        for since in (row.activated_at or row.created_at,)
+        Age("broker keys", row.login.name, _key_of(row), since, since + YEAR, _start_path(row), now)
+        for row, since in _in_use()
     ]
+
+
+def _key_of(row: Credential) -> str:
+    return f"credential:{row.login_id}:{row.signature_fingerprint[:16]}"
 
 
 def _start_path(row: Credential) -> str:
@@ -182,12 +195,16 @@ def _page_stopped_and_dark() -> None:
 
 
 def _propose_yearly() -> None:
-    """A set that comes due within the month gets its successor made, staged, and announced; people do the rest."""
-    soon = Now() + timedelta(days=REMIND_DAYS[0]) - YEAR
-    due = Credential.objects.filter(
-        status=Credential.Status.ACTIVE, activated_at__lte=soon, login__is_enabled=True
-    )
-    for row in due.exclude(login__rotations__in=Rotation.objects.open()).select_related("login"):
+    """A set that comes due within the month gets its successor made, staged, and announced; people do the rest.
+
+    What they have ended is not proposed again for a while.
+    """
+    soon = leases.database_now() + timedelta(days=REMIND_DAYS[0]) - YEAR
+    lately = Rotation.objects.filter(Q(status__in=OPEN) | Q(ended_at__gt=Now() - PROPOSE_AGAIN))
+    waiting = set(lately.values_list("login_id", flat=True))
+    for row, made_at in _in_use():
+        if made_at > soon or not row.login.is_enabled or row.login_id in waiting:
+            continue
         try:
             start_rotation(
                 actor=PROPOSER, login_id=row.login_id, reason="Yearly: these keys are nearly a year old."

@@ -48,9 +48,11 @@ WAY = (
 def next_step(rotation: Rotation) -> NextStep:
     """What comes next, for whom."""
     if rotation.stopped_at:
+        otherwise = "put the old set back" if rotation.status == RotationStatus.ACTIVE else "abort"
         return NextStep(
             PERSON,
-            "It has stopped and asks for you; the keys in use stay in use. See why, then try again or abort.",
+            "It has stopped and asks for you; the keys in use stay in use. "
+            f"See why, then try again or {otherwise}.",
         )
     return _NEXT[RotationStatus(rotation.status)](rotation)
 

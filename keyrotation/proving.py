@@ -47,16 +47,21 @@ def prove(actor: Actor, rotation: Rotation) -> bool:
         return False
     except (BrokerRejected, CannotDecrypt) as problem:
         with transaction.atomic(durable=True):
-            stop(actor, rotation, problem.message)
+            if row := _still(rotation, staged):
+                stop(actor, row, problem.message)
         return False
     if old_works and not _session_runs(rotation):
         # This mint ended it, or something else did: its keeper shall not wait for the next tickle to find out.
         session_lost(rotation.login, actor)
-    if token_error is None:
-        _proven(actor, rotation, old_works)
-        return True
-    _not_yet(actor, rotation, token_error, old_works)
-    return False
+    with transaction.atomic(durable=True):
+        row = _still(rotation, staged)
+        if row is None:
+            return False
+        if token_error is None:
+            _proven(actor, row, old_works)
+        else:
+            _not_yet(actor, row, token_error, old_works)
+    return token_error is None
 
 
 def next_reset(now: datetime) -> datetime:
@@ -74,6 +79,14 @@ def _try(staged: Credential) -> SessionExpired | None:
     return None
 
 
+def _still(rotation: Rotation, tried: Credential) -> Rotation | None:
+    """The row under lock; None where something else was entered, or it was ended, while the broker was asked."""
+    row = locked(rotation.pk)
+    now = row.credential
+    is_same = now is not None and bytes(now.access_token_secret) == bytes(tried.access_token_secret)
+    return row if is_same else None
+
+
 def _session_runs(rotation: Rotation) -> bool:
     try:
         with broker_for(rotation.login) as broker:
@@ -82,37 +95,31 @@ def _session_runs(rotation: Rotation) -> bool:
         return False
 
 
-def _proven(actor: Actor, rotation: Rotation, old_works: bool) -> None:
-    mode = (
-        Mode.BLACKOUT if not old_works else Mode.TOKEN_ONLY if rotation.kind == Kind.TOKEN else Mode.OVERLAP
-    )
-    with transaction.atomic(durable=True):
-        row = locked(rotation.pk)
-        (grows_light if old_works else grows_dark)(actor, row)
-        if row.status == RotationStatus.PROVEN:
-            # Nobody answered in time, or the set was tried again: it still works, so people are asked anew.
-            go_on(actor, row)
-            Rotation.objects.filter(pk=row.pk).update(mode=mode)
-        else:
-            move(actor, row, RotationStatus.PROVEN, {"mode": str(mode)}, mode=mode)
-        row.mode = mode
-        Rotation.objects.filter(pk=row.pk).update(request=_ask(actor, row))
+def _proven(actor: Actor, row: Rotation, old_works: bool) -> None:
+    mode = Mode.BLACKOUT if not old_works else Mode.TOKEN_ONLY if row.kind == Kind.TOKEN else Mode.OVERLAP
+    (grows_light if old_works else grows_dark)(actor, row)
+    if row.status == RotationStatus.PROVEN:
+        # Nobody answered in time, or the set was tried again: it still works, so people are asked anew.
+        go_on(actor, row)
+        Rotation.objects.filter(pk=row.pk).update(mode=mode)
+    else:
+        move(actor, row, RotationStatus.PROVEN, {"mode": str(mode)}, mode=mode)
+    row.mode = mode
+    Rotation.objects.filter(pk=row.pk).update(request=_ask(actor, row))
 
 
-def _not_yet(actor: Actor, rotation: Rotation, refused: SessionExpired, old_works: bool) -> None:
+def _not_yet(actor: Actor, row: Rotation, refused: SessionExpired, old_works: bool) -> None:
     said = str(refused.details.get("broker_says") or refused.message)
     is_hopeless = refused.details.get("reason") in HOPELESS
     now = leases.database_now()
-    with transaction.atomic(durable=True):
-        row = locked(rotation.pk)
-        (grows_light if old_works else grows_dark)(actor, row)
-        if is_hopeless and row.failures + 1 >= HOPELESS_TRIES:
-            stop(actor, row, f"{refused.message} Enter what the portal shows again, or abort.")
-        elif row.registered_at and now - row.registered_at > WAIT_MAX:
-            stop(actor, row, f"The broker has not taken the new set for {WAIT_MAX.days} days: {said}")
-        else:
-            postpone(row, _pause(row.failures, now), f"The broker does not take the new set yet: {said}")
-            enter(actor, row, "rotation.not_proven", {"broker_says": said, "old_set_works": old_works})
+    (grows_light if old_works else grows_dark)(actor, row)
+    if is_hopeless and row.failures + 1 >= HOPELESS_TRIES:
+        stop(actor, row, f"{refused.message} Enter what the portal shows again, or abort.")
+    elif row.registered_at and now - row.registered_at > WAIT_MAX:
+        stop(actor, row, f"The broker has not taken the new set for {WAIT_MAX.days} days: {said}")
+    else:
+        postpone(row, _pause(row.failures, now), f"The broker does not take the new set yet: {said}")
+        enter(actor, row, "rotation.not_proven", {"broker_says": said, "old_set_works": old_works})
 
 
 def _pause(failures: int, now: datetime) -> float:

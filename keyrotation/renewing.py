@@ -68,7 +68,6 @@ def _by_secret_key() -> Iterator[Made]:
     yield _mark(Profile, "proof", profile.is_proven, profile.proof_of)
     yield _mark(Allowance, "proof", judging.is_proven, judging.proof_of)
     yield _mark(Amendment, "proof", amending.is_ours, amending.proof_of)
-    yield _mark(Amendment, "proof", amending.is_ours, amending.proof_of)
     for model in (TradingState, Limits, LimitSet):
         yield _mark(model, "proof", lambda row: row.is_proven, proven.proof_of)
 

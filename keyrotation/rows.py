@@ -9,7 +9,6 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from audit.services import record
-from brokers.models import Login
 from cerbero.access import Actor
 from cerbero.errors import NotFound
 from cerbero.leases import ClockTime
@@ -17,6 +16,7 @@ from cerbero.lifecycle import transition
 from keyrotation.lifecycle import EVENTS, MOVES, Mode, RotationStatus
 from keyrotation.models import Rotation
 
+RETRY_SECONDS, FAILURES_MAX = 15, 5
 _FRESH: dict[str, Any] = {"failures": 0, "problem": "", "stopped_at": None}
 
 
@@ -70,6 +70,15 @@ def stop(actor: Actor, rotation: Rotation, why: str) -> None:
         enter(actor, rotation, "rotation.stopped", {"why": why[:300]})
 
 
+def failed(actor: Actor, rotation: Rotation, why: str) -> None:
+    """The same step again, a few times; then a person is asked."""
+    rotation.refresh_from_db()
+    postpone(rotation, RETRY_SECONDS, why)
+    if rotation.failures + 1 >= FAILURES_MAX:
+        with transaction.atomic(durable=True):
+            stop(actor, rotation, why)
+
+
 def go_on(actor: Actor, rotation: Rotation) -> None:
     """A person has looked: try again at once."""
     Rotation.objects.filter(pk=rotation.pk).update(**_FRESH | {"next_try_at": ClockTime()})
@@ -95,8 +104,3 @@ def old_set_ended(actor: Actor, rotation: Rotation) -> None:
         rows = Rotation.objects.filter(pk=rotation.pk).exclude(mode=Mode.BLACKOUT)
         if rows.update(mode=Mode.BLACKOUT):
             grows_dark(actor, rotation)
-
-
-def is_behind(login: Login) -> bool:
-    """Whether a rotation of this login is open."""
-    return Rotation.objects.open().filter(login=login).exists()

@@ -145,6 +145,8 @@ def register_rotation(
         if rotation.status == Status.GENERATED:
             move(actor, rotation, Status.REGISTERED, registered_at=Now())
         else:
+            # The broker may take as long over this entry as over the first.
+            Rotation.objects.filter(pk=rotation.pk).update(registered_at=Now())
             go_on(actor, rotation)
     return _fresh(rotation)
 
@@ -205,11 +207,14 @@ def abort_rotation(*, actor: Actor, rotation_id: UUID, reason: str) -> Rotation:
     Raises NotFound, PermissionMissing or ScopeMissing, EnvironmentMismatch, BadInput (no reason), or StateConflict
     when its keys are in use, it has ended, or the new set is the last that the broker may take.
     """
-    rotation = get_rotation(actor=actor, rotation_id=rotation_id)
+    seen = get_rotation(actor=actor, rotation_id=rotation_id)
     words = reason_of(reason)
-    _require_another_set(rotation)
+    _require_another_set(seen)
     with transaction.atomic(durable=True):
         rotation = locked(rotation_id)
+        if rotation.status != seen.status:
+            # It has come further since the broker was asked: whether this set is the last one is not known.
+            raise StateConflict(kind="rotation", id=str(rotation.pk), status=rotation.status)
         _abort(actor, rotation, words)
     return _fresh(rotation)
 

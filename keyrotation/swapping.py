@@ -36,7 +36,7 @@ from cerbero.errors import (
 from cerbero.leases import ClockTime
 from keyrotation.lifecycle import Mode, RotationStatus
 from keyrotation.models import Rotation
-from keyrotation.rows import enter, locked, move, old_set_ended, postpone, stop
+from keyrotation.rows import RETRY_SECONDS, enter, failed, locked, move, old_set_ended, postpone
 from keyrotation.services import PERMISSION, reason_of
 from orders.lifecycle import UNSETTLED, AttemptStatus
 from orders.models import Attempt, ChangeAttempt
@@ -53,7 +53,6 @@ BREATHER_SECONDS = 20
 PROOF_SECONDS = 15.0
 # Of the session's turn: a process that died in it keeps nobody away for longer.
 TURN_SECONDS, TURN_WAIT_SECONDS = 30.0, 5.0
-RETRY_SECONDS, FAILURES_MAX = 15, 5
 GRACE = timedelta(days=7)
 # The broker has answered, and does not take the set; BrokerUnavailable says nothing about it.
 REFUSED = (SessionExpired, BrokerRejected, CannotDecrypt)
@@ -185,7 +184,7 @@ def _mint(actor: Actor, rotation: Rotation) -> SessionToken | None:
     try:
         return try_keys(staged)
     except (BrokerError, CannotDecrypt) as problem:
-        _failed(actor, rotation, f"The new set no longer opens a session: {problem.message}")
+        failed(actor, rotation, f"The new set no longer opens a session: {problem.message}")
         return None
 
 
@@ -248,7 +247,7 @@ def _undo(turn: Turn, rotation: Rotation, why: str) -> None:
         postpone(row, RETRY_SECONDS, f"The new set is not proven in use yet: {why}", is_failure=False)
     except REFUSED:
         old_set_ended(turn.actor, row)
-        _failed(turn.actor, row, f"The new set does not hold, and the broker has ended the old one: {why}")
+        failed(turn.actor, row, f"The new set does not hold, and the broker has ended the old one: {why}")
     else:
         _roll_back(turn, row, why)
 
@@ -276,15 +275,6 @@ def _roll_back(turn: Turn, rotation: Rotation, why: str) -> bool:
         )
     look_now(turn)
     return True
-
-
-def _failed(actor: Actor, rotation: Rotation, why: str) -> None:
-    """Tried again a few times; then a person is asked."""
-    rotation.refresh_from_db()
-    postpone(rotation, RETRY_SECONDS, why)
-    if rotation.failures + 1 >= FAILURES_MAX:
-        with transaction.atomic(durable=True):
-            stop(actor, rotation, why)
 
 
 def _bound_locks() -> None:

@@ -5,7 +5,7 @@ The row is the queue. A step that a crash cut off is found here again; one that 
 
 import logging
 
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
@@ -13,13 +13,13 @@ from brokers import primes
 from brokers.generation import new_pair
 from cerbero import leases
 from cerbero.access import Actor
-from cerbero.errors import CerberoError, LeaseLost
+from cerbero.errors import BrokerError, CerberoError, LeaseLost, StateConflict
 from cerbero.leases import ClockTime
 from cerbero.models import DecisionRequest, DecisionStatus
 from keyrotation.lifecycle import RotationStatus
 from keyrotation.models import Rotation
 from keyrotation.proving import prove
-from keyrotation.rows import locked, postpone
+from keyrotation.rows import failed, locked, postpone
 from keyrotation.services import stage_pairs
 from keyrotation.swapping import retire, settle, swap
 
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 LEASE_SECONDS = 35
 SEARCH_SECONDS = 2.0
 UNEXPECTED_SECONDS = 30
+UNEXPECTED = "Cerbero failed in this step; the worker's log says how."
 
 
 def sweep(actor: Actor) -> int:
@@ -41,9 +42,18 @@ def sweep(actor: Actor) -> int:
                 advance(actor, rotation)
         except LeaseLost:
             continue
-        except CerberoError as problem:
+        except (BrokerError, StateConflict) as problem:
             log.warning("rotation of %s waits: %s", rotation.login.name, problem.code)
             postpone(rotation, UNEXPECTED_SECONDS, problem.message, is_failure=False)
+        except CerberoError as problem:
+            log.warning("rotation of %s fails: %s", rotation.login.name, problem.code)
+            failed(actor, rotation, problem.message)
+        except (OperationalError, InterfaceError):
+            # The database is away: what was done stands in the row, and the next sweep reads it.
+            raise
+        except Exception:
+            log.exception("rotation of %s failed", rotation.login.name)
+            failed(actor, rotation, UNEXPECTED)
     return len(rotations)
 
 

@@ -76,6 +76,19 @@ def test_keys_in_use_cannot_be_aborted(desk):
     assert open_credential(Credential.objects.select_related("login").get(pk=rotation.credential_id))
 
 
+def test_what_was_registered_while_it_was_looked_at_is_not_destroyed(desk, monkeypatch):
+    rotation = desk.start().rotation
+
+    def meanwhile(seen):
+        Rotation.objects.filter(pk=seen.pk).update(status="registered")
+
+    monkeypatch.setattr("keyrotation.services._require_another_set", meanwhile)
+    with pytest.raises(StateConflict):
+        desk.abort(rotation)
+    assert Rotation.objects.get(pk=rotation.pk).status == "registered"
+    assert open_credential(Credential.objects.select_related("login").get(pk=rotation.credential_id))
+
+
 def test_when_the_entry_cannot_be_written_nothing_is_destroyed(desk, monkeypatch):
     rotation = desk.start().rotation
 

@@ -3,16 +3,20 @@
 from datetime import timedelta
 
 import pytest
+from django.db import transaction
 from django.urls import reverse
 from django.utils import timezone
 
+from brokers.credentials import use_credential
 from brokers.generation import new_pair
 from brokers.models import Credential
 from cerbero.models import User
-from keyrotation.calendar import DARK_MAX, ages, watch
+from keyrotation.calendar import DARK_MAX, PROPOSE_AGAIN, ages, watch
+from keyrotation.lifecycle import Kind
 from keyrotation.models import Rotation, SystemKey
 from keyrotation.services import PROPOSER
 from orders.notices.models import Delivery
+from tests.brokers.logins import SYSTEM
 from tests.keyrotation.test_doors import signed_in
 from tests.keyrotation.test_every_door import one_pair
 
@@ -33,9 +37,7 @@ def told() -> list[str]:
 
 
 def due_in(days: float) -> None:
-    Credential.objects.filter(status="active").update(
-        activated_at=timezone.now() - timedelta(days=365 - days)
-    )
+    Credential.objects.filter(status="active").update(created_at=timezone.now() - timedelta(days=365 - days))
 
 
 def test_what_comes_due_is_told_thirty_fourteen_seven_and_one_days_before_and_when_it_is_late(desk, carol):
@@ -64,6 +66,33 @@ def test_the_yearly_rotation_is_proposed_and_stays_unused(desk, carol):
     proposed = Rotation.objects.get()
     assert (proposed.status, proposed.requested_by) == ("generated", "calendar")
     assert Credential.objects.get(status="active") == desk.active
+
+
+def test_another_token_and_the_way_back_make_keys_no_younger(desk, carol):
+    due_in(29.5)
+    (before,) = (each.due_at for each in ages() if each.kind == "broker keys")
+    for kind in (Kind.TOKEN, Kind.KEYS):
+        staged = desk.start(kind=kind).rotation
+        with transaction.atomic():
+            in_use = Credential.objects.select_related("login").get(pk=staged.credential_id)
+            former = use_credential(in_use, actor=SYSTEM)
+        (due_at,) = (each.due_at for each in ages() if each.kind == "broker keys")
+        assert (due_at == before) == (kind == Kind.TOKEN)
+        Rotation.objects.filter(pk=staged.pk).update(status="aborted")
+    assert former is not None
+    use_credential(former, actor=SYSTEM)
+    assert [each.due_at for each in ages() if each.kind == "broker keys"] == [before]
+
+
+def test_what_people_ended_is_proposed_again_a_week_later_and_not_within_the_minute(desk, carol):
+    due_in(29.5)
+    told()
+    desk.abort(Rotation.objects.get())
+    told()
+    assert Rotation.objects.count() == 1
+    Rotation.objects.update(ended_at=timezone.now() - PROPOSE_AGAIN - timedelta(hours=1))
+    told()
+    assert Rotation.objects.open().count() == 1
 
 
 def test_every_secret_has_an_age_on_the_page_and_a_new_machine_key_is_seen(desk, carol, settings):

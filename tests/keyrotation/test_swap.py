@@ -16,7 +16,8 @@ from cerbero.models import Bot
 from keyrotation import services
 from keyrotation.lifecycle import Kind
 from keyrotation.models import Rotation
-from keyrotation.swapping import FAILURES_MAX, retire, roll_back, roll_back_rotation
+from keyrotation.rows import FAILURES_MAX
+from keyrotation.swapping import retire, roll_back, roll_back_rotation
 from orders.models import Attempt
 from tests.brokers.logins import events
 from tests.keyrotation.portal import NEW_KEY, SWEEPER, Portal
@@ -158,7 +159,11 @@ def test_a_secret_that_fits_the_keys_but_not_the_token_is_told_from_a_slow_broke
     assert stopped.stopped_at
     portal.sweep()
     assert portal.now(rotation).failures == stopped.failures, "it asks a person, and does nothing"
+    portal.sim.config(activation_seconds=3600)
     portal.register(rotation)
+    portal.sweep()
+    assert portal.now(rotation).stopped_at is None, "what is entered anew may take as long again"
+    portal.sim.control("POST", "/_sim/night_reset", {})
     portal.sweep()
     assert portal.now(rotation).status == "proven"
 
