@@ -20,7 +20,7 @@ from orders import risk
 from orders.canonical import plain
 from orders.groups.relations import NAMES, is_exit, role
 from orders.lifecycle import Group
-from orders.limits import Applying, Subject, applying, look_alikes, read_book, sets_asked
+from orders.limits import Applying, Subject, applying, look_alikes, met, read_book, sets_asked
 from orders.models import CurrencyRate, Order, Position, Ticket
 from orders.order_types import BY_MONEY, Problem
 from orders.risk import Bounds, Case, Check, Leg, Market, notional, position_effect
@@ -151,6 +151,14 @@ def _named(check: Check, group: str, order: Order) -> Check:
     if not group or order.number == 1:
         return check
     return replace(check, name=f"{NAMES[role(group, order.number)].capitalize()}: {check.name.lower()}")
+
+
+def position_met(facts: Facts, order: Order) -> Decimal:
+    """The position that an order meets once everything else of its side is filled; the broker's alone is as of earlier."""
+    subject = Subject(
+        facts.account, facts.bot_id, facts.instrument.pk, order.side, order.quantity, order.ticket_id
+    )
+    return met(subject, facts.rules)
 
 
 def worth(facts: Facts, orders: Sequence[Order], group: str) -> Decimal | None:

@@ -62,7 +62,7 @@ class Judgement:
 def judge(ticket: Ticket, order: Order, facts: Facts) -> Judgement:
     """The first rule that speaks; a mandate rule does where a mandate is left. Raises PolicyUnreadable."""
     version, rules = policies.active()
-    case = policies.case_of(ticket, order, facts)
+    case = policies.case_of(ticket, order, facts, rules)
     for needs in policy.requirements(rules, case):
         if needs.outcome != policy.MANDATE:
             return Judgement(version, needs)
@@ -75,7 +75,8 @@ def judge(ticket: Ticket, order: Order, facts: Facts) -> Judgement:
 def who_decides(ticket: Ticket, order: Order, facts: Facts) -> Judgement:
     """Whom to ask, where neither mandate nor allowance serves. Raises PolicyRefused or PolicyUnreadable."""
     version, rules = policies.active()
-    judgement = Judgement(version, policy.first_people(rules, policies.case_of(ticket, order, facts)))
+    case = policies.case_of(ticket, order, facts, rules)
+    judgement = Judgement(version, policy.first_people(rules, case))
     if judgement.needs.outcome == policy.REFUSE:
         raise PolicyRefused(**judgement.refusal())
     return judgement

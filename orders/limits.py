@@ -121,6 +121,14 @@ def read_book(subject: Subject, rules: Applying, now: datetime | None = None) ->
     )
 
 
+def met(subject: Subject, rules: Applying) -> Decimal:
+    """What is held of the instrument, with all of the subject's side that works, is in doubt or was filled since."""
+    balance: Balance | None = getattr(subject.account, "balance", None)
+    (rows,) = together(Asked(BOOK, _words(subject, rules, balance, timezone.now())))
+    mine = _holdings(rows).get(subject.instrument_id, _Holding())
+    return mine.held + mine.buys if subject.side == Side.BUY else mine.held - mine.sells
+
+
 def look_alikes(account: Account, instrument_id: UUID, side: str, but: UUID | None) -> list[dict[str, str]]:
     """Orders of the same instrument and side within the last hour, the newest first."""
     words = {

@@ -1,5 +1,6 @@
 """Versions of the policy: proposed by one Administrator, activated by another, all of them kept."""
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -29,7 +30,7 @@ from cerbero.models import Decision, DecisionRequest, DecisionStatus
 from cerbero.people import signing
 from orders import policy, trading
 from orders.canonical import digest_of
-from orders.facts import Facts, worth
+from orders.facts import Facts, position_met, worth
 from orders.groups.relations import is_exit
 from orders.lifecycle import POLICY
 from orders.models import Order, PolicyVersion, Ticket
@@ -67,8 +68,13 @@ def active() -> tuple[PolicyVersion, list[policy.Rule]]:
         raise PolicyUnreadable(why=type(problem).__name__) from problem
 
 
-def case_of(ticket: Ticket, order: Order, facts: Facts) -> policy.Case:
-    """A ticket as the rules see it, at this moment. Of a group the exits only take back what its entry opens."""
+def case_of(ticket: Ticket, order: Order, facts: Facts, rules: Sequence[policy.Rule]) -> policy.Case:
+    """A ticket as the rules see it, at this moment. Of a group the exits only take back what its entry opens.
+
+    What it does to the position is read where a rule asks for it: two orders never reduce the same position.
+    """
+    asks_effect = any(rule.when.effects for rule in rules)
+    before = position_met(facts, order) if asks_effect else facts.position
     legs = ticket.legs if ticket.group else [order]
     others = [leg for leg in legs[1:] if not is_exit(ticket.group, leg.number)]
     return policy.Case(
@@ -77,12 +83,12 @@ def case_of(ticket: Ticket, order: Order, facts: Facts) -> policy.Case:
         bot=ticket.bot.name if ticket.bot is not None else "",
         asset_class=facts.instrument.asset_class,
         order_type=str(order.order_type),
-        effect=policy.effect_of(facts.position, order.side, order.quantity),
+        effect=policy.effect_of(before, order.side, order.quantity),
         symbol=facts.instrument.symbol,
         notional=worth(facts, legs, ticket.group),
         at=timezone.now(),
         more_types=tuple(str(leg.order_type) for leg in legs[1:]),
-        more_effects=tuple(policy.effect_of(facts.position, leg.side, leg.quantity) for leg in others),
+        more_effects=tuple(policy.effect_of(before, leg.side, leg.quantity) for leg in others),
     )
 
 

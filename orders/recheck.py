@@ -347,7 +347,7 @@ def _look_at_policy(ticket: Ticket, order: Order, facts: Facts, granted: Decisio
         version, rules = policies.active()
     except PolicyUnreadable as problem:
         raise Denied(problem.code, **problem.details) from None
-    case = policies.case_of(ticket, order, facts)
+    case = policies.case_of(ticket, order, facts, rules)
     for needs in policy.requirements(rules, case):
         details = {"version": version.number, "rule": needs.rule}
         if needs.outcome == policy.REFUSE:

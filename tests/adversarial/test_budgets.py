@@ -6,13 +6,14 @@ from functools import partial
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from audit.models import Entry
 from cerbero import access
 from cerbero.errors import AlreadyDecided, CerberoError
 from cerbero.models import Decision
 from orders import mandates, services
-from orders.models import Allowance, Mandate, Ticket
+from orders.models import Allowance, Mandate, Position, Ticket
 from tests.adversarial.hands import bearer, place
 from tests.orders import budgets
 from tests.rig import run_together
@@ -63,6 +64,28 @@ def test_a_policy_that_the_owner_rewrote_allows_nothing(siege, attempt, ruled):
     attempt.told("tool.called", outcome="policy_unreadable")
     siege.turn()
     attempt.denied(ticket, "policy_unreadable")
+
+
+def test_a_position_is_reduced_twice_under_a_rule_for_reductions(siege, attempt, ruled):
+    """What the first of them sells is not there for the second, whether it works or was filled since."""
+    attempt.expects = 1
+    when = {"environments": ["paper"], "effects": ["reducing"], "notional_max": "100000"}
+    ruled({"name": "reduces", "when": when, "then": {"do": "allow"}}, ONE)
+    words = {"account": siege.desk.account, "instrument": siege.desk.aapl, "broker_instrument_id": "held"}
+    held = Position.objects.create(
+        **words, symbol="AAPL", currency="USD", quantity=10, market_value=2500, as_of=timezone.now()
+    )
+    try:
+        sale = {"side": "sell", "limit_price": (siege.ask * Decimal("1.02")).quantize(Decimal("0.01"))}
+        first = siege.place(**sale)
+        siege.turn()
+        assert siege.desk.order(first).status == "accepted"
+        again = attempt.on(siege.place(**sale))
+        assert again.policy_rule == "one"
+        siege.turn()
+        attempt.ran_out(again)
+    finally:
+        held.delete()
 
 
 def test_a_mandate_is_revoked_between_the_order_and_its_sending(siege, attempt, ruled):

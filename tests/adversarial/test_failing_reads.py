@@ -92,6 +92,7 @@ def test_each_statement_of_a_proposal(siege, attempt):
         """Once it is asked, only the answer can get lost: the same key asks nothing more."""
         asked = Ticket.objects.filter(idempotency_key=key).values_list("status", flat=True)
         assert list(asked) == ["proposed"] or _rows() == before
+        siege.quote()
 
     act = lambda: statuses.append(place(headers, siege, key).status_code)  # noqa: E731
     assert _break_each(act, nothing_or_one_question) > 5

@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import pytest
 from django.db import IntegrityError, connection, transaction
+from django.utils import timezone
 
 from audit.models import Entry
 from brokers.models import Account
@@ -23,7 +24,7 @@ from cerbero.errors import (
 from cerbero.models import DecisionRequest
 from orders import policies, services, submission
 from orders.facts import gather_for
-from orders.models import Allowance, Attempt, Order, PolicyVersion, Ticket
+from orders.models import Allowance, Attempt, Order, PolicyVersion, Position, Ticket
 from orders.recheck import Moment
 from tests.orders import world as worlds
 from tests.rig import run_together
@@ -83,6 +84,33 @@ def test_a_rule_that_refuses_keeps_a_denied_ticket_and_says_why(desk):
     ticket = Ticket.objects.get()
     assert (ticket.status, ticket.refusal_code) == ("denied", "policy_refused")
     assert desk.order(ticket).status == "canceled"
+
+
+REDUCES = {"name": "reduces", "when": {"effects": ["reducing"]}, "then": {"do": "people", "quorum": 1}}
+
+
+def test_what_already_reduces_a_position_leaves_it_to_no_second_order(desk):
+    desk.activate([REDUCES, TWO])
+    words = {
+        "broker_instrument_id": worlds.AAPL,
+        "symbol": "AAPL",
+        "instrument": desk.aapl,
+        "currency": "USD",
+    }
+    Position.objects.create(
+        account=desk.account, quantity=10, market_value=1900, as_of=timezone.now(), **words
+    )
+    sale = {"side": "sell", "limit_price": Decimal("190.05")}
+    first = desk.place(**sale)
+    assert first.policy_rule == "reduces"
+    works = worlds.put_order(desk, side="sell", limit_price=Decimal("190.05"))
+    assert desk.place(**sale).policy_rule == "two"
+    Order.objects.filter(pk=works.pk).update(status="filled", filled_quantity=10, filled_at=timezone.now())
+    assert desk.place(**sale).policy_rule == "two"
+    # What was approved as a reduction is asked anew once it is none any more.
+    assert _prepare(desk, desk.decide(first)) is None
+    first.refresh_from_db()
+    assert (first.status, first.policy_rule, first.request.quorum) == ("proposed", "two", 2)
 
 
 def test_a_rule_names_group_and_time(desk):
