@@ -55,7 +55,7 @@ def rows(desk: Any) -> dict[str, str]:
 
     case = Drift.objects.create(account=desk.account, kind="cash_difference", subject="c:USD:1", amount=-480)
     report = DayReport.objects.create(account=desk.account, day="2026-11-20", is_clean=False, body={})
-    return {
+    ids = {
         "drift": str(case.pk),
         "day-reports": str(report.pk),
         "approvals": str(ticket.pk),
@@ -68,6 +68,7 @@ def rows(desk: Any) -> dict[str, str]:
         "trading-states": str(TradingState.objects.get(scope="1-everything").pk),
         **unsettled(desk),
     }
+    return ids | {"groups": str(desk.place_group(desk.bracket()).pk)}
 
 
 def unsettled(desk: Any) -> dict[str, str]:
@@ -208,7 +209,7 @@ def code(response: Any) -> str:
 # that the caller was let in, 403 that they were not.
 LISTS = (
     *("approvals", "orders", "executions", "positions", "drift", "day-reports", "limits", "policies"),
-    *("mandates", "trading-states", "amendments", "attempts", "changes", "settlings"),
+    *("groups", "mandates", "trading-states", "amendments", "attempts", "changes", "settlings"),
 )
 READ = [(name, "GET", f"/api/{name}") for name in LISTS] + [
     (name, "GET", f"/api/{name}/ID") for name in LISTS
@@ -232,15 +233,26 @@ ACTS = {
     "amend": ("orders", "POST", "/api/orders/NOBODY/amend"),
     "propose": ("orders", "POST", "/api/orders"),
     "cancel": ("orders", "POST", "/api/orders/NOBODY/cancel"),
+    "cancel set": ("groups", "POST", "/api/groups/NOBODY/cancel"),
     "cancel all": ("orders", "POST", "/api/orders/cancel-all"),
     "close": ("positions", "POST", "/api/positions/close"),
     "close all": ("positions", "POST", "/api/positions/close-all"),
     "halt": ("trading-states", "POST", "/api/trading-states/halt"),
     "resume": ("trading-states", "POST", "/api/trading-states/resume"),
 }
-REDUCES = {"reject", "reject amendment", "cancel", "cancel all", "close", "close all", "halt"}
+REDUCES = {"reject", "reject amendment", "cancel", "cancel set", "cancel all", "close", "close all", "halt"}
 MAY = {
-    "Operator": {"propose", "amend", "cancel", "cancel all", "close", "close all", "halt", "revoke"},
+    "Operator": {
+        "propose",
+        "amend",
+        "cancel",
+        "cancel set",
+        "cancel all",
+        "close",
+        "close all",
+        "halt",
+        "revoke",
+    },
     "Approver": {
         *(
             "sign amendment",
@@ -252,7 +264,7 @@ MAY = {
         ),
         *("settle sending", "settle change", "amend"),
         *("approve", "signature", "reject", "counter", "sign", "decline", "revoke"),
-        *("propose", "cancel", "cancel all", "close", "close all", "halt"),
+        *("propose", "cancel", "cancel set", "cancel all", "close", "close all", "halt"),
     },
     "Auditor": set(),
     "Administrator": {"halt", "resume", "revoke"},
@@ -272,7 +284,7 @@ def test_who_may_read(rows: dict[str, str], role: str) -> None:
 
 def acting() -> Iterator[tuple[str, str, int]]:
     """Role, act and status: 422 for a body that was read, 404 for a cancel of nothing, else the refusal."""
-    let_in = {"cancel": 404}
+    let_in = {"cancel": 404, "cancel set": 404}
     for role, may in MAY.items():
         for act in ACTS:
             yield role, act, let_in.get(act, 422) if act in may else 403
@@ -773,13 +785,27 @@ def test_a_longer_list_asks_no_more_of_the_database(desk: Any) -> None:
     fill(desk, 2)
     mandate(desk)
     desk.decide(desk.place())
+    desk.place_group(desk.bracket())
     queries()  # The first one notes the session.
     few = queries()
     fill(desk, 5)
     mandate(desk, instrument_ids=[])
     desk.decide(desk.place())
     desk.decide(desk.place(), "carol")
+    desk.place_group(desk.bracket())
     assert queries() == few
+
+
+def test_a_group_is_read_whole_and_canceled_by_token(desk: Any) -> None:
+    ticket = desk.place_group(desk.bracket())
+    program = Program(token=issue_person_token(desk.people["bob"], scopes=("read", "cancel"), days=1))
+    row = program.get("/api/groups", group="bracket", symbol="aapl").json()["results"][0]
+    assert (row["id"], row["group"], row["bot"]) == (str(ticket.pk), "bracket", "scanner-alpha")
+    assert [each["role"] for each in row["orders"]] == ["entry", "take_profit", "stop_loss"]
+    assert (row["open_quantity"], row["is_naked"]) == ("0", False)
+    assert program.get("/api/groups", group="oco").json()["results"] == []
+    done = program.post(f"/api/groups/{ticket.pk}/cancel").json()
+    assert (done["status"], program.get(f"/api/groups/{ticket.pk}").json()["status"]) == ("withdrawn",) * 2
 
 
 def test_policies_and_mandates_are_read(desk: Any) -> None:

@@ -10,7 +10,7 @@ from brokers.models import Instrument
 from brokers.occ import canonical
 from cerbero.models import DecisionStatus
 from orders.api.listing import Filters, Narrow
-from orders.lifecycle import AttemptStatus, OrderStatus, TicketStatus
+from orders.lifecycle import AttemptStatus, Group, OrderStatus, TicketStatus
 from orders.models import ChangeAttempt, Drift, Order, TradingState
 from orders.standing import Mandate, PolicyVersion
 
@@ -62,6 +62,20 @@ class OrderFilters(Timed):
         "symbol": "instrument__symbol",
         "since": "created_at__gte",
         "until": "created_at__lt",
+        "status": "status",
+    }
+
+
+class GroupFilters(Timed):
+    group = serializers.ChoiceField(Group.choices, required=False)
+    status = serializers.ChoiceField(TicketStatus.choices, required=False, help_text="the ticket's")
+    narrow: ClassVar[dict[str, Narrow]] = {
+        "account": "account__broker_account_id",
+        "bot": "bot__name",
+        "symbol": _with_symbol,
+        "since": "created_at__gte",
+        "until": "created_at__lt",
+        "group": "group",
         "status": "status",
     }
 

@@ -4,12 +4,13 @@ from django.urls import include, path
 from drf_spectacular.views import SpectacularJSONAPIView
 from rest_framework.routers import SimpleRouter
 
-from orders.api import unsettled, views
+from orders.api import groups, unsettled, views
 
 router = SimpleRouter(trailing_slash=False, use_regex_path=False)
 for name, view, converter in (
     ("approvals", views.Approvals, "uuid"),
     ("orders", views.Orders, "uuid"),
+    ("groups", groups.Groups, "uuid"),
     ("amendments", unsettled.Amendments, "uuid"),
     ("attempts", unsettled.Attempts, "uuid"),
     ("changes", unsettled.Changes, "uuid"),

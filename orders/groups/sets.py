@@ -29,7 +29,15 @@ def find(actor: Actor, ticket_id: UUID) -> OrderSet:
     orders = tuple(rows.order_by("number"))
     if not orders:
         raise NotFound(ticket_id=str(ticket_id))
-    ticket = orders[0].ticket
+    return _known(orders[0].ticket, orders)
+
+
+def of(ticket: Ticket) -> OrderSet:
+    """A group whose ticket is known, by the orders that were read with it."""
+    return _known(ticket, tuple(sorted(ticket.orders.all(), key=lambda each: each.number)))
+
+
+def _known(ticket: Ticket, orders: tuple[Order, ...]) -> OrderSet:
     if ticket.group == Group.OCO:
         return OrderSet(ticket, orders, Decimal(0), is_naked=False)
     left, guard = max(open_quantity(orders), Decimal(0)), guard_of(ticket.group, orders)
