@@ -7,12 +7,18 @@ from django.utils.module_loading import autodiscover_modules
 
 class CerberoConfig(AppConfig):
     name = "cerbero"
+    verbose_name = "Bots, people and decisions"
 
     def ready(self) -> None:
         from cerbero import checks  # noqa: F401
 
         # Each room's tools register themselves, as its admin does.
         autodiscover_modules("tools")
+
+
+class KeyRotationConfig(AppConfig):
+    name = "keyrotation"
+    verbose_name = "Key rotation"
 
 
 class CerberoAdminConfig(AdminConfig):

@@ -178,7 +178,7 @@ INSTALLED_APPS = [
     "brokers",
     "orders.notices",
     "orders",
-    "keyrotation",
+    "cerbero.apps.KeyRotationConfig",
 ]
 
 MIDDLEWARE = [

@@ -163,6 +163,24 @@ class Announcement(models.Model):
         return self.words
 
 
+# By the first mark that stands in a User-Agent header: each browser claims to be those further down, too.
+BROWSERS = (
+    ("Edg", "Edge"),
+    ("OPR", "Opera"),
+    ("Firefox", "Firefox"),
+    ("Chrome", "Chrome"),
+    ("Safari", "Safari"),
+)
+SYSTEMS = (
+    ("Android", "Android"),
+    ("iPhone", "iPhone"),
+    ("iPad", "iPad"),
+    ("Windows", "Windows"),
+    ("Mac OS X", "macOS"),
+    ("Linux", "Linux"),
+)
+
+
 class PersonSession(models.Model):
     """One sign-in of a person on one device, beside Django's own row, which holds its content."""
 
@@ -177,6 +195,14 @@ class PersonSession(models.Model):
 
     class Meta:
         indexes = [models.Index(fields=["person", "ended_at"])]
+
+    @property
+    def device_name(self) -> str:
+        """What people call it, such as Chrome on Linux; what the device says of itself where no name fits."""
+        browser, system = (
+            next((name for mark, name in names if mark in self.device), "") for names in (BROWSERS, SYSTEMS)
+        )
+        return " on ".join(filter(None, (browser, system))) or self.device or "unknown"
 
 
 class SignInAttempt(models.Model):

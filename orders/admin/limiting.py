@@ -1,9 +1,12 @@
 """Limits: two Administrators loosen them, one tightens them, and the page where the second one decides."""
 
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from django import forms
 from django.contrib import admin, messages
+from django.db import models
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.safestring import SafeString
@@ -15,12 +18,22 @@ from cerbero.people.passkeys import answered
 from cerbero.site import AuditedAdmin
 from orders import limit_changes
 from orders.admin.acting import actor_of, attempt, demand, page
-from orders.admin.lists import account_cell, column
+from orders.admin.lists import account_cell, column, figure_column
+from orders.canonical import plain
 from orders.models import Limits, LimitSet
+
+
+class Figure(forms.DecimalField):
+    """A decimal to edit, without the zeros that its column keeps."""
+
+    def prepare_value(self, value: Any) -> Any:
+        return plain(value) if isinstance(value, Decimal) else value
 
 
 class LimitRowAdmin(AuditedAdmin):
     """A form whose change is saved where it only tightens, and waits for a second Administrator otherwise."""
+
+    formfield_overrides = {models.DecimalField: {"form_class": Figure}}
 
     # Removing a set would loosen it: its fields are emptied, which two people do.
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -46,7 +59,13 @@ class LimitRowAdmin(AuditedAdmin):
 class LimitsAdmin(LimitRowAdmin):
     """An account's limits. They come and go with the account."""
 
-    list_display = ("on_account", "notional_max", "quantity_max", "collar_percent", "drift_percent")
+    list_display = (
+        "on_account",
+        figure_column("notional_max"),
+        figure_column("quantity_max"),
+        figure_column("collar_percent", " %"),
+        figure_column("drift_percent", " %"),
+    )
     list_select_related = ("account",)
     readonly_fields = ("account",)
 
@@ -64,9 +83,9 @@ class LimitSetAdmin(LimitRowAdmin):
 
     list_display = (
         "applies_to",
-        "notional_max",
-        "quantity_max",
-        "daily_turnover_max",
+        figure_column("notional_max"),
+        figure_column("quantity_max"),
+        figure_column("daily_turnover_max"),
         "orders_per_minute_max",
     )
     list_select_related = ("account", "bot")

@@ -51,6 +51,18 @@ def figure(text: str) -> SafeString:
     return format_html('<span class="num">{}</span>', text)
 
 
+def figure_column(name: str, unit: str = "") -> Callable[[models.Model], SafeString | str]:
+    """A decimal field as a column: trimmed, separated, to the right."""
+
+    @column(name.replace("_", " ").capitalize(), name)
+    def cell(row: models.Model) -> SafeString | str:
+        value = getattr(row, name)
+        return MISSING if value is None else figure(f"{number(value)}{unit}")
+
+    cell.__name__ = name
+    return cell
+
+
 def side_cell(side: str) -> SafeString:
     return format_html('<span class="{}">{}</span>', side, side.capitalize())
 

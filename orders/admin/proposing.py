@@ -1,5 +1,6 @@
 """Orders by hand: a person's ticket through the same gate, and an approver's counter to one."""
 
+from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -39,6 +40,38 @@ def amount(**options: Any) -> forms.DecimalField:
     return forms.DecimalField(max_digits=20, decimal_places=8, **options)
 
 
+# What stands together on the page; a part with a title is folded until something in it is used.
+PARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (
+        "",
+        (
+            "account",
+            "symbol",
+            "side",
+            "quantity",
+            "order_type",
+            "limit_price",
+            "stop_price",
+            "time_in_force",
+        ),
+    ),
+    (
+        "Trails, offsets, amounts of money, other hours",
+        ("trailing_amount", "trailing_percent", "offset", "cash_quantity", "outside_hours"),
+    ),
+    (
+        "Exits with it: bracket, OTO, OCO",
+        (
+            "group",
+            "exit_limit_price",
+            "exit_stop_price",
+            "exit_stop_limit_price",
+            "exit_time_in_force",
+        ),
+    ),
+    ("", ("reason",)),
+)
+
 # What is more than one order lacks its sense without.
 NEEDED: dict[str, tuple[str, ...]] = {
     Group.BRACKET: ("exit_limit_price", "exit_stop_price"),
@@ -51,10 +84,14 @@ class TicketForm(forms.Form):
     """One order, or a group of which it is the first. The key travels with the form, so that pressing twice places one."""
 
     key = forms.CharField(max_length=64, widget=forms.HiddenInput)
-    account = forms.ModelChoiceField(Account.objects.exclude(environment="").select_related("login"))
-    symbol = forms.ModelChoiceField(Instrument.objects.filter(is_allowed=True).order_by("symbol"))
+    account = forms.ModelChoiceField(
+        Account.objects.exclude(environment="").select_related("login"), empty_label="Choose…"
+    )
+    symbol = forms.ModelChoiceField(
+        Instrument.objects.filter(is_allowed=True).order_by("symbol"), empty_label="Choose…"
+    )
     side = forms.ChoiceField(choices=choices(Side))
-    quantity = amount(required=False, help_text="or an amount of money, below")
+    quantity = amount(required=False, help_text="or an amount of money, further down")
     order_type = forms.ChoiceField(choices=choices(OrderType), initial=OrderType.LIMIT)
     limit_price = amount(required=False)
     stop_price = amount(required=False, help_text="what triggers: stop, touch, or where a trail begins")
@@ -67,15 +104,15 @@ class TicketForm(forms.Form):
     time_in_force = forms.ChoiceField(choices=choices(TimeInForce), initial=TimeInForce.DAY)
     outside_hours = forms.BooleanField(required=False, help_text="trade outside regular hours, too")
     group = forms.ChoiceField(
-        label="With it",
+        label="Exits",
         required=False,
         choices=[
-            ("", "nothing: one order"),
+            ("", "none: one order"),
             (Group.BRACKET, "a take profit and a stop loss (bracket)"),
             (Group.OTO, "one exit (OTO)"),
             (Group.OCO, "a stop instead, for the same quantity (OCO)"),
         ],
-        help_text="decided on as one; docs/groups.md",
+        help_text="decided on as one with the order",
     )
     exit_limit_price = amount(required=False, help_text="the take profit's, or of an OTO its exit's limit")
     exit_stop_price = amount(
@@ -94,6 +131,13 @@ class TicketForm(forms.Form):
         help_text="how long exits rest",
     )
     reason = forms.CharField(max_length=500, help_text="whoever decides reads it")
+
+    def parts(self) -> Iterator[dict[str, Any]]:
+        """The fields as the page shows them."""
+        for title, names in PARTS:
+            fields = [self[name] for name in names]
+            is_used = self.is_bound and any(each.errors or each.value() for each in fields)
+            yield {"title": title, "fields": fields, "is_used": is_used}
 
     def clean(self) -> dict[str, Any]:
         said = super().clean() or {}

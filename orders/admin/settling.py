@@ -50,9 +50,9 @@ class PolicyForm(forms.Form):
 class CaseForm(forms.Form):
     """A hypothetical ticket."""
 
-    account = forms.ModelChoiceField(Account.objects.select_related("login"))
+    account = forms.ModelChoiceField(Account.objects.select_related("login"), empty_label="Choose…")
     bot = forms.ModelChoiceField(Bot.objects.order_by("name"), required=False, empty_label="a person")
-    instrument = forms.ModelChoiceField(Instrument.objects.order_by("symbol"))
+    instrument = forms.ModelChoiceField(Instrument.objects.order_by("symbol"), empty_label="Choose…")
     order_type = forms.ChoiceField(choices=choices(OrderType), initial=OrderType.LIMIT)
     effect = forms.ChoiceField(
         choices=[(word, word) for word in ("opening", "reducing", "flipping", "short")]
@@ -76,18 +76,24 @@ class CaseForm(forms.Form):
 
 
 class MandateForm(forms.Form):
-    account = forms.ModelChoiceField(Account.objects.exclude(environment="").select_related("login"))
-    bot = forms.ModelChoiceField(Bot.objects.filter(is_active=True).order_by("name"))
-    instruments = forms.ModelMultipleChoiceField(
-        Instrument.objects.filter(is_allowed=True).order_by("symbol")
+    account = forms.ModelChoiceField(
+        Account.objects.exclude(environment="").select_related("login"), empty_label="Choose…"
     )
-    sides = forms.MultipleChoiceField(choices=choices(Side))
-    order_types = forms.MultipleChoiceField(choices=choices(OrderType))
+    bot = forms.ModelChoiceField(Bot.objects.filter(is_active=True).order_by("name"), empty_label="Choose…")
+    instruments = forms.ModelMultipleChoiceField(
+        Instrument.objects.filter(is_allowed=True).order_by("symbol"), help_text="Ctrl adds one to the choice"
+    )
+    sides = forms.MultipleChoiceField(choices=choices(Side), widget=forms.CheckboxSelectMultiple)
+    order_types = forms.MultipleChoiceField(choices=choices(OrderType), widget=forms.CheckboxSelectMultiple)
     order_notional_max = amount(label="Most per order", help_text="in the account's currency")
-    notional_max = amount(label="Total", help_text="in the account's currency")
-    count_max = forms.IntegerField(label="Orders", min_value=1, max_value=10_000)
+    notional_max = amount(label="Most in total", help_text="in the account's currency")
+    count_max = forms.IntegerField(label="Number of orders", min_value=1, max_value=10_000)
     expires_at = forms.DateTimeField(help_text="UTC, such as 2026-12-01 21:00")
-    zone = forms.CharField(required=False, help_text="for hours, such as America/New_York; empty is any hour")
+    zone = forms.CharField(
+        label="Time zone of its hours",
+        required=False,
+        help_text="such as America/New_York; empty is any hour",
+    )
     begin = forms.TimeField(required=False, help_text="such as 09:30")
     end = forms.TimeField(required=False, help_text="such as 16:00")
     reason = forms.CharField(max_length=500, help_text="whoever signs reads it")

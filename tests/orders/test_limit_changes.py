@@ -133,6 +133,8 @@ def test_the_pages_propose_show_and_decide(desk):
     form |= {"asset_classes": "STK,ETF,FUT", "order_types": "limit,market,stop,stop_limit"}
     form |= {name: "on" for name in ("allows_opening", "allows_reducing", "allows_short_sale")}
     form = {name: value for name, value in form.items() if value is not False}
+    assert 'value="10000"' in bob.get(path).content.decode()
+    assert ">10,000<" in bob.get("/admin/orders/limits/").content.decode()
     told = bob.post(path, form | {"quantity_max": "50000"}, follow=True).content.decode()
     assert "Nothing has changed yet" in told
     assert Limits.objects.get().quantity_max == 10_000

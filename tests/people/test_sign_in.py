@@ -147,3 +147,23 @@ def test_a_new_password_ends_the_other_sessions(bob: User) -> None:
     assert here.post("/admin/password_change/", new).status_code == 302
     assert (is_in(here), is_in(there)) == (True, False)
     assert PersonSession.objects.filter(person=bob, ended_at=None).count() == 1
+
+
+CHROME = (
+    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
+)
+SAFARI = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 Version/18.0 Mobile Safari/604.1"
+
+
+@pytest.mark.parametrize(
+    ("says", "is_called"),
+    [
+        (CHROME, "Chrome on Linux"),
+        (f"{CHROME} Edg/140.0.0.0", "Edge on Linux"),
+        (SAFARI, "Safari on iPhone"),
+        ("An old phone", "An old phone"),
+        ("", "unknown"),
+    ],
+)
+def test_a_device_is_called_as_people_call_it(says: str, is_called: str) -> None:
+    assert PersonSession(device=says).device_name == is_called
