@@ -220,7 +220,7 @@ def run_together(*functions: Callable[[], Any]) -> list[Any]:
     results: list[Any] = [None] * len(functions)
 
     def run(index: int, function: Callable[[], Any]) -> None:
-        gate.wait(10)
+        gate.wait(60)
         try:
             results[index] = function()
         except Exception as error:

@@ -104,7 +104,7 @@ def test_a_person_closes_while_halted_and_two_presses_are_one_close(
     desk = world.connect(fresh_simulator)
     ticket = desk.approved(limit_price=desk.near() + 1)
     desk.turn()
-    world.until(lambda: desk.reconcile() or desk.turn() or desk.order(ticket).status == "filled", 20)
+    world.until(lambda: desk.reconcile() or desk.turn() or desk.order(ticket).status == "filled")
     row = Position.objects.get(broker_instrument_id=world.AAPL)
     halting.halt_trading(mode="stop_new", actor=desk.person("bob"), reason="test")
     bob = sign_in(desk)

@@ -43,7 +43,7 @@ def test_what_a_killed_run_left_behind_is_ended_first(root: Path) -> None:
     lost = embedded.start_postgres(root), embedded.start_redis(root)
     again = embedded.start_postgres(root), embedded.start_redis(root)
     try:
-        assert [server.process.wait(5) is not None for server in lost] == [True, True]
+        assert [server.process.wait(60) is not None for server in lost] == [True, True]
         with psycopg.connect(again[0].url()) as connection:
             assert connection.execute("SELECT 1").fetchone() == (1,)
     finally:

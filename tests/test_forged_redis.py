@@ -69,7 +69,7 @@ def until_done(broker: redis.Redis, log: Path) -> None:
     """An honest task that comes after all the others has run."""
     Lease.objects.filter(name="beat:keep_sessions").delete()
     broker.lpush("celery", message(KEEP, arguments()))
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 60
     while not Lease.objects.filter(name="beat:keep_sessions").exclude(succeeded_at=None).exists():
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.05)

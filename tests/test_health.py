@@ -1,7 +1,7 @@
 """Health says what works, to anybody, without saying what nobody should know."""
 
 import json
-import time
+import threading
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,11 +10,19 @@ from django.db.models.functions import Now
 from django.test import Client
 from django.utils import timezone
 
-from brokers.models import Account, Login, SessionState
+from brokers.models import FEED_SILENT_SECONDS, Account, Login, SessionState
 from cerbero import health, leases
 from cerbero.models import Lease
 from tests.doors import GRANIAN, serve
 from tests.rig import Database
+
+PROBE_SECONDS = health.PROBE_SECONDS
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a probe may take longer than anybody should be kept waiting."""
+    monkeypatch.setattr(health, "PROBE_SECONDS", 60.0)
 
 
 def mark_all(age: timedelta = timedelta()) -> None:
@@ -48,7 +56,7 @@ def test_ready_when_everything_has_lately_succeeded(fresh_database: Database, cl
     login = named(found)["paper-login"]
     assert (login["state"], login["environment"]) == ("up", "paper")
     assert login["tickled_at"].endswith("Z")
-    assert login["feed_age_seconds"] < 5
+    assert 0 <= login["feed_age_seconds"] < FEED_SILENT_SECONDS
 
 
 def test_a_beat_that_lags_is_its_own_line(fresh_database: Database) -> None:
@@ -104,17 +112,15 @@ def test_degraded_without_redis(fresh_database: Database, settings) -> None:
 def test_a_probe_that_hangs_is_given_up_after_two_seconds(
     fresh_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert PROBE_SECONDS == 2
+    monkeypatch.setattr(health, "PROBE_SECONDS", 0.5)
     mark_all()
-
-    def hang() -> dict:
-        time.sleep(4)
-        return {}
-
-    monkeypatch.setitem(health._PROBES, "redis", hang)
-    started = time.monotonic()
+    over = threading.Event()
+    monkeypatch.setitem(health._PROBES, "redis", lambda: {"waited": over.wait(60)})
     found = health.examine()
-    assert time.monotonic() - started < 8
-    assert named(found)["redis"]["detail"] == "no answer within 2 s"
+    is_answered_before = not over.is_set()
+    over.set()
+    assert (is_answered_before, named(found)["redis"]["detail"]) == (True, "no answer within 0.5 s")
 
 
 def test_no_account_number_is_shown_even_where_the_broker_named_one(

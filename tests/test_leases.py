@@ -1,5 +1,6 @@
 """Leases: one holder at a time by the database's clock, and a fence against whoever slept."""
 
+import threading
 import time
 
 import pytest
@@ -52,17 +53,20 @@ def test_an_expired_lease_cannot_be_renewed_even_when_nobody_took_it(fresh_datab
 
 
 def test_a_checked_lease_cannot_be_taken_until_the_transaction_ends(fresh_database: Database) -> None:
-    fence = leases.hold("job", "alice", 0.2)
+    fence, checked = leases.hold("job", "alice", 1.5), threading.Event()
     order: list[str] = []
 
     def write_slowly() -> None:
         with transaction.atomic():
             leases.check("job", fence)
-            time.sleep(0.6)
+            checked.set()
+            time.sleep(1.8)
             order.append("written")
 
     def take() -> None:
-        time.sleep(0.3)
+        checked.wait(60)
+        # Not before it has run out.
+        time.sleep(1.5)
         leases.hold("job", "bob")
         order.append("taken")
 

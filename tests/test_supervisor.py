@@ -28,7 +28,7 @@ def supervisor(out: io.StringIO) -> Iterator[Supervisor]:
     running.close()
 
 
-def wait_for(happened: Callable[[], bool], seconds: float = 10) -> None:
+def wait_for(happened: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < deadline, "it did not happen"

@@ -66,7 +66,7 @@ def test_the_live_socket_only_tells(siege, attempt, redis_url, settings, form, m
             while not heard.is_set():
                 await asyncio.sleep(0.02)
 
-    asyncio.run(asyncio.wait_for(talk(), 20))
+    asyncio.run(asyncio.wait_for(talk(), 60))
     attempt.told("socket.refused")
     attempt.ran_out(ticket)
 
@@ -150,7 +150,7 @@ def test_a_forged_frame_in_redis_is_no_news(siege, attempt, settings, redis_url,
         reader.cancel()
         await asyncio.gather(reader, return_exceptions=True)
 
-    asyncio.run(asyncio.wait_for(read(), 10))
+    asyncio.run(asyncio.wait_for(read(), 60))
     assert len(news) == (1 if kind == "replayed" else 0)
     attempt.told("frame.refused")
     attempt.ran_out(ticket)

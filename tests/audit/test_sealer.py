@@ -150,7 +150,7 @@ def test_the_process_survives_a_lost_connection_and_ends_when_asked(
     trail.write(2)
     assert trail.command("--wait", "20")["entries"] == 4
     sealer.terminate()
-    assert sealer.wait(10) == 0
+    assert sealer.wait(60) == 0
 
 
 def test_another_seal_key_is_refused(sealed: Trail, settings) -> None:

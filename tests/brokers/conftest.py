@@ -49,7 +49,7 @@ def desk(running) -> Iterator[Desk]:
 @pytest.fixture
 def hurried(desk: Desk, running, monkeypatch: pytest.MonkeyPatch) -> Iterator[Broker]:
     """The desk's broker with little patience for an answer."""
-    monkeypatch.setattr("brokers.ibkr.wire.TIMEOUT", httpx.Timeout(0.3))
+    monkeypatch.setattr("brokers.ibkr.wire.TIMEOUT", httpx.Timeout(60, read=0.6))
     broker = desk.adapter.broker(desk.sim, running[2])
     yield broker
     broker.close()

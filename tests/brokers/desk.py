@@ -154,7 +154,7 @@ def market(**changes: Any) -> OrderTerms:
     return order(order_type=OrderType.MARKET, limit_price=None, **changes)
 
 
-def eventually(look: Callable[[], Any], seconds: float = 5) -> Any:
+def eventually(look: Callable[[], Any], seconds: float = 60) -> Any:
     """What `look` returns, as soon as that is something."""
     deadline = time.monotonic() + seconds
     while not (found := look()):

@@ -73,7 +73,7 @@ def events(*prefixes: str) -> list[str]:
     return [name for name in names if name.startswith(prefixes)]
 
 
-def until(condition: Callable[[], Any], seconds: float = 40.0) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, "it did not happen in time"

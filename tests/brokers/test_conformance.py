@@ -227,7 +227,7 @@ def test_p04_positions_are_read_to_the_last_page_however_sparse_the_first_read_i
 # Stream
 
 
-async def first_of(source: QuoteSource, wanted: Callable[[Any], bool], seconds: float = 5) -> Any:
+async def first_of(source: QuoteSource, wanted: Callable[[Any], bool], seconds: float = 60) -> Any:
     async with asyncio.timeout(seconds):
         async for event, raw in source.events():
             assert isinstance(raw, dict)
@@ -276,7 +276,7 @@ def test_t03_the_stream_tells_the_session_and_the_environment(desk):
 
 def test_t04_a_silent_stream_is_lost(desk):
     async def scene():
-        desk.sim.fault("stalled_stream", seconds=5)
+        desk.sim.fault("stalled_stream", seconds=60)
         async with desk.adapter.stream(desk.sim, desk.broker.tickle()[0], heartbeat=0.5) as source:
             await first_of(source, lambda e: False)
 

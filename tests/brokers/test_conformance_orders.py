@@ -309,10 +309,12 @@ def test_f04_a_read_without_an_answer_is_unavailable(desk, kind):
 def test_f07_a_placement_that_is_answered_too_late_is_in_doubt_and_found_by_our_id(desk, hurried, kind):
     """`silence` is a timeout before the broker took it, `late_answer` one after."""
     terms = order()
-    desk.sim.fault(kind, path=PLACEMENT, method="POST", times=1, seconds=0.6)
+    desk.sim.fault(kind, path=PLACEMENT, method="POST", times=1, seconds=1.5)
     with pytest.raises(OutcomeUnknown):
         hurried.place(desk.account, [terms])
     arrived = kind == "late_answer"
+    if arrived:
+        eventually(lambda: desk.find(terms.client_order_id))
     assert desk.arrivals(terms.client_order_id) == (1 if arrived else 0)
     assert (desk.find(terms.client_order_id) is not None) == arrived
 

@@ -162,7 +162,7 @@ def test_its_stream_opens_by_the_cookie_alone(login: Login, gateway: SimulatorPr
     plan = read_plan(keep(login))
 
     async def first_event() -> object:
-        async with asyncio.timeout(5), plan.stream() as stream:
+        async with asyncio.timeout(60), plan.stream() as stream:
             return await anext(stream.events())
 
     assert asyncio.run(first_event())

@@ -167,7 +167,7 @@ async def collect(count: int, send) -> list:
         while not (await client.pubsub_numsub(CHANNEL))[0][1]:
             await asyncio.sleep(0.01)
         await send(client)
-        await asyncio.wait_for(reader, 5)
+        await asyncio.wait_for(reader, 60)
     return found
 
 
@@ -224,6 +224,6 @@ def test_a_reader_waits_for_a_redis_that_is_away(settings, redis_url: str) -> No
             while not (await client.pubsub_numsub(CHANNEL))[0][1]:
                 await asyncio.sleep(0.02)
             await client.publish(CHANNEL, hint(1))
-            return await asyncio.wait_for(reader, 5)
+            return await asyncio.wait_for(reader, 60)
 
     assert asyncio.run(scenario()).id == "7"

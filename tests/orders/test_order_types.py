@@ -239,7 +239,7 @@ def test_every_type_goes_through_the_gate_to_its_end_at_the_broker(floor):
         changes = {"quantity": D(1), "limit_price": None} | terms
         ticket = floor.place(**changes, reason=name)
         tickets[name] = floor.decide(ticket) if ticket.request else ticket
-    until(lambda: floor.turn() or not _sendable(tickets), 60)
+    until(lambda: floor.turn() or not _sendable(tickets))
     _reach(floor, tickets, {"market", "money", "fraction", "midprice", "relative"})
     _price(floor, "248")
     _reach(floor, tickets, {"outside", "market if touched", "limit if touched"})
@@ -252,7 +252,7 @@ def test_every_type_goes_through_the_gate_to_its_end_at_the_broker(floor):
         floor.sim.control("POST", "/_sim/clock", {"next": happening})
     ends = {name: end for name, (_, end) in JOURNEYS.items()}
     with suppress(AssertionError):
-        until(lambda: floor.reconcile() or floor.turn() or _ours(tickets) == ends, 12)
+        until(lambda: floor.reconcile() or floor.turn() or _ours(tickets) == ends)
     assert _ours(tickets) == ends
     assert D(_rows(floor, tickets)["trail limit"]["spent"]) <= 252
     assert not Order.objects.filter(drifts__kind="terms_differ").exists()
@@ -287,7 +287,7 @@ def _rows(floor, tickets) -> dict[str, dict]:
 def _reach(floor, tickets, names) -> None:
     """Wait until the broker filled these."""
     with suppress(AssertionError):
-        until(lambda: {_at_broker(floor, tickets).get(name) for name in names} == {"Filled"}, 20)
+        until(lambda: {_at_broker(floor, tickets).get(name) for name in names} == {"Filled"})
     found = _at_broker(floor, tickets)
     assert {name: found.get(name) for name in names} == dict.fromkeys(names, "Filled")
 

@@ -112,7 +112,7 @@ def test_a_restart_of_the_broker_loses_nothing(floor):
 
         reconcile_accounts()
         assert Login.objects.get().state == "expired", "whoever meets a dead session says so"
-        until(lambda: keep_session(floor.login, access.system("test")) == "up", 20)
+        until(lambda: keep_session(floor.login, access.system("test")) == "up")
         reconcile_accounts()
         floor.turn()
         assert floor.order(ticket).status == "accepted"

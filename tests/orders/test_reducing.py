@@ -47,7 +47,7 @@ def test_all_that_is_held_is_closed_each_by_a_ticket_of_its_own(holding):
     assert again[AAPL].order.order_id == told[AAPL].order.order_id, "the same key closes once"
     other = {each.broker_instrument_id: each for each in _close_all(holding, key="all-2").positions}
     assert other[AAPL].refusal_code == "nothing_to_close", "a close that works already counts"
-    until(lambda: holding.turn() or set(_held(holding)) == {"8314"}, 20)
+    until(lambda: holding.turn() or set(_held(holding)) == {"8314"})
 
 
 def test_an_unreadable_broker_closes_nothing_and_says_so(holding):
@@ -64,7 +64,7 @@ def test_while_halted_people_close_all_and_bots_do_not(holding):
     account = holding.account.broker_account_id
     done = reducing.close_all_positions(actor=holding.person("bob"), account=account, idempotency_key="b")
     assert [each.refusal is None for each in done] == [True, True, False]
-    until(lambda: holding.turn() or set(_held(holding)) == {"8314"}, 20)
+    until(lambda: holding.turn() or set(_held(holding)) == {"8314"})
 
 
 def test_a_key_leaves_room_for_the_brokers_ids():

@@ -298,7 +298,7 @@ def _keep_session(login: Login) -> str:
         return login.state
 
 
-def until(look: Callable[[], Any], seconds: float = 40) -> Any:
+def until(look: Callable[[], Any], seconds: float = 60) -> Any:
     """What `look` returns as soon as that is something."""
     import time
 

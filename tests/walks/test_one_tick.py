@@ -35,7 +35,7 @@ def relay(database: Database, folder: Path) -> Iterator[None]:
         assert process.wait(90) == 0
 
 
-def read_until(live: Any, wanted: Any, seconds: float = 20) -> dict[str, Any]:
+def read_until(live: Any, wanted: Any, seconds: float = 60) -> dict[str, Any]:
     """The first quote that is as wanted; every frame is said to be seen, as the page does."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from brokers.simulator import oauth
+from tests.brokers.desk import eventually
 
 PRIME = int("ed016e7a503ade7c29060cc6c374296984cced37004e12b6fd104111c4a0712b", 16)
 SECRET = bytes.fromhex("be35c67ffb0452d0547c0d929565f7d1404cef05a63b582c496e3c401fd92603")
@@ -137,12 +138,11 @@ def test_a_wrong_rsa_signature_mints_nothing(stranger):
 
 
 def test_an_expired_token_is_unauthorized(simulator, stranger):
-    simulator.config(session_token_seconds=1)
+    simulator.config(session_token_seconds=2)
     stranger.mint()
     simulator.config(session_token_seconds=86_400)
     assert stranger.request("GET", "/portfolio/accounts").status_code == 200
-    time.sleep(1.05)
-    assert stranger.request("GET", "/portfolio/accounts").status_code == 401
+    eventually(lambda: stranger.request("GET", "/portfolio/accounts").status_code == 401)
 
 
 def test_a_second_token_does_not_end_the_first(stranger):

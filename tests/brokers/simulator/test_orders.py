@@ -6,6 +6,8 @@ from decimal import Decimal
 
 import pytest
 
+from tests.brokers.desk import eventually
+
 SPY = 756733
 SPX = 416904
 
@@ -57,7 +59,7 @@ def test_a_marketable_limit_fills_and_shows_as_a_trade(client, simulator):
 
 def test_a_large_order_fills_in_parts_that_add_up(client, simulator):
     order_id = accepted(client.place(marketable(client, quantity=1200, conid=265598)))
-    client.wait_status(order_id, "Filled", 10)
+    client.wait_status(order_id, "Filled")
     fills = [e for e in simulator.book()["executions"] if e["order_id"] == int(order_id)]
     assert len(fills) >= 3
     assert sum(Decimal(e["quantity"]) for e in fills) == 1200
@@ -76,6 +78,7 @@ def test_a_resting_order_fills_when_the_market_comes_to_it(client, simulator):
 def test_fills_can_be_withheld_or_given_by_hand(client, simulator):
     simulator.config(fills="never")
     order_id = accepted(client.place(marketable(client)))
+    client.wait_status(order_id, "Submitted")
     time.sleep(0.5)
     assert client.row(order_id)["status"] == "Submitted"
     simulator.control("POST", "/_sim/fill", {"order_id": int(order_id), "quantity": 4, "price": "255.25"})
@@ -86,7 +89,8 @@ def test_fills_can_be_withheld_or_given_by_hand(client, simulator):
 def test_a_partial_fill_rests(client, simulator):
     simulator.config(fills="partial")
     order_id = accepted(client.place(marketable(client)))
-    time.sleep(0.7)
+    eventually(lambda: client.row(order_id)["sizeAndFills"] == "5/10")
+    time.sleep(0.3)
     assert client.row(order_id)["sizeAndFills"] == "5/10"
 
 
@@ -106,7 +110,7 @@ def test_the_same_client_order_id_is_accepted_once_even_after_cancel(client, sim
 
 
 def test_cancel_is_acknowledged_first_and_done_later(client, simulator):
-    simulator.config(cancel_delay=0.4)
+    simulator.config(cancel_delay=1.5)
     order_id = accepted(client.place(client.ticket()))
     said = client.request("DELETE", f"/iserver/account/{client.account}/order/{order_id}").json()
     assert (said["msg"], said["order_id"]) == ("Request was submitted", int(order_id))

@@ -33,7 +33,7 @@ def test_the_management_command_needs_no_database(tmp_path):
     command = [sys.executable, "manage.py", "simulate", "--port", "0", "--state-dir", str(tmp_path)]
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE)
     try:
-        path, deadline = tmp_path / "credentials.json", time.monotonic() + 20
+        path, deadline = tmp_path / "credentials.json", time.monotonic() + 60
         while not path.exists():
             assert process.poll() is None, process.stderr.read().decode()
             assert time.monotonic() < deadline
@@ -41,5 +41,5 @@ def test_the_management_command_needs_no_database(tmp_path):
         assert json.loads(path.read_text())["base_url"].endswith("/v1/api")
     finally:
         process.terminate()
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
     assert process.returncode == 0

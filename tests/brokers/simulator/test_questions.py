@@ -2,6 +2,7 @@
 
 import time
 
+from tests.brokers.desk import eventually
 from tests.brokers.simulator.test_orders import accepted
 
 FAR = {"price": 200.0}
@@ -56,8 +57,7 @@ def test_a_stale_question_may_yet_go_live(client, simulator):
     question = client.place(ticket)
     accepted(client.place(client.ticket()))
     assert confirm(client, question).status_code == 503
-    time.sleep(0.8)
-    assert ticket["cOID"] in [o["cOID"] for o in simulator.book()["orders"]]
+    eventually(lambda: ticket["cOID"] in [o["cOID"] for o in simulator.book()["orders"]])
 
 
 def test_a_question_forgotten_by_request_never_goes_live(client, simulator):

@@ -20,7 +20,7 @@ def socket(client, simulator):
         yield socket
 
 
-def frames(socket, wanted, seconds=5.0):
+def frames(socket, wanted, seconds=60.0):
     """Frames of a topic until `wanted(list)` holds."""
     found, deadline = [], time.monotonic() + seconds
     while not wanted(found):
@@ -46,6 +46,19 @@ def silent(socket, seconds):
     return found
 
 
+def heard(socket):
+    """Everything that was sent before the simulator heard us: it answers one after the other."""
+    socket.send("tic")
+    return frames(socket, of_topic("tic"))
+
+
+def falls_silent(socket, *, but="nothing", seconds=0.6):
+    """Wait until nothing arrives for a time but frames that have a key."""
+    deadline = time.monotonic() + 60
+    while not all(but in frame for frame in silent(socket, seconds)):
+        assert time.monotonic() < deadline, "it goes on"
+
+
 def test_the_first_frames_say_who_and_how(socket, client):
     system, act, sts = frames(socket, of_topic("sts"))
     assert system == {"topic": "system", "success": system["success"], "isFT": False, "isPaper": True}
@@ -54,8 +67,9 @@ def test_the_first_frames_say_who_and_how(socket, client):
 
 
 def test_heartbeats_and_tic(socket):
-    beat = frames(socket, lambda found: any("hb" in f for f in found))[-1]
-    assert abs(beat["hb"] / 1000 - time.time()) < 2
+    began = int(time.time() * 1000)
+    beats = frames(socket, lambda found: any(f.get("hb", 0) >= began for f in found))
+    assert beats[-1]["hb"] <= time.time() * 1000
     socket.send("tic")
     assert frames(socket, of_topic("tic"))[-1]["alive"] is True
 
@@ -67,7 +81,7 @@ def test_quotes_are_full_first_and_then_only_changes(socket):
     assert {"31", "84", "86", "55", "6509", "conid", "_updated"} <= set(found[0])
     assert "55" not in found[1]
     socket.send("umd+265598+{}")
-    silent(socket, 0.3)
+    heard(socket)
     assert not any(str(f["topic"]).startswith("smd") for f in silent(socket, 0.5))
 
 
@@ -75,13 +89,12 @@ def test_a_stream_ends_by_itself_after_its_time(socket, simulator):
     simulator.config(stream_seconds=0.3)
     socket.send('smd+265598+{"fields":["31","84"]}')
     frames(socket, of_topic("smd"))
-    silent(socket, 0.6)
-    assert not any(str(f["topic"]).startswith("smd") for f in silent(socket, 0.5))
+    falls_silent(socket, but="hb")
 
 
 def test_an_orders_life_arrives_as_captured(socket, client):
     socket.send("sor+{}")
-    time.sleep(0.1)
+    heard(socket)
     order_id = int(accepted(client.place(marketable(client))))
 
     def rows(found):
@@ -144,33 +157,28 @@ def test_the_night_reset_leaves_heartbeats_and_nothing_else(socket, simulator):
     socket.send('smd+265598+{"fields":["31","84"]}')
     frames(socket, of_topic("smd"))
     simulator.control("POST", "/_sim/night_reset", {})
-    silent(socket, 0.2)
-    later = silent(socket, 1.0)
-    assert later
-    assert all("hb" in f for f in later)
+    falls_silent(socket, but="hb")
+    frames(socket, lambda found: any("hb" in f for f in found))
 
 
 def test_a_stalled_stream_is_silent_and_recovers(socket, simulator):
-    simulator.fault("stalled_stream", seconds=0.8)
-    silent(socket, 0.2)
-    assert silent(socket, 0.4) == []
+    simulator.fault("stalled_stream", seconds=2)
+    falls_silent(socket)
     frames(socket, lambda found: any("hb" in f for f in found))
 
 
 def test_a_stalled_stream_may_keep_its_heartbeat(socket, simulator):
     socket.send('smd+265598+{"fields":["31","84"]}')
     frames(socket, of_topic("smd"))
-    simulator.fault("stalled_stream", seconds=5, heartbeats=True)
-    silent(socket, 0.2)
-    later = silent(socket, 0.8)
-    assert later
-    assert all("hb" in f for f in later)
+    simulator.fault("stalled_stream", seconds=60, heartbeats=True)
+    falls_silent(socket, but="hb")
+    frames(socket, lambda found: any("hb" in f for f in found))
 
 
 def test_frames_can_be_binary(socket, simulator):
     simulator.config(binary_frames=True)
     frames(socket, of_topic("sts"))
-    assert isinstance(socket.recv(timeout=2), bytes)
+    assert isinstance(socket.recv(timeout=60), bytes)
 
 
 def test_subscriptions_die_with_the_connection(client, simulator):
@@ -186,16 +194,16 @@ def test_sockets_can_be_dropped(socket, simulator):
     frames(socket, of_topic("sts"))
     simulator.control("POST", "/_sim/session", {"drop": "streams"})
     with pytest.raises(Exception, match="close"):
-        silent(socket, 2)
+        silent(socket, 60)
 
 
 def test_without_the_cookie_the_server_waits_for_the_session(client):
     session = client.post("/tickle")["session"]
     url = f"{client.credentials['ws_url']}?oauth_token={client.credentials['access_token']}"
     with connect(url, proxy=None) as socket:
-        assert json.loads(socket.recv(timeout=2)) == {"message": "waiting for session"}
+        assert json.loads(socket.recv(timeout=60)) == {"message": "waiting for session"}
         socket.send(json.dumps({"session": session}))
-        assert json.loads(socket.recv(timeout=2))["topic"] == "system"
+        assert json.loads(socket.recv(timeout=60))["topic"] == "system"
 
 
 def test_an_unknown_access_token_cannot_connect(client):

@@ -24,7 +24,7 @@ class WireClient:
         self.credentials = credentials
         self.base_url: str = credentials["base_url"]
         self.account: str = credentials["accounts"][0]
-        self.http = httpx.Client(headers={"User-Agent": "wire-client"}, timeout=10, verify=False)
+        self.http = httpx.Client(headers={"User-Agent": "wire-client"}, timeout=60, verify=False)
         self.live_session_token = b""
         self.style = "A"
 
@@ -137,7 +137,7 @@ class WireClient:
         rows = self.get("/iserver/account/orders")["orders"]
         return next(row for row in rows if row["orderId"] == int(order_id))
 
-    def wait_status(self, order_id: int | str, status: str, seconds: float = 5.0) -> dict[str, Any]:
+    def wait_status(self, order_id: int | str, status: str, seconds: float = 60.0) -> dict[str, Any]:
         deadline = time.monotonic() + seconds
         while (row := self.row(order_id))["status"] != status:
             assert time.monotonic() < deadline, f"still {row['status']}, not {status}"

@@ -69,7 +69,7 @@ def test_every_type_that_may_be_an_exit_closes_what_its_entry_opened(known):
     tickets = {name: _opened(known, tools.PlaceOto, name, exit_) for name, (exit_, _) in EXITS.items()}
     bracket = {"take_profit_price": "260", "stop_loss_trailing_amount": "3"}
     tickets["bracket"] = _opened(known, tools.PlaceBracket, "bracket", bracket)
-    until(lambda: look(known) or all(statuses(each)[0] == "filled" for each in tickets.values()), 40)
+    until(lambda: look(known) or all(statuses(each)[0] == "filled" for each in tickets.values()))
     ends = {name: price for name, (_, price) in EXITS.items()} | {"bracket": "249.50"}
     for price in ("253", "249.50", "247.50"):
         _market(known, price)
