@@ -4,6 +4,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from django.db import transaction
 from django.db.models.functions import Now
@@ -161,7 +162,7 @@ def fingerprint(private_pem: bytes) -> str:
     """SHA-256 over the DER of the public half, in hex. Raises BadInput for anything but an RSA key."""
     try:
         public = private_key(private_pem).public_key()
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         raise BadInput("A key is not an unencrypted RSA private key in PEM form.") from None
     return sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 

@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 
 from audit.services import record
 from brokers.accounts import PAPER_PREFIX
-from brokers.credentials import load_credentials, store_credential
+from brokers.credentials import load_credentials, open_credential, store_credential
 from brokers.ibkr.client import IbkrClient
 from brokers.ibkr.entered import Entered, why_refused
 from brokers.ibkr.entered import mistakes as mistakes_of
@@ -41,6 +41,21 @@ def enter_login(
     return login, is_new
 
 
+def import_login(*, actor: Actor, name: str, environment: str, **keys: Any) -> tuple[Login, bool]:
+    """Take over a set from elsewhere, once it looks right; returns the login, switched off if it is new, and whether it is.
+
+    Raises StateConflict, KeysNotOurs, or BadInput, whose details name each field with what looks wrong in it.
+    """
+    with transaction.atomic():
+        login, is_new = _enter(actor, name, environment, WayIn.KEYS, {}, is_enabled=False)
+        before = _in_use(login)
+        row = store_credential(actor=actor, login=login, **keys)
+        entered = Entered(row.consumer_key, row.access_token, keys["access_token_secret"])
+        if wrong := mistakes_of(entered, open_credential(row), before):
+            raise BadInput("These keys cannot be right; nothing was stored.", fields=wrong)
+    return login, is_new
+
+
 def enter_gateway(
     *, actor: Actor, name: str, environment: str, base_url: str, is_verified: bool = True, region: str = ""
 ) -> tuple[Login, bool]:
@@ -51,8 +66,6 @@ def enter_gateway(
     """
     if actor.is_person:
         administrator(actor)
-    if not SLUG.fullmatch(name):
-        raise BadInput("The name is letters, digits, - and _, at most 64.", name=name[:80])
     places: dict[str, Any] = {**gateway_places(base_url, is_verified=is_verified), "is_verified": is_verified}
     if actor.is_person and urlsplit(base_url).hostname not in THIS_MACHINE:
         raise BadInput("A gateway on another machine is entered by manage.py ibkr_setup.")
@@ -62,11 +75,18 @@ def enter_gateway(
 
 
 def _enter(
-    actor: Actor, name: str, environment: str, way_in: str, places: dict[str, Any]
+    actor: Actor,
+    name: str,
+    environment: str,
+    way_in: str,
+    places: dict[str, Any],
+    *,
+    is_enabled: bool = True,
 ) -> tuple[Login, bool]:
-    login, is_new = Login.objects.get_or_create(
-        name=name, defaults={"environment": environment, "is_enabled": True, "way_in": way_in, **places}
-    )
+    if not SLUG.fullmatch(name):
+        raise BadInput("The name is letters, digits, - and _, at most 64.", name=name[:80])
+    first = {"environment": environment, "is_enabled": is_enabled, "way_in": way_in, **places}
+    login, is_new = Login.objects.get_or_create(name=name, defaults=first)
     if (login.environment, login.way_in) != (environment, way_in):
         known = f"{login.environment}, by {login.get_way_in_display()}"
         raise StateConflict(f"{name} is entered as {known}; a login never changes that.")
@@ -103,12 +123,15 @@ def places_of(base_url: str) -> dict[str, str]:
 def mistakes_for(name: str, keys: IbkrCredentials) -> list[dict[str, str]]:
     """What looks wrong in what was entered, also against the keys that the login of this name uses now."""
     login = Login.objects.filter(name=name).first()
-    try:
-        current = load_credentials(login) if login else None
-    except (CredentialMissing, CannotDecrypt):
-        current = None
     entered = Entered(keys.consumer_key, keys.access_token, keys.access_token_secret)
-    return mistakes_of(entered, keys, current)
+    return mistakes_of(entered, keys, _in_use(login) if login else None)
+
+
+def _in_use(login: Login) -> IbkrCredentials | None:
+    try:
+        return load_credentials(login)
+    except (CredentialMissing, CannotDecrypt):
+        return None
 
 
 def try_keys_once(keys: IbkrCredentials, *, environment: str, base_url: str) -> tuple[str, ...]:

@@ -3,8 +3,10 @@
 Whatever is there already is kept: a setup goes on where it was left, since the broker may take days.
 """
 
+import errno
 import json
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from cerbero.errors import BadInput
 
 KINDS = ("signature", "encryption")
 PRIME_FILE, ISSUED_FILE = "dhparam.pem", "credentials.json"
+FILE_BYTES_MAX = 64 * 1024
 ISSUED = ("consumer_key", "access_token", "access_token_secret")
 
 
@@ -66,7 +69,7 @@ class KeyFolder:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as problem:
             raise BadInput(f"{self.path} cannot be made: {problem.strerror}.") from None
-        _only_ours(self.path)
+        _only_ours(self.path, self.path.stat())
 
     def _private(self, kind: str) -> Path:
         return self.path / f"private_{kind}.pem"
@@ -97,17 +100,36 @@ def read_issued(path: Path) -> dict[str, str]:
 
 
 def read_private(path: Path) -> bytes:
-    """A file that holds a secret. Raises BadInput when others can read or write it."""
-    if path.exists():
-        _only_ours(path)
-    return _read(path)
+    """A file that holds a secret. Raises BadInput for one that others can read or write, a link, or anything but a file."""
+    try:
+        # What is looked at is what is read; and a pipe keeps nobody waiting.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as problem:
+        why = "it is a link" if problem.errno == errno.ELOOP else problem.strerror
+        raise BadInput(f"{path} cannot be read: {why}.") from None
+    try:
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode):
+            raise BadInput(f"{path} is no ordinary file.")
+        _only_ours(path, about)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            content = file.read(FILE_BYTES_MAX + 1)
+    finally:
+        os.close(descriptor)
+    if len(content) > FILE_BYTES_MAX:
+        raise BadInput(f"{path} is longer than {FILE_BYTES_MAX // 1024} KiB: is it the right file?")
+    return content
 
 
-def _only_ours(path: Path) -> None:
-    mode = path.stat().st_mode & 0o777
+def _only_ours(path: Path, about: os.stat_result) -> None:
+    mode = stat.S_IMODE(about.st_mode)
     if mode & 0o077:
-        wanted = "700" if path.is_dir() else "600"
+        wanted = "700" if stat.S_ISDIR(about.st_mode) else "600"
         raise BadInput(f"{path} is open to others (mode {mode:03o}): chmod {wanted} {path}")
+    if about.st_uid != os.geteuid():
+        raise BadInput(
+            f"{path} belongs to another user of this machine, who can read and replace it: chown it."
+        )
 
 
 def _read(path: Path) -> bytes:

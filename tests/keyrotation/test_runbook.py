@@ -5,7 +5,6 @@ import json
 import re
 import subprocess
 from io import StringIO
-from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -142,33 +141,3 @@ def test_the_books_line_puts_a_new_seal_key_before_the_old_one(tmp_path):
     new, former = path.read_text().split()
     assert (len(bytes.fromhex(new)), former, path.stat().st_mode & 0o077) == (32, old, 0)
     assert new != old
-
-
-def test_keys_of_an_older_installation_come_in_unless_others_may_read_them(
-    fresh_database, simulator, tmp_path
-):
-    keys = simulator.credentials
-    for kind in ("signature", "encryption"):
-        path = tmp_path / f"{kind}.pem"
-        path.write_bytes(Path(keys[f"{kind}_key_path"]).read_bytes())
-        path.chmod(0o600)
-    env = tmp_path / "old.env"
-    names = {"CONSUMER_KEY": "consumer_key", "ACCESS_TOKEN": "access_token", "DH_PRIME": "dh_prime"}
-    names |= {"ACCESS_TOKEN_SECRET": "access_token_secret"}
-    lines = [f"export IBIND_OAUTH1A_{name}='{keys[key]}'" for name, key in names.items()]
-    lines += [
-        f"IBIND_OAUTH1A_{kind.upper()}_KEY_FP={tmp_path / kind}.pem" for kind in ("signature", "encryption")
-    ]
-    env.write_text("\n".join(lines))
-    words = ("import_credentials", "old", "--environment", "paper", "--env-file", str(env))
-    for wrong in (env, tmp_path / "signature.pem"):
-        env.chmod(0o600)
-        wrong.chmod(0o640)
-        with pytest.raises(CommandError, match="may be read by others"):
-            manage(*words)
-        wrong.chmod(0o600)
-    assert "imported" in manage(*words)
-    from brokers.models import Login
-
-    login = Login.objects.get(name="old")
-    assert (login.is_enabled, load_credentials(login).consumer_key) == (False, keys["consumer_key"])
