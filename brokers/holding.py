@@ -43,7 +43,8 @@ def release_sending(login: Login, *, actor: Actor) -> None:
 
 def is_held(login: Login) -> bool:
     """Whether new orders of this login wait now."""
-    return held_until(Login.objects.annotate(now=ClockTime()).get(pk=login.pk)) is not None
+    (row,) = _NOW.rows(login=login.pk)
+    return held_until(row) is not None
 
 
 def held_until(row: Any) -> datetime | None:
@@ -73,17 +74,16 @@ def may_leave(login_id: UUID, broker: Broker | None) -> bool:
 
 def still_serves(login_id: UUID, broker: Broker) -> bool:
     """Whether it is worth placing the next order by this broker: the session is up, not held, and by these keys."""
-    row = Login.objects.annotate(now=ClockTime()).get(pk=login_id)
+    (row,) = _NOW.rows(login=login_id)
     in_use = Credential.objects.filter(login_id=login_id, status=Credential.Status.ACTIVE)
     is_up = row.state == SessionState.UP and held_until(row) is None
     return is_up and (broker.credential_id is None or in_use.filter(pk=broker.credential_id).exists())
 
 
-_LOCKED: Compiled[Login] = Compiled(
-    lambda: (
-        Login.objects.select_for_update(no_key=True)
-        .annotate(now=ClockTime())
-        .only("held_until", "base_url", "region_zone")
-        .filter(pk=Given("login"))
-    )
-)
+def _now() -> Any:
+    rows = Login.objects.annotate(now=ClockTime()).only("held_until", "base_url", "region_zone", "state")
+    return rows.filter(pk=Given("login"))
+
+
+_NOW: Compiled[Login] = Compiled(_now)
+_LOCKED: Compiled[Login] = Compiled(lambda: _now().select_for_update(no_key=True))

@@ -115,13 +115,6 @@ def open_requests() -> QuerySet[DecisionRequest]:
     return DecisionRequest.objects.open().filter(subject_kind=KIND).order_by("created_at")
 
 
-def expire_overdue(*, actor: Actor) -> None:
-    """End the questions that nobody answered in time; their cases may be asked about anew."""
-    for request in DecisionRequest.objects.overdue().filter(subject_kind=KIND, status=DecisionStatus.PENDING):
-        with transaction.atomic(durable=True):
-            decisions.expire(request, actor=actor)
-
-
 def _ask(actor: Actor, case: Drift, wanted: str, reason: str, person: User) -> None:
     if case.request is not None and open_requests().filter(pk=case.request.pk).exists():
         raise StateConflict("Another person is being asked about this case.", request=str(case.request.pk))

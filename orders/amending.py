@@ -18,6 +18,7 @@ from brokers.reports import notify_orders
 from brokers.services import broker_for
 from cerbero import decisions, proofs
 from cerbero.access import Actor, user_of
+from cerbero.database.compiled import Compiled
 from cerbero.errors import BadInput, ImpossibleOrder, NotFound, OrderMoved, RiskRefused, StateConflict
 from cerbero.lifecycle import transition
 from cerbero.models import DecisionRequest, DecisionStatus
@@ -39,6 +40,7 @@ OPEN = (TicketStatus.PROPOSED, TicketStatus.ALLOWED, TicketStatus.SENT)
 AMENDABLE = frozenset({OrderStatus.ACCEPTED, OrderStatus.PARTIALLY_FILLED})
 # What passes without people has no approval that would expire.
 TIGHTENING_WAITS = timedelta(seconds=60)
+_UNSENT = Compiled(lambda: Amendment.objects.filter(status__in=OPEN[:2]).values_list("pk", flat=True))
 
 
 def amend_order(
@@ -149,9 +151,9 @@ def ask_people(
 
 def expire_overdue(*, actor: Actor) -> None:
     """End amendments that nobody decided on or sent in time, and those of orders that ended or are canceled."""
-    for amendment in Amendment.objects.filter(status__in=OPEN[:2]).select_related("order", "request"):
+    for pk in _UNSENT.rows():
         with transaction.atomic(durable=True):
-            row = Amendment.objects.select_for_update(of=("self",)).get(pk=amendment.pk)
+            row = Amendment.objects.select_for_update(of=("self",)).get(pk=pk)
             if row.status not in OPEN[:2]:
                 continue
             code = _why_over(row)

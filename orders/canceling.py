@@ -16,7 +16,7 @@ from brokers.base import Broker, BrokerOrderState
 from brokers.models import Account, Login, Report
 from brokers.reports import record_reports
 from cerbero.access import Actor
-from cerbero.database.compiled import Compiled, Given
+from cerbero.database.compiled import Compiled, Given, together
 from cerbero.errors import BrokerError, BrokerRejected, CerberoError, OutcomeUnknown, ProcessDied
 from cerbero.lifecycle import transition
 from orders.lifecycle import ATTEMPT, ENDED, AttemptStatus, OrderStatus
@@ -62,6 +62,18 @@ def unsettled_cancels() -> Any:
     return rows.filter(status__in=[AttemptStatus.PREPARED, AttemptStatus.SENT, AttemptStatus.IN_DOUBT])
 
 
+_ABANDONED = Compiled(
+    lambda: unsettled_cancels().filter(
+        account__login=Given("login"), status=AttemptStatus.SENT, sent_at__lt=Now() - SENDING_MAX
+    )
+)
+_OVER = Compiled(
+    lambda: (
+        unsettled_cancels()
+        .filter(account__login=Given("login"), status=AttemptStatus.IN_DOUBT, order__status__in=ENDED)
+        .select_related("order")
+    )
+)
 _IN_DOUBT = Compiled(lambda: unsettled_cancels().filter(order=Given("order"), status=AttemptStatus.IN_DOUBT))
 
 
@@ -107,10 +119,10 @@ def settle_foreign(actor: Actor, account: Account, working: set[str]) -> None:
 
 def doubt_abandoned(actor: Actor, login: Login) -> None:
     """Whoever asked is gone: it may have been heard. Of an order that has ended no report comes any more."""
-    left = unsettled_cancels().filter(account__login=login)
-    for row in left.filter(status=AttemptStatus.SENT, sent_at__lt=Now() - SENDING_MAX):
+    abandoned, over = together(_ABANDONED.asked(login=login.pk), _OVER.asked(login=login.pk))
+    for row in abandoned:
         _end(actor, row, AttemptStatus.IN_DOUBT, ProcessDied())
-    for row in left.filter(status=AttemptStatus.IN_DOUBT, order__status__in=ENDED).select_related("order"):
+    for row in over:
         with transaction.atomic(durable=True):
             settle_ended(actor, row.order)
 

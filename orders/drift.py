@@ -43,6 +43,15 @@ _OURS = Compiled(
 
 # What takes a live account to reducing: units that nobody here can explain.
 RESTRAINING = (Drift.Kind.UNKNOWN_EXECUTION, Drift.Kind.LIQUIDATION_TRADE, Drift.Kind.POSITION_DIFFERENCE)
+_UNRESTRAINED = Compiled(
+    lambda: (
+        Drift.objects.filter(
+            status=Drift.Status.OPEN, kind__in=RESTRAINING, restrained_at=None, account__isnull=False
+        )
+        .exclude(account__environment=Environment.PAPER)
+        .select_related("account")
+    )
+)
 PAGE = "/admin/drift/"
 
 
@@ -82,10 +91,8 @@ def resolve(actor: Actor, case: Drift, why: str) -> None:
 
 def restrain(actor: Actor) -> int:
     """Let a live account with unexplained units do no more than reduce; once a case, a person puts it back."""
-    cases = Drift.objects.filter(
-        status=Drift.Status.OPEN, kind__in=RESTRAINING, restrained_at=None, account__isnull=False
-    ).exclude(account__environment=Environment.PAPER)
-    for case in cases.select_related("account"):
+    cases = _UNRESTRAINED.rows()
+    for case in cases:
         with transaction.atomic(durable=True):
             _reduce(actor, case)
             Drift.objects.filter(pk=case.pk).update(restrained_at=Now())

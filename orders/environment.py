@@ -5,6 +5,7 @@ from django.db.models import Q
 
 from brokers.models import Account, SessionState
 from cerbero.access import Actor
+from cerbero.database.compiled import Compiled
 from cerbero.errors import EnvironmentMismatch
 from cerbero.models import Environment
 from orders import trading
@@ -12,10 +13,13 @@ from orders.models import TradingState
 from orders.notices.alerting import alert
 
 CODE = EnvironmentMismatch.code
-_MISMATCHED = (
-    Q(login__state=SessionState.MISMATCHED)
-    | Q(login__environment=Environment.PAPER, login__is_paper=False)
-    | Q(login__environment=Environment.LIVE, login__is_paper=True)
+_MISMATCHED = Compiled(
+    lambda: Account.objects.select_related("login").filter(
+        Q(login__state=SessionState.MISMATCHED)
+        | Q(login__environment=Environment.PAPER, login__is_paper=False)
+        | Q(login__environment=Environment.LIVE, login__is_paper=True),
+        login__is_enabled=True,
+    )
 )
 
 
@@ -32,7 +36,9 @@ def halt_mismatched(actor: Actor) -> list[Account]:
 
     A person resumes them once the login is right; while it is not, they are halted again.
     """
-    found = Account.objects.filter(_MISMATCHED, login__is_enabled=True).select_related("login")
+    found = _MISMATCHED.rows()
+    if not found:
+        return []
     rows = TradingState.objects.filter(
         scope=TradingState.Scope.ACCOUNT, scope_id__in=[str(each.pk) for each in found]
     )

@@ -3,24 +3,31 @@
 The scope that such a row speaks for is halted, which two people lift once the row is right again.
 """
 
+from typing import Any
+
 from django.db import transaction
 
 from cerbero.access import Actor
+from cerbero.database.compiled import Compiled, together
 from orders import trading
 from orders.models import Limits, LimitSet, TradingState
 from orders.notices.alerting import alert
 
 Scope, State = TradingState.Scope, TradingState.State
 CODE = "not_proven"
+_STATES = Compiled(lambda: TradingState.objects.all())
+_LIMITS = Compiled(lambda: Limits.objects.all())
+_SETS = Compiled(lambda: LimitSet.objects.all())
 
 
 def halt_forged(actor: Actor) -> list[str]:
     """Halt what unproven rows speak for, unless it is; returns what each was, in words."""
-    states = {(row.scope, row.scope_id): row for row in TradingState.objects.all()}
+    held_rows, limits, sets = together(_STATES.asked(), _LIMITS.asked(), _SETS.asked())
+    states = {(row.scope, row.scope_id): row for row in held_rows}
     found = [(*key, f"the trading state of {row.label}") for key, row in states.items() if not row.is_proven]
     wrong: list[tuple[str, str, str]] = [
-        *((Scope.ACCOUNT, str(row.pk), str(row)) for row in _unproven(Limits)),
-        *((Scope.EVERYTHING, "", f"the limit set of {row}") for row in _unproven(LimitSet)),
+        *((Scope.ACCOUNT, str(row.pk), str(row)) for row in _unproven(limits)),
+        *((Scope.EVERYTHING, "", f"the limit set of {row}") for row in _unproven(sets)),
     ]
     for scope, scope_id, words in wrong:
         held = states.get((scope, scope_id))
@@ -31,8 +38,8 @@ def halt_forged(actor: Actor) -> list[str]:
     return [words for *_, words in found]
 
 
-def _unproven(model: type[Limits] | type[LimitSet]) -> list[Limits | LimitSet]:
-    return [row for row in model.objects.all() if not row.is_proven]
+def _unproven(rows: list[Any]) -> list[Any]:
+    return [row for row in rows if not row.is_proven]
 
 
 def _halt(actor: Actor, scope: str, scope_id: str, reason: str) -> None:

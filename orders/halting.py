@@ -24,6 +24,7 @@ from brokers.services import broker_for
 from brokers.sessions import session_lost
 from cerbero import access, leases
 from cerbero.access import Actor, user_of
+from cerbero.database.compiled import Compiled
 from cerbero.errors import BadInput, CerberoError, InternalError, LeaseLost, SessionExpired
 from cerbero.leases import ClockTime
 from orders import cancels, proving, reports, services, trading
@@ -40,6 +41,7 @@ WAIT_SECONDS = 10.0
 LIST_SECONDS = 5
 ROUND_SECONDS = 0.25
 CLOSES_MAX = 10
+_ARMED = Compiled(lambda: Halt.objects.armed().exclude(mode=HaltMode.STOP_NEW).order_by("started_at"))
 
 # One pursuit at a time for a login in this process.
 _aside: dict[UUID, threading.Thread] = {}
@@ -74,7 +76,7 @@ def halt_trading(
 
 def stay_armed(*, actor: Actor) -> None:
     """One pass of the orders loop: go on where a halt is not proven, and look for what turned up since."""
-    armed = list(Halt.objects.armed().exclude(mode=HaltMode.STOP_NEW).order_by("started_at"))
+    armed = _ARMED.rows()
     for halt in armed:
         if halt.finished_at is not None and proving.is_disturbed(halt):
             _reopen(actor, halt)

@@ -105,13 +105,6 @@ def open_requests() -> QuerySet[DecisionRequest]:
     return DecisionRequest.objects.open().filter(subject_kind=KIND).order_by("created_at")
 
 
-def expire_overdue(*, actor: Actor) -> None:
-    """End the questions that nobody answered in time."""
-    for request in DecisionRequest.objects.overdue().filter(subject_kind=KIND, status=DecisionStatus.PENDING):
-        with transaction.atomic(durable=True):
-            decisions.expire(request, actor=actor)
-
-
 def _doubted(row_id: UUID) -> Doubted:
     sendings = Attempt.objects.select_related("ticket__account__login", "ticket__request")
     changes = ChangeAttempt.objects.select_related(

@@ -91,13 +91,6 @@ def open_changes() -> QuerySet[DecisionRequest]:
     return DecisionRequest.objects.open().filter(subject_kind=KIND).order_by("created_at")
 
 
-def expire_overdue(*, actor: Actor) -> None:
-    """End the questions that nobody answered in time."""
-    for request in DecisionRequest.objects.overdue().filter(subject_kind=KIND):
-        with transaction.atomic(durable=True):
-            decisions.expire(request, actor=actor)
-
-
 def _loosens(pick: Any, old: Any, new: Any) -> bool:
     # None and an empty list say nothing, which is the loosest that there is.
     if old is None or old == []:

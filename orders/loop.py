@@ -11,8 +11,7 @@ from time import monotonic
 from uuid import UUID
 
 import psycopg
-from django.db import InterfaceError, OperationalError, close_old_connections
-from django.db.models import Q
+from django.db import InterfaceError, OperationalError, close_old_connections, transaction
 from django.db.models.functions import Now
 
 from audit.services import record
@@ -22,8 +21,9 @@ from brokers.models import Login, SessionState
 from brokers.notifications import ORDERS, listening
 from brokers.services import broker_for
 from brokers.sessions import session_lost
-from cerbero import access, leases
+from cerbero import access, decisions, leases
 from cerbero.access import Actor
+from cerbero.database.compiled import Compiled, Given, together
 from cerbero.errors import (
     CerberoError,
     InternalError,
@@ -33,6 +33,7 @@ from cerbero.errors import (
     SessionExpired,
 )
 from cerbero.lifecycle import transition
+from cerbero.models import DecisionRequest
 from cerbero.stopping import StopSignal
 from orders import (
     adopting,
@@ -62,6 +63,40 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 1.0
 BEAT_SECONDS = 5.0
 LEASE_SECONDS = 15
+
+# Questions from whose end nothing follows.
+_QUESTIONS = (resuming.KIND, hand_settling.KIND, limit_changes.KIND, adopting.KIND)
+_UNANSWERED = Compiled(lambda: DecisionRequest.objects.overdue().filter(subject_kind__in=_QUESTIONS))
+_LOGINS = Compiled(lambda: Login.objects.all())
+
+
+def _attempts(status: AttemptStatus) -> Compiled[Attempt]:
+    rows = [f"ticket__{name}" for name in TICKET_ROWS]
+    return Compiled(
+        lambda: Attempt.objects.filter(ticket__account__login=Given("login"), status=status).select_related(
+            *rows
+        )
+    )
+
+
+def _amends(status: AttemptStatus) -> Compiled[ChangeAttempt]:
+    kind = ChangeAttempt.Kind.AMEND
+    return Compiled(
+        lambda: ChangeAttempt.objects.filter(kind=kind, account__login=Given("login"), status=status)
+    )
+
+
+_PREPARED, _SENT = _attempts(AttemptStatus.PREPARED), _attempts(AttemptStatus.SENT)
+_AMENDS_PREPARED, _AMENDS_SENT = _amends(AttemptStatus.PREPARED), _amends(AttemptStatus.SENT)
+_TO_CANCEL = Compiled(lambda: Order.objects.to_cancel().filter(ticket__account__login=Given("login")))
+_SENDABLE = Compiled(
+    lambda: Ticket.objects.sendable().filter(account__login=Given("login")).select_related(*TICKET_ROWS)
+)
+_AMENDMENTS = Compiled(
+    lambda: Amendment.objects.filter(
+        status=TicketStatus.ALLOWED, order__ticket__account__login=Given("login")
+    )
+)
 
 
 def run(stop: StopSignal) -> None:
@@ -101,17 +136,14 @@ def turn(actor: Actor, holder: str, holds: dict[str, Hold]) -> None:
     """One pass over everything that waits."""
     reports.drain(actor)
     services.expire_overdue(actor=actor)
+    expire_unanswered(actor)
     mandates.return_unfilled(actor=actor)
-    resuming.expire_overdue(actor=actor)
     amending.expire_overdue(actor=actor)
-    hand_settling.expire_overdue(actor=actor)
-    limit_changes.expire_overdue(actor=actor)
-    adopting.expire_overdue(actor=actor)
     halting.stay_armed(actor=actor)
     forged.halt_forged(actor)
     environment.halt_mismatched(actor)
     drift.restrain(actor)
-    for login in Login.objects.all():
+    for login in _LOGINS.rows():
         try:
             if not login.is_enabled:
                 raise LoginDisabled(login=login.name)
@@ -121,6 +153,13 @@ def turn(actor: Actor, holder: str, holds: dict[str, Hold]) -> None:
         except CerberoError as problem:
             # One login that cannot be served must not end the process that serves the others.
             hold_all(actor, login, problem.code)
+
+
+def expire_unanswered(actor: Actor) -> None:
+    """End the questions that nobody answered in time and from whose end nothing follows."""
+    for request in _UNANSWERED.rows():
+        with transaction.atomic(durable=True):
+            decisions.expire(request, actor=actor)
 
 
 def _hold(login: Login, holder: str, holds: dict[str, Hold]) -> Hold:
@@ -139,24 +178,22 @@ def _hold(login: Login, holder: str, holds: dict[str, Hold]) -> Hold:
 
 def _serve(actor: Actor, login: Login, hold: Hold) -> None:
     """Everything that one login waits for; one failure does not keep the rest waiting."""
-    for attempt in _attempts(login).filter(status=AttemptStatus.SENT):
+    for attempt in _SENT.rows(login=login.pk):
         # We place for this login, and we are not placing: whoever sent this is gone.
         submission.doubt(actor, attempt, ProcessDied())
-    for change in _amends(login).filter(status=AttemptStatus.SENT):
+    for change in _AMENDS_SENT.rows(login=login.pk):
         amend_sending.doubt(actor, change, ProcessDied())
     canceling.doubt_abandoned(actor, login)
-    for order in Order.objects.to_cancel().filter(ticket__account__login=login):
+    for order in _TO_CANCEL.rows(login=login.pk):
         _guarded(actor, login, partial(_cancel_again, actor, login, order))
     lacking = safety.watch(actor, login)
     if login.state != SessionState.UP or is_held(login):
         hold_all(actor, login, "login_held" if is_held(login) else f"session_{login.state}")
         return
-    for change in _amends(login).filter(status=AttemptStatus.PREPARED):
+    for change in _AMENDS_PREPARED.rows(login=login.pk):
         _guarded(actor, login, partial(amend_sending.give_up_prepared, actor, change))
-    prepared = list(_attempts(login).filter(status=AttemptStatus.PREPARED))
-    sendable = list(Ticket.objects.sendable().filter(account__login=login).select_related(*TICKET_ROWS))
-    amendments = list(
-        Amendment.objects.filter(status=TicketStatus.ALLOWED, order__ticket__account__login=login)
+    prepared, sendable, amendments = together(
+        _PREPARED.asked(login=login.pk), _SENDABLE.asked(login=login.pk), _AMENDMENTS.asked(login=login.pk)
     )
     if not prepared and not sendable and not amendments and not lacking:
         return
@@ -239,12 +276,3 @@ def _cancel_again(actor: Actor, login: Login, order: Order) -> None:
             if canceling.look_after(actor, order, broker):
                 return
     services.send_cancel(actor, order)
-
-
-def _attempts(login: Login):
-    rows = [f"ticket__{name}" for name in TICKET_ROWS]
-    return Attempt.objects.filter(Q(ticket__account__login=login)).select_related(*rows)
-
-
-def _amends(login: Login):
-    return ChangeAttempt.objects.filter(kind=ChangeAttempt.Kind.AMEND, account__login=login)

@@ -19,7 +19,7 @@ from brokers.base import OrderType, Side
 from brokers.models import Account, Instrument
 from cerbero import decisions
 from cerbero.access import Actor, user_of
-from cerbero.database.compiled import Compiled, CompiledUpdate, Given
+from cerbero.database.compiled import Compiled, CompiledUpdate, Given, together
 from cerbero.errors import AlreadyDecided, MandateRefused, NotFound, NotProven
 from cerbero.lifecycle import transition
 from cerbero.models import Bot, DecisionRequest, DecisionStatus
@@ -52,6 +52,19 @@ _USE_ONE = CompiledUpdate(
     used_count=F("used_count") + 1,
     used_notional=F("used_notional") + _NOTIONAL,
 )
+_OVERDUE = Compiled(
+    lambda: Mandate.objects.select_related("request").filter(
+        status=Mandate.Status.PROPOSED, request__in=DecisionRequest.objects.overdue()
+    )
+)
+_USED = Allowance.objects.exclude(mandate=None).select_related("ticket__account__login", "mandate")
+_ENDED = Compiled(
+    lambda: _USED.filter(
+        returned_at=None,
+        ticket__status__in=[TicketStatus.DONE, TicketStatus.DENIED, TicketStatus.WITHDRAWN],
+    )
+)
+_REVIVED = Compiled(lambda: _USED.filter(returned_at__isnull=False, ticket__status=TicketStatus.SENT))
 _ACTIVE = Compiled(
     lambda: Mandate.objects.filter(
         pk=Given("mandate"), status=Mandate.Status.ACTIVE, expires_at__gt=Now()
@@ -190,9 +203,7 @@ def revoke_mandate(*, actor: Actor, mandate_id: UUID, reason: str) -> Mandate:
 
 def expire_overdue(*, actor: Actor) -> None:
     """Decline proposals that too few people signed in time."""
-    overdue = DecisionRequest.objects.overdue()
-    waiting = Mandate.objects.filter(status=Mandate.Status.PROPOSED, request__in=overdue)
-    for mandate in waiting.select_related("request"):
+    for mandate in _OVERDUE.rows():
         with transaction.atomic(durable=True):
             if mandate.request is not None:
                 decisions.expire(mandate.request, actor=actor)
@@ -276,18 +287,15 @@ def return_unfilled(*, actor: Actor) -> int:
     it applied, found nothing more. Tickets that never left: at once.
     """
     count = 0
-    waiting = Allowance.objects.exclude(mandate=None).select_related("ticket__account__login", "mandate")
-    for use in waiting.filter(returned_at=None, ticket__status__in=_ENDED):
+    ended, revived = together(_ENDED.asked(), _REVIVED.asked())
+    for use in ended:
         if _end_is_proven(use.ticket):
             _give_back(actor, use)
             count += 1
-    for use in waiting.filter(returned_at__isnull=False, ticket__status=TicketStatus.SENT):
+    for use in revived:
         # A late report revived the order after its end was proven: the broker's word wins.
         _take_back(actor, use)
     return count
-
-
-_ENDED = (TicketStatus.DONE, TicketStatus.DENIED, TicketStatus.WITHDRAWN)
 
 
 def _end_is_proven(ticket: Ticket) -> bool:

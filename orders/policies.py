@@ -46,6 +46,11 @@ _ACTIVE = Compiled(
 _YESES = Compiled(
     lambda: Decision.objects.filter(is_yes=True, request__policy_version__status=PolicyVersion.Status.ACTIVE)
 )
+_OVERDUE = Compiled(
+    lambda: PolicyVersion.objects.select_related("request").filter(
+        status=PolicyVersion.Status.PROPOSED, request__in=DecisionRequest.objects.overdue()
+    )
+)
 
 
 def active() -> tuple[PolicyVersion, list[policy.Rule]]:
@@ -168,9 +173,7 @@ def decide_policy(
 
 def expire_overdue(*, actor: Actor) -> None:
     """Retire proposals that nobody decided on in time."""
-    for version in PolicyVersion.objects.filter(
-        status=PolicyVersion.Status.PROPOSED, request__in=DecisionRequest.objects.overdue()
-    ).select_related("request"):
+    for version in _OVERDUE.rows():
         with transaction.atomic(durable=True):
             if version.request is not None:
                 decisions.expire(version.request, actor=actor)

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import Sum
 from django.db.models.functions import Now
 
@@ -18,7 +18,7 @@ from brokers.models import Account, BrokerInstrument, Login, Report
 from brokers.reports import parse
 from cerbero import decisions, failpoints
 from cerbero.access import Actor
-from cerbero.database.compiled import Compiled, Given, together
+from cerbero.database.compiled import Asked, Compiled, Given, together
 from cerbero.lifecycle import transition
 from cerbero.models import DecisionStatus
 from orders import amended, canceling, days, drift, guessing
@@ -69,6 +69,8 @@ _IN_DOUBT = Compiled(
     lambda: Attempt.objects.filter(ticket=Given("ticket"), status=AttemptStatus.IN_DOUBT).order_by("pk")
 )
 _STATUS = Compiled(lambda: Ticket.objects.only("status", "request").filter(pk=Given("ticket")))
+_LOCK: Asked[Any] = Asked("SELECT pg_try_advisory_xact_lock(%s)", (_DRAIN_LOCK,))
+_WAITING = Compiled(lambda: Report.objects.waiting().select_related("login")[:BATCH])
 _LEFT = Compiled(
     lambda: (
         Order.objects.filter(ticket=Given("ticket")).exclude(status__in=ENDED).values_list("pk", flat=True)
@@ -91,9 +93,9 @@ def drain(actor: Actor) -> int:
     count = 0
     while True:
         with transaction.atomic(durable=True):
-            if not _lock_drain():
+            ((is_ours,),), waiting = together(_LOCK, _WAITING.asked())
+            if not is_ours:
                 return count
-            waiting = list(Report.objects.waiting().select_related("login")[:BATCH])
             applied = [report.pk for report in waiting if _apply_one(actor, report)]
             Report.objects.filter(pk__in=applied).update(applied_at=Now())
             if applied:
@@ -385,9 +387,3 @@ def _second_order(actor: Actor, order: Order, report: Report, fact: OrderReport)
         order=order,
         evidence={"record": report.record, "beside": order.broker_order_id},
     )
-
-
-def _lock_drain() -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [_DRAIN_LOCK])
-        return bool(cursor.fetchone()[0])

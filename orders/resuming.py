@@ -96,13 +96,6 @@ def open_requests() -> QuerySet[DecisionRequest]:
     return DecisionRequest.objects.open().filter(subject_kind=KIND).order_by("created_at")
 
 
-def expire_overdue(*, actor: Actor) -> None:
-    """End the questions that nobody answered in time."""
-    for request in DecisionRequest.objects.overdue().filter(subject_kind=KIND, status=DecisionStatus.PENDING):
-        with transaction.atomic(durable=True):
-            decisions.expire(request, actor=actor)
-
-
 def _subject(row: TradingState) -> UUID:
     return uuid5(NAMESPACE_URL, f"cerbero:tradingstate:{row.pk}")
 

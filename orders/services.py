@@ -15,6 +15,7 @@ from brokers.reports import notify_orders
 from brokers.services import broker_for
 from cerbero import decisions
 from cerbero.access import Actor
+from cerbero.database.compiled import Compiled
 from cerbero.errors import (
     BadInput,
     NotFound,
@@ -49,6 +50,15 @@ from orders.tickets import (
     require_live,
     sender,
     terms_of,
+)
+
+_OVERDUE = Compiled(
+    lambda: DecisionRequest.objects.overdue().filter(ticket__isnull=False).select_related("ticket")
+)
+_STALE = Compiled(
+    lambda: Ticket.objects.filter(
+        status=TicketStatus.ALLOWED, request=None, allowance__expires_at__lte=Now()
+    ).values_list("pk", flat=True)
 )
 
 
@@ -199,7 +209,7 @@ def visible_orders(actor: Actor) -> Any:
 def expire_overdue(*, actor: Actor) -> int:
     """Deny tickets whose approval ran out of time, waiting or approved. Returns how many."""
     count = 0
-    for request in DecisionRequest.objects.overdue().filter(ticket__isnull=False).select_related("ticket"):
+    for request in _OVERDUE.rows():
         with transaction.atomic(durable=True):
             ticket = Ticket.objects.select_for_update().get(pk=request.ticket.pk)
             request.refresh_from_db()
@@ -217,8 +227,7 @@ def expire_overdue(*, actor: Actor) -> int:
 def _expire_unasked(actor: Actor) -> int:
     """What passed without people and was not sent in time."""
     count = 0
-    stale = Ticket.objects.filter(status=TicketStatus.ALLOWED, request=None, allowance__expires_at__lte=Now())
-    for pk in stale.values_list("pk", flat=True):
+    for pk in _STALE.rows():
         with transaction.atomic(durable=True):
             ticket = Ticket.objects.select_for_update().get(pk=pk)
             if ticket.status == TicketStatus.ALLOWED and ticket.request_id is None:

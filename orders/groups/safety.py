@@ -17,6 +17,7 @@ from brokers.base import Broker
 from brokers.models import BrokerInstrument, Login, Report
 from brokers.reports import parse
 from cerbero.access import Actor
+from cerbero.database.compiled import Compiled, Given
 from cerbero.lifecycle import transition
 from orders import services
 from orders.canonical import MORE_TERMS, TERMS, client_order_id, plain
@@ -42,20 +43,23 @@ from orders.submission import Hold, send
 from orders.tickets import terms_of, told
 
 _UNSETTLED = (AttemptStatus.PREPARED, AttemptStatus.SENT, AttemptStatus.IN_DOUBT)
+_WATCHED = Compiled(
+    lambda: (
+        Ticket.objects.filter(
+            account__login=Given("login"), status__in=[TicketStatus.SENT, TicketStatus.DONE]
+        )
+        .exclude(group="")
+        .exclude(group_state=GroupState.SETTLED)
+        .annotate(is_unsettled=Exists(Attempt.objects.filter(ticket=OuterRef("pk"), status__in=_UNSETTLED)))
+        .select_related(*TICKET_ROWS)
+    )
+)
 
 
 def watch(actor: Actor, login: Login) -> list[Ticket]:
     """Look at every group of a login that is not over: cancel, tell, and return those of which an exit must be sent again."""
     lacking: list[Ticket] = []
-    unsettled = Attempt.objects.filter(ticket=OuterRef("pk"), status__in=_UNSETTLED)
-    groups = (
-        Ticket.objects.filter(account__login=login, status__in=[TicketStatus.SENT, TicketStatus.DONE])
-        .exclude(group="")
-        .exclude(group_state=GroupState.SETTLED)
-        .annotate(is_unsettled=Exists(unsettled))
-        .select_related(*TICKET_ROWS)
-    )
-    for ticket in groups:
+    for ticket in _WATCHED.rows(login=login.pk):
         if ticket.is_unsettled:
             _say_while_in_doubt(ticket)
             continue

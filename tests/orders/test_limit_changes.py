@@ -13,7 +13,7 @@ from audit.models import Entry
 from cerbero.access import person
 from cerbero.errors import AlreadyDecided, PermissionMissing, SelfApproval, StateConflict
 from cerbero.models import DecisionRequest
-from orders import limit_changes
+from orders import limit_changes, loop
 from orders.limit_changes import loosened
 from orders.models import Limits, LimitSet
 from tests.orders import world
@@ -119,7 +119,7 @@ def test_a_proposal_ends_after_its_day(desk, monkeypatch):
     request = change(desk, notional_max=Decimal(200_000))
     with pytest.raises(AlreadyDecided):
         confirm(desk, request)
-    limit_changes.expire_overdue(actor=world.access.system("orders"))
+    loop.expire_unanswered(world.access.system("orders"))
     assert DecisionRequest.objects.get(pk=request.pk).status == "expired"
 
 
