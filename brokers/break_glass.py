@@ -1,18 +1,22 @@
 """Cancel everything at the broker with nothing of ours running: no Postgres, no Redis, no settings.
 
 It mints a session token of its own, writes each step to a local journal before and after, and claims *no working
-orders* only after every order that it saw ended by its id and two full lists showed none (gates.md §8).
+orders* only after every order that it saw ended by its id and two full lists showed none (gates.md §8). All logins at
+once, so that one that hangs keeps no other waiting; and nothing but the broker keeps a cancel from being asked for.
 """
 
 import json
 import os
 import time
 from base64 import b64decode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from threading import Lock
 from typing import Any
 from uuid import uuid4
 
@@ -25,35 +29,71 @@ from cerbero.errors import BadInput, BrokerError, BrokerRejected, SessionExpired
 
 LIST_SECONDS = 5.0
 PAUSE_SECONDS = 0.11
+OPERATOR = "break-glass"
 WORKING = {None, BrokerOrderState.ACCEPTED, BrokerOrderState.PENDING_CANCEL}
 Say = Callable[[str], None]
 
 
 class Journal:
-    """One JSON object a line, each on the disk before the next step, each bound to the line before it."""
+    """One JSON object a line, each on the disk before the next step, each bound to the line before it.
 
-    def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-        self._before, self._number = "", 0
+    A disk that takes no line stops nothing: from there on the lines are said instead.
+    """
+
+    def __init__(self, path: Path, say: Say = print) -> None:
+        self._before, self._number, self._size = "", 0, 0
+        self._say, self._lock = say, Lock()
         self.id = str(uuid4())
+        self._descriptor: int | None = None
+        try:
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        except OSError as problem:
+            self._lose(problem)
+
+    @property
+    def is_kept(self) -> bool:
+        return self._descriptor is not None
 
     def write(self, step: str, **details: Any) -> None:
-        self._number += 1
-        row = {
-            "journal": self.id,
-            "number": self._number,
-            "at": datetime.now(UTC).isoformat(),
-            "step": step,
-            "details": details,
-            "before": self._before,
-        }
-        line = json.dumps(row, sort_keys=True)
-        os.write(self._descriptor, f"{line}\n".encode())
-        os.fsync(self._descriptor)
-        self._before = sha256(line.encode()).hexdigest()
+        with self._lock:
+            self._number += 1
+            row = {
+                "journal": self.id,
+                "number": self._number,
+                "at": datetime.now(UTC).isoformat(),
+                "step": step,
+                "details": details,
+                "before": self._before,
+            }
+            line = json.dumps(row, sort_keys=True)
+            self._keep(line)
+            self._before = sha256(line.encode()).hexdigest()
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+
+    def _keep(self, line: str) -> None:
+        if self._descriptor is None:
+            self._say(line)
+            return
+        whole = f"{line}\n".encode()
+        try:
+            if os.write(self._descriptor, whole) < len(whole):
+                raise OSError("the disk is full")
+            os.fsync(self._descriptor)
+            self._size += len(whole)
+        except OSError as problem:
+            with suppress(OSError):
+                # Half a line would have the whole journal refused.
+                os.ftruncate(self._descriptor, self._size)
+            self.close()
+            self._descriptor = None
+            self._lose(problem)
+            self._say(line)
+
+    def _lose(self, problem: OSError) -> None:
+        self._say(f"THE JOURNAL CANNOT BE WRITTEN ({problem}). It goes on here: keep what follows.")
 
 
 def read_journal(text: str) -> list[dict[str, Any]]:
@@ -76,7 +116,7 @@ def read_journal(text: str) -> list[dict[str, Any]]:
 
 
 def stop_everything(
-    logins: Iterable[dict[str, Any]],
+    logins: Sequence[dict[str, Any]],
     journal: Journal,
     say: Say,
     *,
@@ -84,19 +124,39 @@ def stop_everything(
     take_over: bool = False,
     list_seconds: float = LIST_SECONDS,
 ) -> bool:
-    """Cancel at each login in turn; True only when it is proven for all. A login that fails stops no other."""
-    proven = []
-    for login in logins:
-        journal.write("login.begun", login=login["name"], accounts=login["accounts"])
+    """Cancel at every login at once; True only when it is proven for all. One that fails stops no other."""
+    if not logins:
+        return False
+    one = partial(
+        _stop, journal=journal, say=say, seconds=seconds, take_over=take_over, list_seconds=list_seconds
+    )
+    with ThreadPoolExecutor(len(logins)) as pool:
+        return all(list(pool.map(one, logins)))
+
+
+def _stop(
+    login: dict[str, Any], *, journal: Journal, say: Say, seconds: float, take_over: bool, list_seconds: float
+) -> bool:
+    """One login, tried again for as long as it has; what a second try cannot mend is said at once."""
+    name, deadline = login["name"], time.monotonic() + seconds
+    journal.write("login.begun", login=name, accounts=login["accounts"])
+    while True:
         try:
             with _client(login) as client:
                 _open(client, login, journal, take_over=take_over)
-                proven.append(_clear(client, login, journal, say, seconds, list_seconds))
+                return _clear(client, login, journal, say, deadline, list_seconds)
         except BrokerError as problem:
-            proven.append(False)
-            journal.write("login.failed", login=login["name"], code=problem.code, message=problem.message)
-            say(f"{login['name']}: FAILED. {problem.message} ({problem.code})")
-    return bool(proven) and all(proven)
+            journal.write("login.failed", login=name, code=problem.code, message=problem.message)
+            say(f"{name}: FAILED. {problem.message} ({problem.code})")
+            if isinstance(problem, SessionExpired) or time.monotonic() + list_seconds > deadline:
+                return False
+        except Exception as problem:
+            # Keys that cannot be read, an answer that nobody thought of: the other logins go on.
+            journal.write("login.failed", login=name, code="internal_error", message=type(problem).__name__)
+            say(f"{name}: FAILED. {type(problem).__name__}")
+            return False
+        say(f"{name}: trying again.")
+        time.sleep(list_seconds)
 
 
 def _client(login: dict[str, Any]) -> IbkrClient:
@@ -130,12 +190,17 @@ def _open(client: IbkrClient, login: dict[str, Any], journal: Journal, *, take_o
 
 
 def _clear(
-    client: IbkrClient, login: dict[str, Any], journal: Journal, say: Say, seconds: float, list_seconds: float
+    client: IbkrClient,
+    login: dict[str, Any],
+    journal: Journal,
+    say: Say,
+    deadline: float,
+    list_seconds: float,
 ) -> bool:
     accounts = set(login["accounts"]) | set(client.listed_accounts().broker_account_ids)
     for account in sorted(accounts):
         _cancel_all(client, account, journal, say)
-    deadline, empty, seen = time.monotonic() + seconds, 0, set[str]()
+    empty, seen = 0, set[str]()
     while True:
         listed = [row for row in client.open_orders() if row.broker_account_id in accounts]
         working = [row for row in listed if row.state in WORKING]
@@ -174,9 +239,13 @@ def _cancel_all(client: IbkrClient, account: str, journal: Journal, say: Say) ->
 def _cancel(client: IbkrClient, row: OrderReport, journal: Journal) -> None:
     if row.state is BrokerOrderState.PENDING_CANCEL or row.broker_account_id is None:
         return
-    outcome = "accepted"
+    ask, outcome = partial(client.cancel, row.broker_account_id, row.broker_order_id), "accepted"
     try:
-        client.cancel(row.broker_account_id, row.broker_order_id)
+        try:
+            ask()
+        except BrokerRejected:
+            # US futures want to be told who cancels (CME rule 536-B), and a row says nothing of its kind.
+            ask(manual_indicator=True, ext_operator=OPERATOR)
     except BrokerError as problem:
         outcome = problem.code
     journal.write("cancel.sent", broker_order_id=row.broker_order_id, outcome=outcome)
@@ -189,12 +258,15 @@ def _still_works(client: IbkrClient, broker_order_id: str) -> bool:
 
 def _tell_positions(client: IbkrClient, accounts: list[str], journal: Journal, say: Say) -> None:
     for account in accounts:
-        with suppress(BrokerRejected):
+        try:
             held = [row for row in client.positions(account) if row.quantity]
-            told = {row.symbol or row.broker_instrument_id: f"{row.quantity:f}" for row in held}
-            journal.write("positions.read", account=account, positions=told)
-            words = ", ".join(f"{quantity} {symbol}" for symbol, quantity in told.items())
-            say(f"{account}: {words or 'flat'}")
+        except BrokerError as problem:
+            say(f"{account}: its positions cannot be read ({problem.code}).")
+            continue
+        told = {row.symbol or row.broker_instrument_id: f"{row.quantity:f}" for row in held}
+        journal.write("positions.read", account=account, positions=told)
+        words = ", ".join(f"{quantity} {symbol}" for symbol, quantity in told.items())
+        say(f"{account}: {words or 'flat'}")
 
 
 def _named(row: OrderReport) -> dict[str, str]:

@@ -25,6 +25,7 @@ from orders.halt_notes import note_swept, was_swept
 from orders.lifecycle import UNSETTLED, WORKING
 from orders.models import Attempt, Halt, HaltedOrder, HaltMode, Order, TradingState
 from orders.presentation import number, sentence
+from orders.tickets import sender_of
 from orders.trading import accounts_of, of_scope
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class Resting:
     side: str
     left: Decimal
     label: str
+    asset_class: str = ""
     is_close: bool = False
     order: Order | None = None
 
@@ -106,6 +108,7 @@ def ours(halt: Halt, login: Login) -> list[Resting]:
             side=order.side,
             left=order.quantity - order.filled_quantity,
             label=str(sentence(order)),
+            asset_class=order.instrument.asset_class,
             is_close=order.ticket.reduce_only,
             order=order,
         )
@@ -153,6 +156,7 @@ def _foreign(account: Account, row: OrderReport) -> Resting:
         side=row.side or "",
         left=left,
         label=f"{(row.side or 'order').capitalize()} {number(left)} {name}, not placed here",
+        asset_class=known.instrument.asset_class if known else "",
     )
 
 
@@ -250,7 +254,8 @@ def _sweep(actor: Actor, halt: Halt, account: Account, go: list[Resting], broker
 
 
 def _cancel(actor: Actor, halt: Halt, resting: Resting, broker: Broker) -> None:
-    send = partial(broker.cancel, resting.account.broker_account_id, resting.broker_order_id)
+    named = sender_of(resting.asset_class, actor.name, actor.is_person)
+    send = partial(broker.cancel, resting.account.broker_account_id, resting.broker_order_id, **named)
     problem = ask_cancel(actor, resting.account, resting.broker_order_id, send, resting.order)
     outcome = problem.code if problem else "accepted"
     HaltedOrder.objects.filter(halt=halt, broker_order_id=resting.broker_order_id).update(outcome=outcome)

@@ -292,7 +292,12 @@ def terms_of_all(ticket: Ticket, broker_instrument_id: str) -> list[OrderTerms]:
 
 def sender(order: Order, name: str, is_person: bool) -> dict[str, Any]:
     """Who sends an order or a cancel, where the exchange wants it said (CME rule 536-B, ibkr-web-api.md §6.1)."""
-    if order.instrument.asset_class not in SENDER_NAMED:
+    return sender_of(order.instrument.asset_class, name, is_person)
+
+
+def sender_of(asset_class: str, name: str, is_person: bool) -> dict[str, Any]:
+    """The same for an order that was not placed here; of an instrument that nobody knows (empty) it is said too."""
+    if asset_class and asset_class not in SENDER_NAMED:
         return {}
     return {"manual_indicator": is_person, "ext_operator": name[:SENDER_CHARACTERS_MAX]}
 

@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from cerbero.errors import CannotStart
@@ -25,6 +26,11 @@ from tests.simulator_process import SimulatorProcess, start_simulator
 
 SERVERS = pytest.StashKey[Servers]()
 CONFORMANCE = "tests/brokers/test_conformance"
+# How quick the machine is proves nothing.
+hypothesis.settings.register_profile(
+    "any_machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any_machine")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -10,7 +10,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from audit.models import Entry
-from brokers import sealed_bundle
+from brokers import break_glass, sealed_bundle
 from cerbero.errors import BadInput, CannotDecrypt
 from tests.orders.test_halt_run import rest, working
 from tests.rig import BASE_DIR
@@ -74,9 +74,70 @@ def test_it_cancels_everything_without_a_database_and_its_journal_is_imported_on
 def test_a_broker_that_is_down_is_said_with_the_desks_number(floor, fresh_database, files):
     fresh_database.manage(*words(files, "--seal", "--trade-desk", "+1 555 0100"))
     floor.sim.stop()
-    said = broken(files, code=1)
+    said = broken(files, "--seconds", "1", code=1)
     assert "FAILED" in said
     assert "NOT PROVEN. Call the trade desk: +1 555 0100" in said
+
+
+@pytest.fixture
+def two_logins(floor, tmp_path):
+    """What a bundle holds: a login whose keys cannot be read, and one that works."""
+    seal(tmp_path / "bundle", floor)
+    good = sealed_bundle.unseal(tmp_path / "bundle", PASSPHRASE)[0]["logins"][0]
+    spoilt = good | {"name": "spoilt", "credentials": good["credentials"] | {"signature_key_pem": "bm8="}}
+    return [spoilt, good]
+
+
+def seal(path, floor):
+    (path.parent / "passphrase").write_text(PASSPHRASE)
+    call_command("break_glass", "--seal", bundle=path, passphrase_file=path.parent / "passphrase")
+
+
+def test_a_login_that_fails_in_a_way_nobody_thought_of_and_a_full_disk_stop_no_other(
+    floor, two_logins, monkeypatch, tmp_path
+):
+    rest(floor, 2)
+    said = []
+    monkeypatch.setattr(break_glass.os, "fsync", full)
+    journal = break_glass.Journal(tmp_path / "journal", said.append)
+    is_proven = break_glass.stop_everything(two_logins, journal, said.append, list_seconds=0.1)
+    assert working(floor) == set()
+    assert not is_proven
+    assert any(line.startswith("spoilt: FAILED") for line in said)
+    assert any("proven by two lists and by id" in line for line in said)
+    assert "THE JOURNAL CANNOT BE WRITTEN" in said[0]
+    assert not journal.is_kept
+    assert {"orders.proven", "login.failed"} <= {json.loads(line)["step"] for line in said if line[0] == "{"}
+
+
+def full(descriptor):
+    raise OSError("no space left on device")
+
+
+def test_a_list_that_fails_once_is_asked_for_again(floor, two_logins, tmp_path):
+    rest(floor, 2)
+    floor.sim.fault("status", status=503, method="GET", path="account/orders$", times=1)
+    said = []
+    journal = break_glass.Journal(tmp_path / "journal", said.append)
+    assert break_glass.stop_everything(two_logins[1:], journal, said.append, list_seconds=0.1)
+    journal.close()
+    assert working(floor) == set()
+    assert any("trying again" in line for line in said)
+
+
+def test_a_journal_that_cannot_be_begun_is_said_instead(tmp_path):
+    said = []
+    journal = break_glass.Journal(tmp_path / "nowhere" / "journal", said.append)
+    journal.write("cancels.begun", account="DU1")
+    assert (len(said), json.loads(said[1])["step"]) == (2, "cancels.begun")
+
+
+def test_a_login_that_the_bundle_lacks_is_named(tmp_path):
+    sealed_bundle.seal(tmp_path / "bundle", PASSPHRASE, {"logins": [{"name": "desk-1"}]})
+    (tmp_path / "passphrase").write_text(PASSPHRASE)
+    words = {"bundle": tmp_path / "bundle", "passphrase_file": tmp_path / "passphrase"}
+    with pytest.raises(CommandError, match="Not in the bundle: desk-2"):
+        call_command("break_glass", "--login", "desk-2", **words)
 
 
 def test_a_changed_journal_is_refused(db, fresh_journal):

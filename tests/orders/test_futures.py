@@ -8,8 +8,8 @@ from brokers.instruments import resolve_instruments
 from brokers.models import Instrument, Quote
 from brokers.services import broker_for
 from cerbero import access
-from orders import services
-from orders.models import Order
+from orders import halting, services
+from orders.models import HaltMode, Order
 from orders.tickets import terms_of
 from tests.orders.world import until
 
@@ -40,6 +40,21 @@ def test_a_bots_future_is_previewed_placed_and_canceled(floor):
     services.cancel_order(actor=floor.person("bob"), order_id=order.pk)
     canceled = Order.objects.filter(pk=order.pk, status="canceled")
     until(lambda: floor.reconcile() or floor.turn() or canceled.exists())
+
+
+def test_a_halt_cancels_futures_whoever_placed_them(floor):
+    name, bid = _future(floor)
+    tickets = [floor.approved(symbol=name, quantity=Decimal(1), limit_price=bid - 40 - n) for n in range(2)]
+    until(lambda: floor.turn() or {floor.order(each).status for each in tickets} == {"accepted"})
+    conid = floor.order(tickets[0]).instrument.broker_ids.get().broker_instrument_id
+    price = str(bid - 50)
+    body = {"account": floor.account.broker_account_id, "conid": int(conid), "side": "BUY", "quantity": 1}
+    floor.sim.control("POST", "/_sim/manual_order", body | {"orderType": "LMT", "price": price})
+    report = halting.halt_trading(
+        actor=floor.person("bob"), mode=HaltMode.STOP_AND_CANCEL_OPENING, reason="test"
+    )
+    assert {row["outcome"] for row in report["orders"]} == {"accepted"}
+    assert len(report["orders"]) == 3
 
 
 def test_shares_say_nothing_of_their_sender(floor):

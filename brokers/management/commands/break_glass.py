@@ -1,6 +1,7 @@
 """`manage.py break_glass`: cancel every order at the broker when nothing of Cerbero runs."""
 
 import getpass
+import os
 from base64 import b64encode
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,7 +47,9 @@ class Command(BaseCommand):
 
     def _seal(self, path: Path, passphrase: str, trade_desk: str) -> None:
         django.setup()
-        logins = _logins()
+        logins, without = _logins()
+        if without:
+            self.stdout.write(f"NOT IN THE BUNDLE, for want of keys: {', '.join(without)}.")
         if not logins:
             raise CommandError("There is no enabled login with an active credential.")
         seal(path, passphrase, {"logins": logins, "trade_desk": trade_desk})
@@ -61,29 +64,42 @@ class Command(BaseCommand):
         self.stdout.write(f"The broker's trade desk: {number}")
         self.stdout.write(f"The bundle is of {made_at:%Y-%m-%d %H:%M} UTC.")
         path = options["journal"] or Path(f"break-glass-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.jsonl")
-        journal = Journal(path)
+        wanted = _wanted(content["logins"], options["login"])
+        say = lambda words: self.stdout.write(words)  # noqa: E731
+        journal = Journal(path, say)
         try:
-            wanted = [
-                login
-                for login in content["logins"]
-                if not options["login"] or login["name"] in options["login"]
-            ]
             journal.write(
                 "glass.broken",
-                by=getpass.getuser(),
+                by=_who(),
                 bundle_of=made_at.isoformat(),
                 logins=[w["name"] for w in wanted],
             )
-            say = lambda words: self.stdout.write(words)  # noqa: E731
             is_proven = stop_everything(
                 wanted, journal, say, seconds=options["seconds"], take_over=options["take_over"]
             )
             journal.write("glass.ended", is_proven=is_proven)
+            is_kept = journal.is_kept
         finally:
             journal.close()
-        self.stdout.write(f"The journal is {path}; later: manage.py import_break_glass {path}")
+        if is_kept:
+            self.stdout.write(f"The journal is {path}; later: manage.py import_break_glass {path}")
         if not is_proven:
             raise CommandError(f"NOT PROVEN. Call the trade desk: {number}", returncode=1)
+
+
+def _wanted(logins: list[dict[str, Any]], names: list[str] | None) -> list[dict[str, Any]]:
+    known = [login["name"] for login in logins]
+    if unknown := sorted(set(names or ()) - set(known)):
+        raise CommandError(f"Not in the bundle: {', '.join(unknown)}. It has: {', '.join(known)}.")
+    return [login for login in logins if not names or login["name"] in names]
+
+
+def _who() -> str:
+    """Who runs it; a container's user may have no name."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return f"uid {os.getuid()}"
 
 
 def _passphrase(path: Path | None, *, twice: bool) -> str:
@@ -98,18 +114,20 @@ def _passphrase(path: Path | None, *, twice: bool) -> str:
     return given
 
 
-def _logins() -> list[dict[str, Any]]:
+def _logins() -> tuple[list[dict[str, Any]], list[str]]:
+    """What goes into the bundle, and the names of enabled logins that cannot."""
     from brokers.credentials import load_credentials
     from brokers.models import Login
     from brokers.ways import WayIn
     from cerbero.errors import CredentialMissing
 
-    found = []
+    found, without = [], []
     for login in Login.objects.filter(is_enabled=True).order_by("name"):
         try:
             # A gateway's login has none: whoever stops everything signs in there.
             credentials = None if login.way_in == WayIn.GATEWAY else _shown(load_credentials(login))
         except CredentialMissing:
+            without.append(login.name)
             continue
         accounts = list(login.accounts.values_list("broker_account_id", flat=True))
         found.append(
@@ -122,7 +140,7 @@ def _logins() -> list[dict[str, Any]]:
                 "credentials": credentials,
             }
         )
-    return found
+    return found, without
 
 
 def _shown(keys: Any) -> dict[str, str]:
