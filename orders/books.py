@@ -169,14 +169,9 @@ def _guess(
     account: Account, said: Said, differences: Mapping[tuple[str, str], Decimal], key: tuple[str, str]
 ) -> str:
     kind, name = key
-    options = {row.broker_instrument_id for row in said.positions if row.asset_class == "option"}
-    options |= set(
-        BrokerInstrument.objects.filter(instrument__asset_class="OPT").values_list(
-            "broker_instrument_id", flat=True
-        )
-    )
+    options, futures = (_of_class(account, said, *each) for each in (("option", "OPT"), ("future", "FUT")))
     moved = {
-        n: Moved(n, said.held.get(n, _ZERO) - a, said.held.get(n, _ZERO), n in options)
+        n: Moved(n, said.held.get(n, _ZERO) - a, said.held.get(n, _ZERO), n in options, n in futures)
         for (k, n), a in differences.items()
         if k == POSITION
     }
@@ -191,8 +186,15 @@ def _guess(
         balance=said.balances.get(name, _ZERO),
         holdings=held,
         others={n: a for n, a in cash.items() if n != name},
-        has_positions=bool(moved),
+        positions=moved.values(),
     )
+
+
+def _of_class(account: Account, said: Said, theirs: str, ours: str) -> set[str]:
+    """The broker's ids of what it calls so, and of what we know as such: what has expired it names no more."""
+    known = BrokerInstrument.objects.filter(broker=account.login.broker, instrument__asset_class=ours)
+    held = {row.broker_instrument_id for row in said.positions if row.asset_class == theirs}
+    return held | set(known.values_list("broker_instrument_id", flat=True))
 
 
 def _symbol(account: Account, broker_instrument_id: str) -> str:

@@ -33,7 +33,7 @@ class DriftCause(models.TextChoices):
     TRANSFER = "transfer", "deposit or withdrawal"
     AUTO_FX = "auto_fx", "currency converted by the broker"
     SPLIT = "split", "split"
-    ASSIGNMENT = "assignment", "assignment, exercise or expiry of an option"
+    ASSIGNMENT = "assignment", "assignment, exercise or expiry"
     BROKERS_WORD = "brokers_word", "the broker corrected itself, or a report came late"
 
 

@@ -1,7 +1,7 @@
 """What a difference looks like (gates.md §8). Pure, and a guess for people: nothing is decided on it."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -26,6 +26,7 @@ class Moved:
     expected: Decimal
     actual: Decimal
     is_option: bool = False
+    is_future: bool = False
 
     @property
     def amount(self) -> Decimal:
@@ -48,7 +49,7 @@ def of_stranger(client_order_id: str | None) -> DriftCause:
 
 def of_position(moved: Moved, others: Iterable[Moved], has_cash: bool) -> DriftCause:
     """`others` are the account's further differences of the same round; `has_cash` is whether cash moved, too."""
-    if moved.is_option:
+    if moved.is_option or moved.is_future:
         return DriftCause.ASSIGNMENT if moved.actual == 0 else DriftCause.MADE_ELSEWHERE
     if any(each.is_option for each in others) and moved.amount % 100 == 0:
         return DriftCause.ASSIGNMENT
@@ -64,11 +65,12 @@ def of_cash(
     balance: Decimal,
     holdings: Iterable[Holding],
     others: Mapping[str, Decimal],
-    has_positions: bool,
+    positions: Collection[Moved],
 ) -> DriftCause:
-    """`others` are the same round's differences in other currencies, `has_positions` whether units moved, too."""
-    if has_positions:
-        return DriftCause.MADE_ELSEWHERE
+    """`others` are the same round's differences in other currencies, `positions` the units that moved, too."""
+    if positions:
+        ended = any(each.actual == 0 and (each.is_option or each.is_future) for each in positions)
+        return DriftCause.ASSIGNMENT if ended else DriftCause.MADE_ELSEWHERE
     if any(each * amount < 0 for each in others.values()):
         return DriftCause.AUTO_FX
     if any(_pays(amount, each) for each in holdings):

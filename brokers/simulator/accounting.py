@@ -110,7 +110,8 @@ class Account:
         if instrument is None:
             self._add_cash(currency, amount)
         else:
-            self.positions.setdefault(instrument.conid, Position(instrument)).apply(amount, price)
+            profit = self.positions.setdefault(instrument.conid, Position(instrument)).apply(amount, price)
+            self.realized[instrument.currency] = self.realized.get(instrument.currency, ZERO) + profit
 
     def _add_cash(self, currency: str, amount: Decimal) -> None:
         self.cash[currency] = self.cash.get(currency, ZERO) + amount

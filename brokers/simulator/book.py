@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -110,6 +111,15 @@ class OrderBook:
     def expire_day_orders(self) -> None:
         """The end of the trading day: working DAY orders are cancelled."""
         self._cancel_now([o for o in self.working() if o.tif != "GTC"], "Expired at the end of the day")
+
+    def expire_contracts(self, through: date) -> None:
+        """Whatever still works on a contract that expired is cancelled."""
+        ended = [o for o in self.working() if (expiry := self._expiry(o)) is not None and expiry <= through]
+        self._cancel_now(ended, "Expired: the contract")
+
+    def _expiry(self, order: Order) -> date | None:
+        instrument = self.world.universe.find(order.conid)
+        return instrument.expiry if instrument else None
 
     def at(self, happening: str) -> None:
         """An auction is held, or a day or a night ends."""

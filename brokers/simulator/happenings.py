@@ -57,14 +57,15 @@ async def position(request: web.Request) -> web.Response:
     if sim.universe.find(conid) is None:
         raise ValueError(f"unknown conid {conid}")
     price = str(sim.price_of(conid))
-    sim.adjust(account=account, conid=str(conid), amount=str(body["quantity"]), price=price)
+    sim.adjust({"account": account, "conid": str(conid), "amount": str(body["quantity"]), "price": price})
     return _held(sim, account)
 
 
 async def cash(request: web.Request) -> web.Response:
     sim, body = request.app[SIM], await read_json(request)
     account = _account(sim, body)
-    sim.adjust(account=account, currency=str(body.get("currency", BASE)), amount=str(body["amount"]))
+    currency = str(body.get("currency", BASE))
+    sim.adjust({"account": account, "currency": currency, "amount": str(body["amount"])})
     return _held(sim, account)
 
 
@@ -73,7 +74,7 @@ async def dividend(request: web.Request) -> web.Response:
     account = _account(sim, body)
     held = sim.accounts[account].positions[int(body["conid"])]
     amount = held.quantity * Decimal(str(body["per_share"]))
-    sim.adjust(account=account, currency=held.instrument.currency, amount=str(amount))
+    sim.adjust({"account": account, "currency": held.instrument.currency, "amount": str(amount)})
     return _held(sim, account)
 
 
@@ -83,7 +84,9 @@ async def split(request: web.Request) -> web.Response:
     for account in sim.accounts.values():
         more = account.held(conid) * (ratio - 1)
         if more:
-            sim.adjust(account=account.account_id, conid=str(conid), amount=str(more), price="0")
+            sim.adjust(
+                {"account": account.account_id, "conid": str(conid), "amount": str(more), "price": "0"}
+            )
     sim.market.move(conid, price=sim.price_of(conid) / ratio)
     return answer({"split": str(ratio)})
 

@@ -91,7 +91,7 @@ class Placing:
     def manual(self, account: str, ticket: dict[str, Any], submitter: str = "TWS") -> Order:
         """An order as if a person had entered it in TWS. Raises Rejected or Refusal."""
         full = {"tif": "DAY", "orderType": "LMT", "manualIndicator": True, "extOperator": "tws", **ticket}
-        order = parse(full, account=account, order_id=self.book.next_id(), find=self.book.world.universe.find)
+        order = parse(full, account=account, order_id=self.book.next_id(), find=self.book.world.universe.alive)
         order.submitter = submitter
         self.book.accept([order])
         return order
@@ -99,10 +99,10 @@ class Placing:
     def what_if(self, account: str, body: dict[str, Any]) -> dict[str, Any]:
         """The answer to POST …/orders/whatif (§6.5). A bad conid is refused with 400."""
         ticket = _tickets(body)[0]
-        if self.book.world.universe.find(conid_of(ticket)) is None:
+        if self.book.world.universe.alive(conid_of(ticket)) is None:
             raise bad_request("conid is not valid")
         try:
-            order = parse(ticket, account=account, order_id=0, find=self.book.world.universe.find)
+            order = parse(ticket, account=account, order_id=0, find=self.book.world.universe.alive)
         except Rejected as rejection:
             return {"error": str(rejection), "action": "order_submit_issue"}
         return self._preview(order, self._instrument(order.conid))
@@ -160,7 +160,7 @@ class Placing:
 
     def _parse(self, account: str, ticket: dict[str, Any]) -> Order:
         order_id = self.book.next_id()
-        return parse(ticket, account=account, order_id=order_id, find=self.book.world.universe.find)
+        return parse(ticket, account=account, order_id=order_id, find=self.book.world.universe.alive)
 
     def _check_limits(self, orders: list[Order]) -> None:
         limit = self.book.world.config.per_side_limit

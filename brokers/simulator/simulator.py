@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import fcntl
 import logging
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import IO
@@ -16,7 +16,8 @@ from .book import OrderBook, World
 from .config import Config
 from .credentials import Registrations
 from .door import Door
-from .exchange import RESET, Clock, between
+from .exchange import DAY_ENDS, NEW_YORK, RESET, Clock, between
+from .expiring import settlements
 from .faults import Faults
 from .gateway import GatewayLogin
 from .hub import Hub
@@ -97,13 +98,25 @@ class Simulator:
         pair = self.universe.pair(BASE, currency)
         return 1 / self.price_of(pair.conid) if pair else Decimal(0)
 
-    def adjust(self, **adjustment: str) -> None:
-        """Change an account beside its fills, as dividends, splits and transfers do; kept over restarts.
+    def adjust(self, *adjustments: dict[str, str]) -> None:
+        """Change accounts beside their fills, as dividends, splits and transfers do; all at once, kept over restarts.
 
-        `account`, `conid` or `currency`, `amount` and `price`, all as text.
+        Each has `account`, `conid` or `currency`, `amount` and `price`, all as text.
         """
-        self._apply(**adjustment)
-        self.store.save(facts={"adjustments": [*self.store.fact("adjustments", []), adjustment]})
+        for adjustment in adjustments:
+            self._apply(**adjustment)
+        self.store.save(facts={"adjustments": [*self.store.fact("adjustments", []), *adjustments]})
+
+    def expire(self, through: date) -> None:
+        """End every contract that expired on that day or before: its orders, and what is held of it."""
+        self.book.expire_contracts(through)
+        found = [
+            each
+            for account in self.accounts.values()
+            for each in settlements(account, through, self.price_of)
+        ]
+        if found:
+            self.adjust(*found)
 
     def _apply(
         self, *, account: str, amount: str, conid: str = "", currency: str = BASE, price: str = "0"
@@ -147,14 +160,16 @@ class Simulator:
     def pass_time(self) -> list[str]:
         """What the exchange's day brought since the last look; its names, in order."""
         now = self.clock.now()
-        happened = [name for _, name in between(self._passed, now)]
+        happened = list(between(self._passed, now))
         self._passed = now
-        for name in happened:
+        for at, name in happened:
             if name == RESET:
                 self._begin_day(now)
             else:
                 self.book.at(name)
-        return happened
+            if name == DAY_ENDS:
+                self.expire(at.astimezone(NEW_YORK).date())
+        return [name for _, name in happened]
 
     def _begin_day(self, now: datetime) -> None:
         """New expiries are listed; and the broker resets, where it is told to do so by itself."""
@@ -165,6 +180,7 @@ class Simulator:
     async def run(self) -> None:
         """Move the market until cancelled."""
         self.book.resume()
+        self.expire(self.clock.now().astimezone(NEW_YORK).date() - timedelta(days=1))
         elapsed = 0.0
         while True:
             await asyncio.sleep(self.config.tick_seconds)

@@ -224,6 +224,11 @@ class Universe:
             self._options[conid] = self._option(conid)
         return self._by_conid.get(conid) or self._options.get(conid)
 
+    def alive(self, conid: int) -> Instrument | None:
+        """One that still trades."""
+        found = self.find(conid)
+        return found if found and (found.expiry is None or found.expiry >= self.today) else None
+
     def named(self, symbol: str, *sec_types: str) -> list[Instrument]:
         """All of a symbol but options, upper-cased, of the given types (any when none is given)."""
         found = self._by_symbol.get(symbol.strip().upper(), [])

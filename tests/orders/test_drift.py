@@ -1,12 +1,15 @@
 """What the broker has beyond our book is named, guessed at, and settled by people; nothing is invented."""
 
-from datetime import timedelta
+from datetime import datetime, time, timedelta
 from decimal import Decimal
 
 import pytest
+from django.utils import timezone
 
 from audit.models import Entry
-from brokers.models import Account, BrokerInstrument
+from brokers.models import Account, BrokerInstrument, Instrument
+from brokers.simulator.exchange import NEW_YORK
+from brokers.simulator.universe import Universe, option_conid
 from cerbero.errors import CerberoError, PermissionMissing, ReasonRequired, SelfApproval, StateConflict
 from cerbero.leases import ClockTime
 from cerbero.models import DecisionRequest
@@ -70,6 +73,26 @@ def test_what_no_fill_explains_is_a_case_with_a_guess(booked, name, monkeypatch)
     assert Decimal(case.evidence["broker"]) - Decimal(case.evidence["expected"]) == case.amount
     rounds(booked, 2)
     assert Drift.objects.count() == 1, "the same difference is one case"
+
+
+def test_an_option_that_was_exercised_is_told_as_that_in_units_and_in_cash(floor):
+    universe = Universe(timezone.now().date())
+    expiry = list(universe.option_months(int(AAPL)).values())[1]
+    call = option_conid(universe.find(int(AAPL)).chain, expiry, 200, "C")
+    row = Instrument.objects.create(symbol=universe.find(call).local_symbol, asset_class="OPT")
+    BrokerInstrument.objects.create(instrument=row, broker="ibkr", broker_instrument_id=str(call))
+    floor.sim.control("POST", "/_sim/config", {"freeze": True})
+    happens(floor, "position", conid=call, quantity=2)
+    until(lambda: rounds(floor) or Book.objects.exclude(confirmed_at=None).exists())
+    ended = datetime.combine(expiry, time(20, 1), NEW_YORK)
+    floor.sim.control("POST", "/_sim/clock", {"to": ended.isoformat()})
+    until(lambda: rounds(floor) or Drift.objects.filter(status="open").count() == 3)
+    cases = {case.about: (case.amount, case.cause) for case in Drift.objects.all()}
+    assert cases == {
+        str(call): (-2, "assignment"),
+        AAPL: (200, "assignment"),
+        "USD": (-40_000, "assignment"),
+    }
 
 
 def test_one_round_alone_concludes_nothing(booked):
