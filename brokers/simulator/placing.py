@@ -91,7 +91,9 @@ class Placing:
     def manual(self, account: str, ticket: dict[str, Any], submitter: str = "TWS") -> Order:
         """An order as if a person had entered it in TWS. Raises Rejected or Refusal."""
         full = {"tif": "DAY", "orderType": "LMT", "manualIndicator": True, "extOperator": "tws", **ticket}
-        order = parse(full, account=account, order_id=self.book.next_id(), find=self.book.world.universe.alive)
+        order = parse(
+            full, account=account, order_id=self.book.next_id(), find=self.book.world.universe.alive
+        )
         order.submitter = submitter
         self.book.accept([order])
         return order

@@ -4,15 +4,32 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('orders', '0019_proven_amendments'),
+        ("orders", "0019_proven_amendments"),
     ]
 
     operations = [
         migrations.AlterField(
-            model_name='drift',
-            name='cause',
-            field=models.CharField(choices=[('unknown', 'not known'), ('made_elsewhere', "entered elsewhere, such as in the broker's own platform"), ('lost_record', 'ours, sent before a backup was restored'), ('liquidation', 'the broker liquidated for want of margin'), ('dividend', 'dividend, or the payment in its place'), ('interest', 'interest'), ('fee', 'fee'), ('transfer', 'deposit or withdrawal'), ('auto_fx', 'currency converted by the broker'), ('split', 'split'), ('assignment', 'assignment, exercise or expiry'), ('brokers_word', 'the broker corrected itself, or a report came late')], db_default='unknown', default='unknown', max_length=16),
+            model_name="drift",
+            name="cause",
+            field=models.CharField(
+                choices=[
+                    ("unknown", "not known"),
+                    ("made_elsewhere", "entered elsewhere, such as in the broker's own platform"),
+                    ("lost_record", "ours, sent before a backup was restored"),
+                    ("liquidation", "the broker liquidated for want of margin"),
+                    ("dividend", "dividend, or the payment in its place"),
+                    ("interest", "interest"),
+                    ("fee", "fee"),
+                    ("transfer", "deposit or withdrawal"),
+                    ("auto_fx", "currency converted by the broker"),
+                    ("split", "split"),
+                    ("assignment", "assignment, exercise or expiry"),
+                    ("brokers_word", "the broker corrected itself, or a report came late"),
+                ],
+                db_default="unknown",
+                default="unknown",
+                max_length=16,
+            ),
         ),
     ]

@@ -49,8 +49,8 @@ def test_options_are_exercised_assigned_or_worthless_and_futures_settle_in_cash(
         assert abs(gained - 2 * 50 * 10) <= 2 * 50, "within a step of the price that it was held at"
         (order,) = [each for each in book["orders"] if each["order_id"] == resting]
         assert order["status"] == "Cancelled"
+        simulator.control("POST", "/_sim/clock", {"next": "reset"})
         with pytest.raises(AssertionError, match="No contract"):
-            simulator.control("POST", "/_sim/clock", {"next": "reset"})
             simulator.control("POST", "/_sim/manual_order", bid)
     finally:
         simulator.stop()
