@@ -68,6 +68,18 @@ def compare(actor: Actor, account: Account, said: Said) -> None:
         book.save()
 
 
+def agrees(account: Account, broker_instrument_id: str, held: Decimal) -> bool:
+    """Whether the broker's position of this moment is the one that our book explains by fills that the ledger has."""
+    book = Book.objects.filter(account=account).first()
+    if book is None or book.confirmed_at is None or book.books_at is None:
+        return False
+    if _is_moving(account, book.books_at) or f"{POSITION}:{broker_instrument_id}" in book.suspects:
+        return False
+    stored = Position.objects.filter(account=account, broker_instrument_id=broker_instrument_id).first()
+    cases = account.drifts.filter(kind=POSITION, about=broker_instrument_id, status=Drift.Status.OPEN)
+    return held == (stored.quantity if stored else 0) and not cases.exists()
+
+
 def _is_moving(account: Account, as_of: datetime) -> bool:
     waiting = Report.objects.filter(login=account.login, applied_at=None)
     sent = Attempt.objects.filter(ticket__account=account, status__in=UNSETTLED)

@@ -1,5 +1,6 @@
 """Closing what the broker says that we hold: no approval, never more than the position. Services and doors call it."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from decimal import Decimal
 from uuid import UUID
@@ -15,9 +16,11 @@ from cerbero import proofs
 from cerbero.access import Actor
 from cerbero.errors import BrokerError, NothingToClose, PositionUnknown
 from orders import trading
+from orders.books import agrees
 from orders.canonical import plain
 from orders.facts import Facts, find_account
-from orders.lifecycle import WORKING, OrderStatus, TicketStatus
+from orders.groups.verdicts import open_quantity
+from orders.lifecycle import WORKING, Group, OrderStatus, TicketStatus
 from orders.models import Order, Ticket
 from orders.tickets import Proposal, build, insert, once, require_live
 
@@ -77,7 +80,10 @@ def close_held(
 
 
 def closable(account: Account, facts: Facts, held: Decimal, *, but: UUID | None = None) -> Decimal:
-    """How much may still be closed: the position less exits that are working or in doubt (gates.md §8)."""
+    """How much may still be closed: the position less exits that are working or in doubt (gates.md §8).
+
+    Exits whose entry has not filled reserve nothing, where our book and the broker agree that it has not.
+    """
     exits = Order.objects.filter(
         Q(status__in=[*WORKING, OrderStatus.SUBMITTED])
         | Q(status=OrderStatus.PENDING, ticket__reduce_only=True),
@@ -93,7 +99,18 @@ def closable(account: Account, facts: Facts, held: Decimal, *, but: UUID | None 
         # Of a group's exits one cancels the other.
         before = reserved.get(order.ticket_id, Decimal(0))
         reserved[order.ticket_id] = max(before, left) if order.ticket.group else before + left
+    opened = _opened(reserved) if reserved and agrees(account, facts.broker_instrument_id, held) else {}
+    reserved |= {pk: min(reserved[pk], quantity) for pk, quantity in opened.items()}
     return abs(held) - sum(reserved.values(), Decimal(0))
+
+
+def _opened(tickets: Iterable[UUID]) -> dict[UUID, Decimal]:
+    """What the entry of each of these groups has opened and no exit of it has closed."""
+    led = Ticket.objects.filter(pk__in=list(tickets), group__in=[Group.BRACKET, Group.OTO])
+    return {
+        ticket.pk: max(open_quantity(list(ticket.orders.all())), Decimal(0))
+        for ticket in led.prefetch_related("orders")
+    }
 
 
 def proof_of(ticket: Ticket, broker_instrument_id: str) -> str:

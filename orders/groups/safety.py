@@ -4,6 +4,8 @@ The watching needs no session: cancels and pages go out without one. What is sen
 approval, under its own client order id, for no more than is open.
 """
 
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -13,7 +15,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from audit.services import record
-from brokers.base import Broker
+from brokers.base import Broker, Side
 from brokers.models import BrokerInstrument, Login, Report
 from brokers.reports import parse
 from cerbero.access import Actor
@@ -21,8 +23,10 @@ from cerbero.database.compiled import Compiled, Given
 from cerbero.lifecycle import transition
 from orders import services
 from orders.canonical import MORE_TERMS, TERMS, client_order_id, plain
+from orders.closing import closable, positions_now
+from orders.facts import gather_for
 from orders.groups import wire
-from orders.groups.verdicts import Verdict, guard_of, may_be_oversized, open_quantity, verdict
+from orders.groups.verdicts import LINGER, Verdict, guard_of, may_be_oversized, open_quantity, verdict
 from orders.holding import hold_back
 from orders.lifecycle import (
     ATTEMPT,
@@ -35,12 +39,13 @@ from orders.lifecycle import (
     TicketStatus,
 )
 from orders.locks import locked
-from orders.models import TICKET_ROWS, Attempt, Order, Position, Ticket
+from orders.models import TICKET_ROWS, Attempt, HaltedOrder, Order, Position, Ticket
 from orders.notices.alerting import alert
 from orders.presentation import number, sentence
-from orders.recheck import Denied, Waits, look_at_completion
+from orders.recheck import Denied, Waits, look_at_completion, may_pass
 from orders.submission import Hold, send
 from orders.tickets import terms_of, told
+from orders.trading import worst_state
 
 _UNSETTLED = (AttemptStatus.PREPARED, AttemptStatus.SENT, AttemptStatus.IN_DOUBT)
 _WATCHED = Compiled(
@@ -72,27 +77,40 @@ def watch(actor: Actor, login: Login) -> list[Ticket]:
 
 
 def complete(*, actor: Actor, ticket: Ticket, broker: Broker, hold: Hold) -> None:
-    """Send the exit again that the broker did not take, alone. Raises LeaseLost when this process may no longer send."""
+    """Send the exit again that the broker did not take, or took away, alone and for no more than the broker holds.
+
+    Raises PositionUnknown, and LeaseLost when this process may no longer send.
+    """
+    if not may_pass(ticket, worst_state(ticket.account, ticket.bot_id), completes=True):
+        hold_back(actor, ticket, "trading_halted")
+        return
+    held = positions_now(broker, ticket.account)
     with transaction.atomic(durable=True):
         state, fresh = locked(ticket, hold)
         orders = list(fresh.orders.select_related("instrument"))
         guard = verdict(fresh.group, orders, timezone.now()).complete
         if guard is None or fresh.attempts.filter(status__in=_UNSETTLED).exists():
             return
+        size = min(guard.quantity, open_quantity(orders))
         try:
+            _look_at_wish(guard)
             look_at_completion(fresh, state)
+            size = _covered(fresh, guard, size, held)
+            if size <= 0:
+                raise Waits("position_changed")
         except Waits as wait:
             hold_back(actor, fresh, wait.code)
             return
         except Denied as refusal:
             _enter(actor, fresh, Verdict(GroupState.NAKED, says=_cannot(refusal.code), is_urgent=True))
             return
-        attempt, order = _write(actor, fresh, guard, open_quantity(orders), hold)
+        attempt, order = _write(actor, fresh, guard, size, hold)
     send(actor, attempt, [terms_of(order, _broker_instrument_id(order))], broker, hold)
 
 
 def resume(*, actor: Actor, attempt: Attempt, broker: Broker, hold: Hold) -> None:
     """Try again what certainly did not leave, by the same attempt, while it is still what is open."""
+    held = positions_now(broker, attempt.ticket.account)
     with transaction.atomic(durable=True):
         state, fresh = locked(attempt.ticket, hold)
         attempt.ticket = fresh
@@ -105,6 +123,8 @@ def resume(*, actor: Actor, attempt: Attempt, broker: Broker, hold: Hold) -> Non
             if order.completes is None or _kept(order) != _kept(order.completes):
                 raise Denied("terms_changed")
             look_at_completion(fresh, state)
+            if _covered(fresh, order, order.quantity, held) < order.quantity:
+                raise Denied("position_changed")
         except Waits as wait:
             hold_back(actor, fresh, wait.code)
             return
@@ -120,7 +140,10 @@ def _judge(actor: Actor, ticket: Ticket) -> Verdict:
         locked = Ticket.objects.select_for_update(of=("self",)).get(pk=ticket.pk)
         orders = list(locked.orders.select_related("instrument", "ticket__account__login"))
         found = verdict(locked.group, orders, timezone.now())
-        if found.state == GroupState.NAKED and _is_closed(locked, orders):
+        if found.state == GroupState.COMPLETING and locked.group_state == GroupState.NAKED:
+            # Kept back for good: said once, and tried no more.
+            found = Verdict(GroupState.NAKED)
+        if _is_closed(locked, orders, found):
             found = Verdict(GroupState.SETTLED)
         _enter(actor, locked, found)
         for order in may_be_oversized(locked.group, orders, timezone.now()):
@@ -179,16 +202,47 @@ def _say_while_in_doubt(ticket: Ticket) -> None:
         _tell(ticket, "doubt", says, is_urgent=True)
 
 
-def _is_closed(ticket: Ticket, orders: list[Order]) -> bool:
-    """Whether the broker, asked since, holds nothing on the entry's side any more."""
+def _is_closed(ticket: Ticket, orders: list[Order], found: Verdict) -> bool:
+    """Whether the broker, asked since, holds nothing on the entry's side any more. A fill of just now it may not show yet."""
+    if found.cancel or found.state not in {GroupState.NAKED, GroupState.COMPLETING}:
+        return False
     entry = ticket.first_order
     balance = getattr(ticket.account, "balance", None)
-    last = max((each.reported_at for each in orders if each.reported_at is not None), default=None)
-    if balance is None or last is None or balance.as_of <= last:
+    last = _last_word(orders)
+    grace = LINGER if found.complete is not None else timedelta(0)
+    if balance is None or last is None or balance.as_of <= last + grace:
         return False
     rows = Position.objects.filter(account=ticket.account, instrument=entry.instrument_id)
     held = sum((row.quantity for row in rows), start=0 * entry.quantity)
     return held <= 0 if entry.side == "buy" else held >= 0
+
+
+def _last_word(orders: Sequence[Order]) -> datetime | None:
+    return max((each.reported_at for each in orders if each.reported_at is not None), default=None)
+
+
+def _look_at_wish(guard: Order) -> None:
+    """What a halt set out to cancel is not put back, though it went with its entry before its turn came."""
+    if HaltedOrder.objects.filter(
+        order=guard, action=HaltedOrder.Action.CANCEL, halt__is_drill=False
+    ).exists():
+        raise Denied("canceled_before_sending")
+
+
+def _covered(ticket: Ticket, exit_: Order, size: Decimal, held: dict[str, Decimal]) -> Decimal:
+    """As much of `size` as the broker's position leaves to other exits: it may have been closed by other ways meanwhile.
+
+    Raises Waits where it holds less than a fill of just now should have made it.
+    """
+    facts = gather_for(ticket.account, exit_)
+    position = held.get(facts.broker_instrument_id, Decimal(0))
+    left = Decimal(0)
+    if position and (position > 0) == (exit_.side == Side.SELL):
+        left = min(size, closable(ticket.account, facts, position, but=ticket.pk))
+    last = _last_word(list(ticket.orders.all()))
+    if left < size and last is not None and timezone.now() - last < LINGER:
+        raise Waits("position_changed")
+    return left
 
 
 def _ask(actor: Actor, order: Order) -> bool:
@@ -213,7 +267,7 @@ def _kept(order: Order) -> dict[str, Any]:
     return {name: getattr(order, name) for name in (*TERMS, *MORE_TERMS) if name != "quantity"}
 
 
-def _write(actor: Actor, ticket: Ticket, guard: Order, opened: Decimal, hold: Hold) -> tuple[Attempt, Order]:
+def _write(actor: Actor, ticket: Ticket, guard: Order, size: Decimal, hold: Hold) -> tuple[Attempt, Order]:
     """The exit once more with its approved terms, as an attempt of the same approval. In the caller's transaction."""
     if ticket.status == TicketStatus.DONE:
         transition(
@@ -224,7 +278,7 @@ def _write(actor: Actor, ticket: Ticket, guard: Order, opened: Decimal, hold: Ho
         number=ticket.orders.count() + 1,
         completes=guard,
         instrument=guard.instrument,
-        quantity=min(guard.quantity, opened),
+        quantity=size,
         reference_price=guard.reference_price,
         **_kept(guard),
     )
@@ -236,6 +290,7 @@ def _write(actor: Actor, ticket: Ticket, guard: Order, opened: Decimal, hold: Ho
     )
     attempt.save(force_insert=True)
     wire.enter_legs(attempt, [order])
+    Ticket.objects.filter(pk=ticket.pk).exclude(held_for="").update(held_for="")
     details = {"client_order_id": own, "ticket": str(ticket.pk), "completes": str(guard.pk)}
     details["quantity"] = plain(order.quantity) or ""
     record("attempt.prepared", actor=actor, subject_kind="attempt", subject_id=attempt.pk, details=details)

@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from uuid import UUID
 
+from django.db.models.functions import Now
+
 from cerbero.access import Actor
 from cerbero.errors import NotFound
-from orders import services
+from orders import services, trading
 from orders.groups.verdicts import guard_of, open_quantity
-from orders.lifecycle import ENDED, Group, OrderStatus
+from orders.lifecycle import ENDED, OPEN, Group, OrderStatus
 from orders.models import Order, Ticket
 
 
@@ -50,7 +52,13 @@ def cancel(*, actor: Actor, ticket_id: UUID) -> OrderSet:
 
     Raises NotFound or PermissionMissing; each cancel is asked for again until the broker says that it is done.
     """
-    for order in find(actor, ticket_id).orders:
+    found = find(actor, ticket_id)
+    if actor.is_person:
+        trading.require_permission(actor, "orders.cancel_order")
+    # All at once: an exit that goes with its entry before its own turn comes is not sent again.
+    living = found.ticket.orders.filter(status__in=OPEN, cancel_requested_at=None)
+    living.update(cancel_requested_at=Now())
+    for order in found.orders:
         if Order.objects.filter(pk=order.pk).exclude(status__in=ENDED).exists():
             services.cancel_order(actor=actor, order_id=order.pk)
     return find(actor, ticket_id)

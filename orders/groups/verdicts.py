@@ -78,13 +78,15 @@ def _of_position(group: str, entry: Order, exits: Sequence[Order], opened: Decim
         lost = [each for each in exits if each.pk != guard.pk and _was_refused(each)]
         says = "Its take profit was not taken; its stop works." if lost and again is None else ""
         return Verdict(says=says)
-    if _was_refused(guard) and again is None:
+    is_taken_away = _went_with(guard, entry)
+    if (_was_refused(guard) or is_taken_away) and again is None:
         others = tuple(each for each in (entry, *exits) if _lives(each))
+        why = "its exit went with the entry's cancel" if is_taken_away else "its exit was not taken"
         return Verdict(
             GroupState.COMPLETING,
             others,
             None if others else guard,
-            says="The entry filled and its exit was not taken: NAKED until it is, which is tried now.",
+            says=f"The entry filled and {why}: NAKED until it is sent again, which is tried now.",
             is_urgent=True,
         )
     last = again or guard
@@ -128,6 +130,19 @@ def _lingering(left: tuple[Order, ...], orders: Sequence[Order], now: datetime) 
         return Verdict()
     says = "The broker did not cancel the rest of this group by itself; it is canceled now."
     return Verdict(GroupState.UNWINDING, left, says=says, is_urgent=True)
+
+
+def _went_with(guard: Order, entry: Order) -> bool:
+    """The broker ended it in one with the entry whose cancel was asked for; nobody asked for its own."""
+    if guard.status != OrderStatus.CANCELED or guard.cancel_requested_at is not None:
+        return False
+    if entry.cancel_requested_at is None or guard.reported_at is None:
+        return False
+    return (
+        entry.reported_at is None
+        or entry.status not in ENDED
+        or abs(guard.reported_at - entry.reported_at) <= LINGER
+    )
 
 
 def _lives(order: Order) -> bool:

@@ -167,6 +167,22 @@ def bracketing(crash: str, fault: str, *, fills: bool = False, refused: str = ""
     return play
 
 
+def taken_away(crash: str, fault: str = "") -> Play:
+    """The rest of a half-filled entry is canceled, and its exits go with it: its stop comes back for what is open."""
+
+    def play(stage: Stage) -> None:
+        allow_exits(stage)
+        entry = stage.bracket()
+        stage.fill(stage.until_order(entry, "accepted"), quantity=1, price=str(entry.price))
+        stage.until_order(entry, "partially_filled")
+        stage.arm("orders", crash)
+        hit(stage, fault, "/reply/")
+        stage.cancel(entry)
+        stage.completion(entry)
+
+    return play
+
+
 def allow_exits(stage: Stage) -> None:
     """The broker asks of stops, and of nothing else, and is answered yes."""
     stage.config(price_limit_percent=90)
@@ -288,6 +304,15 @@ def _groups() -> None:
     add("bracket", "its entry fills", bracketing("", "", fills=True))
     add("bracket", "its entry fills, the answer is lost", bracketing("", "reset after", fills=True))
     add("bracket", "its stop refused, its entry rests", bracketing("", "", refused="STP"))
+    for fault in ("", "reset after", "timeout, never taken"):
+        add("bracket", f"its exits go with the entry's cancel, {fault or 'no fault'}", taken_away("", fault))
+    for crash in (
+        "attempt.prepared.committed",
+        "attempt.sent.committed",
+        "place.after_answer",
+        "attempt.answered",
+    ):
+        add("bracket, killed", f"its exits go with the entry's cancel, {crash}", taken_away(crash))
 
 
 def _reports_and_reconciliation() -> None:

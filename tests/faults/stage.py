@@ -67,6 +67,17 @@ class Stage:
         self._release(ticket, entry, profit, stop)
         return entry
 
+    def completion(self, entry: Intent) -> None:
+        """The stop of a bracket is sent again for the one that its entry opened: that, too, people approved."""
+        from orders.models import Order
+
+        again = Order.objects.filter(ticket_id=entry.ticket_id, number=4)
+        row = self.until(again.first)
+        terms = (Decimal(1), row.stop_price, True)
+        intent = Intent(entry.ticket_id, entry.account, row.side, *terms, number=4, order_type="STP")
+        intent.accepted = set(entry.accepted)
+        self.intents.append(intent)
+
     def _unique(self, side: str, fills: bool) -> tuple[Decimal, Decimal]:
         """A quantity and a price that no other order of this lane has together."""
         self.lane.number += 1
@@ -181,13 +192,18 @@ class Stage:
         self.bar()
 
     def withdraw_all(self) -> None:
-        """Nothing of this run may be sent after it."""
+        """Nothing of this run may be sent after it; a group is canceled as one."""
         from cerbero import access
         from orders import services
+        from orders.groups import sets
         from orders.lifecycle import ENDED
 
-        for order in self._orders().exclude(status__in=ENDED):
-            services.cancel_order(actor=access.system("harness"), order_id=order.pk)
+        actor = access.system("harness")
+        living = self._orders().exclude(status__in=ENDED)
+        for ticket_id in living.exclude(ticket__group="").values_list("ticket_id", flat=True).distinct():
+            sets.cancel(actor=actor, ticket_id=ticket_id)
+        for order in living.filter(ticket__group=""):
+            services.cancel_order(actor=actor, order_id=order.pk)
 
     def is_over(self, seconds: float = 20 * PATIENCE) -> bool:
         """Whether every order of this run ends in time."""

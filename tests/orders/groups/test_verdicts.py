@@ -110,3 +110,28 @@ def test_a_stop_that_somebody_canceled_is_said_and_pages_nobody_at_night():
     found = verdict("bracket", orders, NOW)
     assert (found.state, found.is_urgent) == ("naked", False)
     assert "on request" in found.says
+
+
+def test_only_what_went_with_the_entrys_cancel_is_sent_again():
+    entry, profit, stop = orders = _bracket(("canceled", 4), "canceled", "canceled")
+    assert verdict("bracket", orders, NOW).state == "naked", (
+        "nobody asked for it: the broker or a person elsewhere did"
+    )
+    entry.cancel_requested_at = NOW
+    found = verdict("bracket", orders, NOW)
+    assert (found.state, found.complete, found.is_urgent) == ("completing", stop, True)
+    entry.status = "pending_cancel"
+    assert (verdict("bracket", orders, NOW).state, verdict("bracket", orders, NOW).complete) == (
+        "completing",
+        None,
+    )
+    entry.status, profit.status = "canceled", "accepted"
+    assert verdict("bracket", orders, NOW).cancel == (profit,)
+    profit.status, stop.reported_at = "canceled", NOW + LINGER * 2
+    assert verdict("bracket", orders, NOW).state == "naked", (
+        "it rested longer than its entry: somebody ended it"
+    )
+    stop.reported_at, stop.status = NOW, "expired"
+    assert verdict("bracket", orders, NOW).state == "naked"
+    stop.status, stop.cancel_requested_at = "canceled", NOW
+    assert verdict("bracket", orders, NOW).state == "naked"

@@ -15,7 +15,7 @@ from orders import hand_settling, services
 from orders.closing import closable
 from orders.facts import gather
 from orders.groups import amends, safety, sets
-from orders.models import Amendment, Attempt, Limits, Order, Ticket
+from orders.models import Amendment, Attempt, Limits, Order, Ticket, TradingState
 from orders.notices.models import Delivery
 from orders.tools import groups as tools
 from tests.orders.groups.looks import legs, look, near, state, statuses
@@ -109,18 +109,66 @@ def test_a_half_filled_entry_gets_its_stop_for_what_is_open_alone(known):
     assert (told.open_quantity, told.is_naked) == (Decimal(4), False)
 
 
-def test_a_half_filled_bracket_whose_exits_go_with_its_entry_is_said_to_be_naked(known, settings):
-    settings.EMAIL_IS_ON = True
-    User.objects.filter(username="bob").update(email="bob@desk.example")
-    known.sim.config(fills="never")
-    ticket = known.decide(known.place_group(known.bracket(near(known))))
+def _half_filled(floor):
+    """A bracket of which four of ten filled; whose exits go when its entry is canceled."""
+    floor.sim.config(fills="never")
+    ticket = floor.decide(floor.place_group(floor.bracket(near(floor))))
+    floor.turn()
+    _fill(floor, legs(ticket)[0], 4)
+    until(lambda: look(floor) or legs(ticket)[0].filled_quantity == 4)
+    return ticket
+
+
+def test_exits_that_went_with_the_cancel_of_a_half_filled_entry_come_back_as_a_stop_for_what_is_open(known):
+    ticket = _half_filled(known)
+    services.cancel_order(actor=known.scanner, order_id=legs(ticket)[0].pk)
+    until(lambda: look(known) or statuses(ticket) == (*["canceled"] * 3, "accepted"))
+    stop, again = legs(ticket)[2:]
+    assert (again.completes, again.quantity, again.stop_price) == (stop, Decimal(4), stop.stop_price)
+    assert {attempt.digest for attempt in Attempt.objects.all()} == {ticket.digest}
+    _fill(known, again)
+    until(lambda: look(known) or state(ticket) == "settled")
+    assert not ticket.account.drifts.exists()
+
+
+def test_what_was_closed_by_other_ways_meanwhile_gets_no_stop_again(known):
+    ticket = _half_filled(known)
+    TradingState.objects.filter(scope="3-account").update(state="halted")
+    services.cancel_order(actor=known.scanner, order_id=legs(ticket)[0].pk)
+    until(lambda: look(known) or state(ticket) == "completing")
+    sale = {"account": known.account.broker_account_id, "conid": int(AAPL), "side": "SELL"}
+    known.sim.config(fills="normal")
+    known.sim.control("POST", "/_sim/manual_order", sale | {"quantity": 4, "orderType": "MKT"})
+    until(lambda: not known.sim.book()["accounts"][known.account.broker_account_id]["positions"])
+    TradingState.objects.filter(scope="3-account").update(state="active")
     known.turn()
-    entry = legs(ticket)[0]
-    _fill(known, entry, 4)
-    services.cancel_order(actor=known.scanner, order_id=entry.pk)
-    until(lambda: look(known) or statuses(ticket) == ("canceled",) * 3)
+    assert (len(legs(ticket)), state(ticket)) == (3, "completing"), "the broker holds nothing to protect"
+    Order.objects.filter(ticket=ticket).update(reported_at=ClockTime() - timedelta(minutes=1))
+    until(lambda: look(known) or state(ticket) == "settled")
+    assert len(legs(ticket)) == 3
+
+
+def test_a_set_that_is_canceled_as_one_gets_nothing_back(known):
+    ticket = _half_filled(known)
+    asked = sets.cancel(actor=known.scanner, ticket_id=ticket.pk)
+    assert all(order.cancel_requested_at for order in asked.orders)
     until(lambda: look(known) or state(ticket) == "naked")
-    assert any("URGENT Naked position" in row.subject for row in Delivery.objects.all())
+    look(known)
+    assert statuses(ticket) == ("canceled",) * 3
+
+
+def test_an_exit_whose_entry_rests_keeps_no_position_from_being_closed(known):
+    """Another ten were bought before: they may be closed, though a bracket to buy more rests."""
+    first = known.approved(limit_price=near(known, "1.01"))
+    until(lambda: look(known) or known.order(first).status == "filled")
+    ticket = known.decide(known.place_group(known.bracket(near(known))))
+    facts = gather(known.account, "AAPL", None)
+    until(lambda: look(known) or closable(known.account, facts, Decimal(10)) == 10)
+    assert set(statuses(ticket)) == {"accepted"}
+    record_reports(known.login, "stream", [(OrderReport("77", None), None)])
+    assert closable(known.account, facts, Decimal(10)) == 0, "what waits may say that the entry filled"
+    known.turn()
+    assert closable(known.account, facts, Decimal(14)) == 4, "the broker holds more than our book explains"
 
 
 def test_a_group_of_which_half_arrived_is_settled_order_by_order_by_hand(known):
