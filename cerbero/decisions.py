@@ -146,10 +146,15 @@ def prove(request: DecisionRequest, *, digest: str) -> None:
         raise DigestMismatch(approved=request.digest, wanted=digest)
     if not proofs.holds_request(request):
         raise NotProven
-    yeses = [each for each in request.yeses if proofs.holds_decision(each, request)]
-    people = {each.person_id for each in yeses} - set(request.excluded_user_ids)
+    people = proven_people(request)
     if len(people) < request.quorum:
         raise NotProven(proven=len(people), quorum=request.quorum)
+
+
+def proven_people(request: DecisionRequest) -> set[UUID]:
+    """Whose yes this program took, and who was not excluded."""
+    yeses = [each for each in request.yeses if proofs.holds_decision(each, request)]
+    return {each.person_id for each in yeses} - set(request.excluded_user_ids)
 
 
 def withdraw(request: DecisionRequest, *, actor: Actor) -> None:

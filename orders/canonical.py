@@ -51,8 +51,12 @@ def ticket_digest(ticket: Ticket, account: Account, orders: Sequence[Order]) -> 
 
 
 def decision_digest(ticket_digest: str, facts: dict[str, Any]) -> str:
-    """What a decision binds: the ticket, the broker's questions that a yes answers, the market when asked again."""
+    """What a decision binds: the ticket, the broker's questions that a yes answers, the limits that it lets pass, the
+    market when asked again.
+    """
     more: dict[str, Any] = {}
+    if override := facts.get("override"):
+        more["override"] = override
     if question_ids := accepted_question_ids(facts):
         more["questions"] = question_ids
     if "asked_again" in facts:

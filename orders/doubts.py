@@ -18,7 +18,7 @@ from cerbero.access import Actor
 from cerbero.errors import BrokerError, PolicyRefused, PolicyUnreadable, StateConflict
 from cerbero.lifecycle import transition
 from cerbero.models import DecisionRequest
-from orders import amend_sending, amended, canceling
+from orders import amend_sending, amended, canceling, overrides
 from orders.facts import as_seen, check_sending, gather_for
 from orders.groups import wire
 from orders.lifecycle import ATTEMPT, ORDER, TICKET, AttemptStatus, OrderStatus, TicketStatus
@@ -183,6 +183,7 @@ def _back_to_people(actor: Actor, attempt: Attempt) -> None:
         "questions": questions,
         "asked_again": "broker_asked",
     }
+    seen |= overrides.kept(ticket.request)
     try:
         request: DecisionRequest = ask_people(actor, ticket, facts, order, seen)
     except (PolicyRefused, PolicyUnreadable) as no:

@@ -20,7 +20,11 @@ class Kind:
 
 @dataclass(frozen=True)
 class Limit:
-    """`strictest` picks among the values of all sets that apply. `is_counted`: each set counts its own scope."""
+    """`strictest` picks among the values of all sets that apply. `is_counted`: each set counts its own scope.
+
+    `is_lifted`: people may override it for one ticket (orders/overriding.py), as they may what says how much. What
+    says how fresh, what kind, when, or that something has gone wrong holds for everybody.
+    """
 
     name: str
     kind: str
@@ -28,6 +32,7 @@ class Limit:
     says: str
     strictest: Callable[[Iterable[Any]], Any] = min
     is_counted: bool = False
+    is_lifted: bool = False
 
 
 def common(lists: Iterable[list[str]]) -> list[str]:
@@ -46,14 +51,21 @@ def default_order_types() -> list[str]:
 
 LIMITS: tuple[Limit, ...] = (
     # Of one order.
-    Limit("notional_max", Kind.AMOUNT, Decimal(100_000), "value of one order, in the account's currency"),
-    Limit("quantity_max", Kind.AMOUNT, Decimal(10_000), "units of one order"),
-    Limit("collar_percent", Kind.PERCENT, Decimal(5), "order price against the quote's mid"),
+    Limit(
+        "notional_max",
+        Kind.AMOUNT,
+        Decimal(100_000),
+        "value of one order, in the account's currency",
+        is_lifted=True,
+    ),
+    Limit("quantity_max", Kind.AMOUNT, Decimal(10_000), "units of one order", is_lifted=True),
+    Limit("collar_percent", Kind.PERCENT, Decimal(5), "order price against the quote's mid", is_lifted=True),
     Limit(
         "collar_period_percent",
         Kind.PERCENT,
         Decimal(10),
         "order price against the mid at the period's first order of the instrument",
+        is_lifted=True,
     ),
     Limit("collar_period_seconds", Kind.COUNT, 3_600, "length of that period", max),
     Limit("drift_percent", Kind.PERCENT, Decimal(2), "move of the mid between approval and sending"),
@@ -61,16 +73,35 @@ LIMITS: tuple[Limit, ...] = (
     Limit("rate_age_max_seconds", Kind.COUNT, 3_600, "age of a currency rate"),
     Limit("figures_age_max_seconds", Kind.COUNT, 300, "age of the account's money and positions"),
     # Of the account after the order, working and in-doubt orders counted as filled.
-    Limit("position_max", Kind.AMOUNT, Decimal(20_000), "units held of one instrument, long or short"),
+    Limit(
+        "position_max",
+        Kind.AMOUNT,
+        Decimal(20_000),
+        "units held of one instrument, long or short",
+        is_lifted=True,
+    ),
     Limit(
         "gross_exposure_max",
         Kind.AMOUNT,
         Decimal(1_000_000),
         "value of everything held, long plus short, in the account's currency",
         is_counted=True,
+        is_lifted=True,
     ),
-    Limit("leverage_max", Kind.PERCENT, Decimal(2), "gross exposure as a multiple of net liquidation"),
-    Limit("working_orders_per_side_max", Kind.COUNT, 15, "working orders of one instrument and side"),
+    Limit(
+        "leverage_max",
+        Kind.PERCENT,
+        Decimal(2),
+        "gross exposure as a multiple of net liquidation",
+        is_lifted=True,
+    ),
+    Limit(
+        "working_orders_per_side_max",
+        Kind.COUNT,
+        15,
+        "working orders of one instrument and side",
+        is_lifted=True,
+    ),
     Limit("cushion_min", Kind.PERCENT, Decimal("0.1"), "excess liquidity as a share of net liquidation", max),
     Limit(
         "look_ahead_excess_min", Kind.AMOUNT, Decimal(0), "excess liquidity after the next margin change", max
@@ -84,15 +115,21 @@ LIMITS: tuple[Limit, ...] = (
         Decimal(1_000_000),
         "value sent in the trading day",
         is_counted=True,
+        is_lifted=True,
     ),
-    Limit("daily_orders_max", Kind.COUNT, 500, "orders sent in the trading day", is_counted=True),
-    Limit("orders_per_minute_max", Kind.COUNT, 60, "orders sent within 60 s", is_counted=True),
+    Limit(
+        "daily_orders_max", Kind.COUNT, 500, "orders sent in the trading day", is_counted=True, is_lifted=True
+    ),
+    Limit(
+        "orders_per_minute_max", Kind.COUNT, 60, "orders sent within 60 s", is_counted=True, is_lifted=True
+    ),
     Limit(
         "messages_per_minute_max",
         Kind.COUNT,
         120,
         "orders, cancels and amendments sent within 60 s",
         is_counted=True,
+        is_lifted=True,
     ),
     Limit("repeats_max", Kind.COUNT, 10, "a bot's orders of the same instrument, side and size in a window"),
     Limit("repeats_window_seconds", Kind.COUNT, 60, "length of that window", max),

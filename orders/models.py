@@ -169,6 +169,7 @@ class Ticket(models.Model):
         permissions = [
             ("propose_ticket", "Can propose orders by hand"),
             ("decide_ticket", "Can approve and reject tickets"),
+            ("override_limit", "Can let one ticket pass a limit"),
             ("cancel_order", "Can cancel orders"),
             ("close_position", "Can close positions"),
             ("halt_trading", "Can halt trading"),

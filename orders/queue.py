@@ -13,7 +13,7 @@ from django.utils import timezone
 from cerbero.decisions import why_not
 from cerbero.models import Decision, DecisionRequest, User
 from cerbero.people.profile import is_sole, not_before
-from orders import amended, amending
+from orders import amended, amending, overrides
 from orders.lifecycle import OrderStatus, TicketStatus
 from orders.market import Market, market_of
 from orders.models import Amendment, Order, Ticket, TicketQuerySet
@@ -47,6 +47,8 @@ class Card:
     market: Market
     why_not: str
     look_alikes: tuple[str, ...] = ()
+    # Why nobody but another may approve yet; rejecting works.
+    why_not_yet: str = ""
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -120,8 +122,12 @@ class Card:
         return who_saw(self.ticket)
 
     @property
+    def override(self) -> dict[str, Any]:
+        return overrides.of(asked(self.ticket))
+
+    @property
     def can_approve(self) -> bool:
-        return not self.why_not and not self.market.why_dead
+        return not self.why_not and not self.why_not_yet and not self.market.why_dead
 
 
 def waiting_tickets() -> TicketQuerySet:
@@ -149,6 +155,7 @@ def _card(ticket: Ticket, person: User, alike: list[Order]) -> Card:
         market=market_of(ticket, orders[0]),
         why_not=_why_not(ticket, person),
         look_alikes=tuple(_told(order) for order in alike),
+        why_not_yet=overrides.why_not_yet(asked(ticket), person.pk),
     )
 
 

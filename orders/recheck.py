@@ -22,7 +22,7 @@ from cerbero.errors import (
 )
 from cerbero.models import AccessToken, DecisionRequest
 from cerbero.people import profile, signing
-from orders import environment, judging, mandates, policies, policy, risk, trading
+from orders import environment, judging, mandates, overrides, policies, policy, risk, trading
 from orders.amended import Terms, as_approved, terms, was
 from orders.amending import digest_for, is_ours
 from orders.canonical import decision_digest, ticket_digest
@@ -109,7 +109,7 @@ def look_again(
         raise Denied("terms_changed")
     if any(leg.cancel_requested_at is not None for leg in legs):
         raise Denied("canceled_before_sending")
-    _look_at_proposer(ticket)
+    look_at_proposer(ticket)
     _look_at_state(ticket, account, state, now)
     if ticket.reduce_only:
         _look_at_wait(ticket, now)
@@ -124,6 +124,7 @@ def look_again(
     _look_at_signatures(account, granted)
     _look_at_market(legs, ticket.group, moment, granted)
     look_at_proof(ticket, granted)
+    _look_at_override(account, granted)
     _look_at_policy(ticket, order, moment.facts, granted)
 
 
@@ -225,7 +226,7 @@ def look_at_amendment(amendment: Amendment, changed: Order, moment: Moment | Non
     """What a new order on these terms is held against; what only tightens needs neither market nor approval."""
     ticket = changed.ticket
     account, request = ticket.account, amendment.request
-    _look_at_proposer(ticket)
+    look_at_proposer(ticket)
     if amendment.person is not None and not amendment.person.is_active:
         raise Denied("person_disabled")
     if not account.login.is_enabled:
@@ -247,8 +248,8 @@ def look_at_amendment(amendment: Amendment, changed: Order, moment: Moment | Non
     _look_at_policy(ticket, changed, moment.facts, request)
 
 
-def _look_at_proposer(ticket: Ticket) -> None:
-    """Whoever may no longer act sends nothing, whatever was approved meanwhile."""
+def look_at_proposer(ticket: Ticket) -> None:
+    """Whoever may no longer act sends nothing, whatever was approved meanwhile. Raises Denied."""
     if ticket.person is not None and not ticket.person.is_active:
         raise Denied("person_disabled")
     if ticket.bot is None:
@@ -296,6 +297,14 @@ def _look_at_signatures(account: Account, granted: DecisionRequest | Allowance) 
         raise Denied("signature_missing", **missing.details) from None
 
 
+def _look_at_override(account: Account, granted: DecisionRequest | Allowance) -> None:
+    """A limit is passed only by the word of the person who may override it, and who may still."""
+    if not isinstance(granted, DecisionRequest):
+        return
+    if why := overrides.why_not_counted(granted, is_live=must_be_signed(account)):
+        raise Denied("override_not_proven", why=why)
+
+
 def _look_at_wait(ticket: Ticket, now: datetime) -> None:
     waited = (now - ticket.allowed_at).total_seconds() if ticket.allowed_at else 0
     if waited > CLOSE_WAITS_SECONDS:
@@ -316,7 +325,7 @@ def _look_at_market(
     facts = moment.facts
     if granted.facts.get("contract") != contract(facts):
         raise Denied("contract_changed")
-    failed = risk.failed(check_sending(facts, *legs, group=group))
+    failed = risk.failed(overrides.lifted(check_sending(facts, *legs, group=group), granted))
     codes = {check.code for check in failed}
     if "quote_age_max_seconds" in codes:
         raise Moved("quote_missing")
@@ -362,7 +371,8 @@ def _is_met(needs: policy.Requirement, granted: DecisionRequest | Allowance, cas
     if needs.outcome == policy.ALLOW:
         return True
     if isinstance(granted, DecisionRequest):
-        asked_enough = profile.meets(granted, needs.quorum) and granted.group == needs.group
+        quorum = needs.quorum + overrides.more(granted)
+        asked_enough = profile.meets(granted, quorum) and granted.group == needs.group
         return needs.outcome == policy.PEOPLE and asked_enough
     if needs.outcome != policy.MANDATE or granted.mandate is None:
         return False

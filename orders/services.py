@@ -27,7 +27,7 @@ from cerbero.errors import (
 from cerbero.lifecycle import transition
 from cerbero.models import DecisionRequest, DecisionStatus
 from cerbero.people import signing
-from orders import breaches, judging, mandates, policies, policy, risk, trading
+from orders import breaches, judging, mandates, overrides, policies, policy, risk, trading
 from orders.canceling import ask_cancel
 from orders.canonical import plain
 from orders.closing import close_held, may_close, positions_now
@@ -238,7 +238,7 @@ def _expire_unasked(actor: Actor) -> int:
 
 def require_ready(actor: Actor, facts: Facts) -> None:
     """What would pass later is not kept: halts, clearance and quotes are said, and asked again."""
-    state = trading.worst_state(facts.account, actor.id if actor.is_bot else None)
+    state = trading.worst_state(facts.account, facts.bot_id)
     trading.require_open(state, reduce_only=False, by_person=actor.is_person)
     require_live(facts.account)
     age = facts.market.age_seconds
@@ -309,12 +309,14 @@ def _decide(
     if is_yes:
         require_known(ticket, is_confirmed=is_confirmed)
         _require_why(ticket, conditions, reason)
+        overrides.require_first(request, actor.id)
     if request.status == DecisionStatus.REJECTED:
         deny(actor, ticket, "rejected_by_person", {"reason": reason.strip()[:500]})
     elif request.status == DecisionStatus.APPROVED:
         transition(
             ticket, TicketStatus.ALLOWED, moves=TICKET, actor=actor, event="ticket.allowed", allowed_at=Now()
         )
+        overrides.tell_approved(request)
         notify_orders()
     return ticket
 

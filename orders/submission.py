@@ -36,7 +36,7 @@ from cerbero.errors import (
 )
 from cerbero.lifecycle import transition
 from cerbero.models import DecisionRequest
-from orders import breaches, environment, judging, trading
+from orders import breaches, environment, judging, overrides, trading
 from orders.canonical import client_order_id
 from orders.conversation import allowed_questions, converse
 from orders.facts import as_seen, check_sending
@@ -313,6 +313,7 @@ def _ask_again(actor: Actor, ticket: Ticket, order: Order, moment: Moment, moved
     seen = as_seen(moment.facts, order, checks, ticket) | {"asked_again": moved.code}
     if ticket.request and ticket.request.facts.get("questions"):
         seen["questions"] = ticket.request.facts["questions"]
+    seen |= overrides.kept(ticket.request)
     try:
         request = ask_people(actor, ticket, moment.facts, order, seen)
     except (PolicyRefused, PolicyUnreadable) as no:

@@ -27,6 +27,7 @@ from cerbero.errors import (
     IdempotencyConflict,
     LiveTradingDenied,
     PermissionMissing,
+    PolicyRefused,
 )
 from cerbero.lifecycle import transition
 from cerbero.models import Bot, DecisionRequest
@@ -36,8 +37,11 @@ from orders.canonical import MORE_TERMS, TERMS, decision_digest, ticket_digest
 from orders.facts import Facts, bought_by, worth
 from orders.lifecycle import ENDED, ORDER, TICKET, OrderStatus, TicketStatus
 from orders.models import Order, Ticket
+from orders.overrides import MARK, MORE_DECISIONS
 from orders.presentation import sentences
 
+# What the database takes (cerbero.models.DecisionRequest).
+DECISIONS_MAX = 3
 SENDER_NAMED = frozenset({"FUT", "FOP"})
 SENDER_CHARACTERS_MAX = 20
 
@@ -199,6 +203,9 @@ def ask_people(
     """
     judged = judged or judging.who_decides(ticket, order, facts)
     judged.mark(ticket)
+    quorum = judged.needs.quorum + (MORE_DECISIONS if seen.get(MARK) else 0)
+    if quorum > DECISIONS_MAX:
+        raise PolicyRefused(**judged.as_facts(), reason="no limit is overridden where three people decide")
     return decisions.ask(
         actor=actor,
         subject_kind="ticket",
@@ -206,7 +213,7 @@ def ask_people(
         summary=told(ticket),
         digest=decision_digest(ticket.digest, seen),
         facts=seen | {"policy": judged.as_facts()},
-        quorum=judged.needs.quorum,
+        quorum=quorum,
         group=judged.needs.group,
         seconds=judging.seconds_to_decide(ticket, order, judged.needs),
         excluded_user_ids=_excluded(ticket),

@@ -193,7 +193,7 @@ def test_with_a_silent_feed_approving_is_off_and_rejecting_is_not(desk: Any, bro
     ticket = desk.place()
     Login.objects.update(feed_alive_at=timezone.now() - timedelta(seconds=41))
     shown = card(page(browse("bob")), ticket)
-    assert "The feed has been silent for 41 s." in shown
+    assert re.search(r"The feed has been silent for [\d ms]+\.", shown)
     assert re.search(r'<button class="btn go" disabled>', shown)
     assert 'class="col market dead"' in shown
     assert re.search(r'<button class="btn bad">Reject', shown)
@@ -235,6 +235,7 @@ def test_the_state_names_what_waits_and_what_became_of_the_rest(desk: Any, brows
         "sentence": "Buy 10 AAPL limit 190.00 day",
         "environment": "paper",
         "is_mine": True,
+        "not_yet": "",
     }
     assert [(row["id"], row["decision"], row["why"]) for row in state["decided"]] == [
         (str(done.pk), "rejected", "no")

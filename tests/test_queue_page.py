@@ -14,11 +14,11 @@ from django.utils import timezone
 from audit.models import Entry
 from brokers.models import Account, Login, Quote
 from cerbero import access
-from cerbero.errors import ConfirmationNeeded, FeedDead
+from cerbero.errors import ConfirmationNeeded, FeedDead, RiskRefused
 from cerbero.models import Decision
 from orders import services
 from orders.holding import hold_back
-from orders.models import Ticket
+from orders.models import Limits, Ticket
 from orders.notices.models import Seen
 from tests.orders import world
 
@@ -243,3 +243,33 @@ def test_who_may_not_decide_has_no_batch(desk: Any, browse: Any) -> None:
     told = browse("alice").post(f"{QUEUE}selected/", {"ticket": picked(one), "do": "approve"}, follow=True)
     assert "self_approval" in text_of(told)
     assert not Decision.objects.exists()
+
+
+def test_a_refused_ticket_is_let_pass_from_its_page_and_stands_so_on_the_card(desk: Any, browse: Any) -> None:
+    desk.people["bob"].groups.add(Group.objects.get(name="Risk"))
+    desk.people["bob"].groups.add(Group.objects.get(name="Operator"))
+    Limits.objects.update(quantity_max=9)
+    with pytest.raises(RiskRefused) as refusal:
+        desk.place()
+    ticket = Ticket.objects.get(pk=refusal.value.details["ticket_id"])
+    path, bob, carol = f"/admin/tickets/{ticket.pk}/override/", browse("bob"), browse("carol")
+    assert path in text_of(bob.get(f"/admin/orders/ticket/{ticket.pk}/change/"))
+    assert carol.get(path).status_code == 403
+    form = text_of(bob.get(path))
+    assert "10 now, of 9" in form
+    said = {"digest": ticket.digest, "quantity_max": "11", "reason": "the <b>index</b> moves"}
+    assert bob.post(path, said).headers["Location"] == QUEUE
+    made = Ticket.objects.get(status="proposed")
+    theirs = card(text_of(carol.get(QUEUE)), made)
+    assert "the &lt;b&gt;index&lt;/b&gt; moves" in theirs
+    assert "Over a limit: quantity 10 of 9, signed up to 11. bob overrides it" in words(theirs)
+    assert "bob approves first. Rejecting works." in words(theirs)
+    assert re.search(r'<button class="btn go" disabled>', theirs)
+    state = carol.get("/admin/queue/state.json").json()["waiting"][str(made.pk)]
+    assert state["not_yet"] == "bob approves first. Rejecting works."
+    yes(desk, made)
+    assert '<button class="btn go" disabled>' not in card(text_of(carol.get(QUEUE)), made)
+    assert "proposed again with a limit overridden" in words(
+        text_of(bob.get(f"/admin/orders/ticket/{ticket.pk}/change/"))
+    )
+    assert "It has been proposed again already" in text_of(bob.get(path))

@@ -63,6 +63,18 @@ class RiskRefused(CerberoError):
     code, status = "risk_refused", 409
 
 
+class OverrideRefused(CerberoError):
+    """This limit cannot be overridden so, or not for this ticket; the details and the message say why."""
+
+    code, status = "override_refused", 409
+
+
+class OverrideUnsigned(CerberoError):
+    """Whoever overrides a limit for this ticket must say yes before anybody else does."""
+
+    code, status = "override_unsigned", 409
+
+
 class PolicyRefused(CerberoError):
     """The policy refuses this order; the details name the version, the rule and its reason."""
 

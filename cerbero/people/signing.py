@@ -137,6 +137,15 @@ def require_signed(request: DecisionRequest, *, is_live: bool = True) -> None:
         raise SignatureMissing(signed=len(signed), needed=request.quorum, wrong=wrong)
 
 
+def why_unsigned(request: DecisionRequest, person_id: UUID) -> str:
+    """Why one person's yes on a live account does not count at the moment of sending; empty when it does."""
+    rows = request.decisions.filter(is_yes=True, person=person_id).select_related(
+        "person", "signature__passkey"
+    )
+    decision = rows.first()
+    return "not signed" if decision is None else _why_uncounted(request, decision, is_live=True)
+
+
 def barred(person: User) -> LiveBar | None:
     """The bar that keeps a person from live approvals now, by the database's clock."""
     return LiveBar.objects.filter(person=person, until__gt=Now()).order_by("-until").first()

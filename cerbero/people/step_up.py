@@ -77,7 +77,9 @@ _NO = {
     "people:decide_change": ("do", "refuse"),
 }
 # Of a form that only ever adds, opening it asks, too, so that nothing typed is lost.
-_ASKED_ON_OPENING = re.compile(r"admin:\w+_add|admin:(token_issue|webhook_new|rotation_start)")
+_ASKED_ON_OPENING = re.compile(
+    r"admin:\w+_add|admin:(token_issue|webhook_new|rotation_start)|console:override"
+)
 
 
 def has_factor(person: User) -> bool:

@@ -15,6 +15,7 @@ from django.utils.safestring import SafeString
 
 from brokers.models import Account
 from cerbero.site import ReadOnlyAdmin
+from orders import overrides, overriding
 from orders.admin.stopping import can_cancel
 from orders.amending import AMENDABLE
 from orders.models import (
@@ -81,10 +82,24 @@ class TicketAdmin(ListAdmin):
     search_fields = ("id", "idempotency_key", "digest", "reason", "tag", "orders__instrument__symbol")
     ordering = ("-created_at",)
     date_hierarchy = "created_at"
+    change_form_template = "console/ticket.html"
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Ticket]:
-        rows = super().get_queryset(request).select_related("account", "bot", "person")
+        rows = super().get_queryset(request).select_related("account", "bot__owner", "person", "request")
         return rows.prefetch_related("orders__instrument")
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict | None = None
+    ) -> HttpResponse:
+        ticket = self.get_object(request, object_id)
+        may = request.user.has_perm(overrides.PERMISSION)
+        context = {
+            "ticket": ticket,
+            "can_override": ticket is not None and may and not overriding.why_not(ticket),
+            "override": overrides.of(ticket.request) if ticket else {},
+            "made": overriding.overridden_by(ticket) if ticket else None,
+        }
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **context})
 
     readonly_fields = ("what", "on_account", "proposed_by", "state", "value", "created_at", "legs")
     fields = (

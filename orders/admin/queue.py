@@ -16,7 +16,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from cerbero.errors import CerberoError
 from cerbero.people.passkeys import answered
 from cerbero.refusals import refuse
-from orders import amending, queue, services
+from orders import amending, overrides, queue, services
 from orders.admin.acting import actor_of, attempt, demand, page
 from orders.lifecycle import TicketStatus
 from orders.models import Amendment, Ticket
@@ -175,6 +175,7 @@ def _waiting(ticket: Ticket, user: Any) -> dict[str, Any]:
         "broker": {"rows": says.rows, "notes": says.notes, "at": milliseconds(says.at)},
         "who": queue.who_decided(ticket),
         "seen": queue.who_saw(ticket),
+        "not_yet": overrides.why_not_yet(queue.asked(ticket), user.pk),
         "sentence": queue.said(ticket),
         "environment": ticket.account.environment,
         "is_mine": queue.may_decide(ticket, user),

@@ -3,7 +3,18 @@
 from django.contrib import admin
 from django.urls import path
 
-from orders.admin import closing, drifting, duty, limiting, proposing, queue, settling, stopping, unsettled
+from orders.admin import (
+    closing,
+    drifting,
+    duty,
+    limiting,
+    overriding,
+    proposing,
+    queue,
+    settling,
+    stopping,
+    unsettled,
+)
 
 app_name = "console"
 _signed_in = admin.site.admin_view
@@ -18,6 +29,7 @@ urlpatterns = [
     path("queue/<uuid:ticket_id>/reject/", _signed_in(queue.reject), name="reject"),
     path("queue/<uuid:ticket_id>/counter/", _signed_in(proposing.counter), name="counter"),
     path("tickets/new/", _signed_in(proposing.new_ticket), name="new_ticket"),
+    path("tickets/<uuid:ticket_id>/override/", _signed_in(overriding.override), name="override"),
     path("policy/", _signed_in(settling.show_policies), name="policies"),
     path("policy/new/", _signed_in(settling.new_policy), name="new_policy"),
     path("policy/simulate/", _signed_in(settling.simulate), name="simulate"),

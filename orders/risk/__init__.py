@@ -1,6 +1,7 @@
 """Limits: a case in, checks out. No clock, no query, no settings; what is unknown refuses (gates.md §2, §8)."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from orders.risk.account import ACCOUNT_CHECKS, check_working
 from orders.risk.order import (
@@ -20,6 +21,7 @@ from orders.risk.values import (
     Book,
     Bounds,
     Case,
+    Ceiling,
     Check,
     Counted,
     Leg,
@@ -34,6 +36,7 @@ __all__ = [
     "Book",
     "Bounds",
     "Case",
+    "Ceiling",
     "Check",
     "Counted",
     "Leg",
@@ -44,6 +47,7 @@ __all__ = [
     "effective_multiplier",
     "exposure",
     "failed",
+    "lift",
     "notional",
     "position_effect",
 ]
@@ -71,6 +75,17 @@ def check_exit(case: Case) -> list[Check]:
     Its price may lie outside the collar, and it neither opens nor spends (gates.md §8).
     """
     return [check(case) for check in EXIT_CHECKS]
+
+
+def lift(checks: Iterable[Check], ceilings: Mapping[str, Ceiling]) -> list[Check]:
+    """The checks as they stand once one ticket may pass some limits, by the limit's code."""
+    return [_lifted(check, ceilings.get(check.code)) for check in checks]
+
+
+def _lifted(check: Check, ceiling: Ceiling | None) -> Check:
+    if ceiling is None or check.over is None or check.over > ceiling.most or check.limit != ceiling.limit:
+        return check
+    return replace(check, ok=True, over=None, says="over its limit, by an override")
 
 
 def failed(checks: Iterable[Check]) -> list[Check]:

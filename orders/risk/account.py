@@ -6,7 +6,7 @@ from decimal import Decimal
 from brokers.base import Side
 from orders.order_types import FORMS
 from orders.risk.value import exposure
-from orders.risk.values import Case, Check, money, position_effect, shown
+from orders.risk.values import Case, Check, money, most_past, past, position_effect, shown
 
 # Selling these to open is no sale of something that is not held.
 SYMMETRIC_CLASSES = frozenset({"FUT", "CASH"})
@@ -58,7 +58,8 @@ def check_position(case: Case) -> Check:
     else:
         after = book.held - book.sells - leg.quantity
     limit = case.bounds.position_max
-    return Check("Position", abs(after) <= limit, shown(after), shown(limit), code="position_max")
+    over = past(abs(after), limit)
+    return Check("Position", abs(after) <= limit, shown(after), shown(limit), code="position_max", over=over)
 
 
 def check_exposure(case: Case) -> Check:
@@ -72,9 +73,10 @@ def check_exposure(case: Case) -> Check:
         found.append((value, limit, row.asset_class))
     if not found:
         return Check(name, False, "unknown", "unknown", "no limit is set", code)
+    over = most_past((value, limit) for value, limit, _ in found)
     value, limit, asset_class = min(found, key=lambda each: each[1] - each[0])
     says = f"of {asset_class}" if asset_class else ""
-    return Check(name, value <= limit, money(value), shown(limit), says, code)
+    return Check(name, value <= limit, money(value), shown(limit), says, code, over)
 
 
 def check_leverage(case: Case) -> Check:
@@ -84,7 +86,8 @@ def check_leverage(case: Case) -> Check:
         return Check(name, False, "unknown", shown(limit), _unknown(case), code)
     if net is None or net <= 0:
         return Check(name, False, "unknown", shown(limit), "the account's net liquidation is not known", code)
-    return Check(name, value / net <= limit, f"{value / net:.2f}", shown(limit), "", code)
+    times = value / net
+    return Check(name, times <= limit, f"{times:.2f}", shown(limit), "", code, past(times, limit))
 
 
 def check_working(case: Case) -> Check:
@@ -92,9 +95,8 @@ def check_working(case: Case) -> Check:
     book = case.book
     count = case.alike + (book.buy_orders if case.leg.side == Side.BUY else book.sell_orders)
     limit = case.bounds.working_orders_per_side_max
-    return Check(
-        "Working orders", count <= limit, shown(count), shown(limit), code="working_orders_per_side_max"
-    )
+    name, code = "Working orders", "working_orders_per_side_max"
+    return Check(name, count <= limit, shown(count), shown(limit), "", code, past(count, limit))
 
 
 def check_self_trade(case: Case) -> Check:

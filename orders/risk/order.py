@@ -5,27 +5,27 @@ from decimal import Decimal
 
 from orders.order_types import FORMS, ON_STEP, named, trail_from
 from orders.risk.value import notional
-from orders.risk.values import HUNDRED, Case, Check, money, shown
+from orders.risk.values import HUNDRED, Case, Check, money, past, shown
 
 
 def check_notional(case: Case) -> Check:
     value, limit = notional(case.leg, case.market, case.bounds), case.bounds.notional_max
     ok = value is not None and value <= limit
     says = "" if value is not None else "cannot be computed: no price, no multiplier or no currency rate"
-    return Check("Order value", ok, money(value), shown(limit), says, "notional_max")
+    return Check("Order value", ok, money(value), shown(limit), says, "notional_max", past(value, limit))
 
 
 def check_quantity(case: Case) -> Check:
-    ok = 0 < case.leg.quantity <= case.bounds.quantity_max
-    return Check(
-        "Quantity", ok, shown(case.leg.quantity), shown(case.bounds.quantity_max), code="quantity_max"
-    )
+    value, limit = case.leg.quantity, case.bounds.quantity_max
+    ok = 0 < value <= limit
+    return Check("Quantity", ok, shown(value), shown(limit), code="quantity_max", over=past(value, limit))
 
 
 def check_collar(case: Case) -> Check:
     """How far the order's prices are from the quote's mid: the farthest counts."""
     leg, mid = case.leg, case.market.mid
-    name, code, limit = "Price collar", "collar_percent", f"{shown(case.bounds.collar_percent)} %"
+    name, code, percent = "Price collar", "collar_percent", case.bounds.collar_percent
+    limit = f"{shown(percent)} %"
     form = FORMS.get(leg.order_type)
     if form is None or not (form.needs | form.one_of or leg.limit_price):
         return Check(name, form is not None, "at market", limit, code=code)
@@ -36,7 +36,7 @@ def check_collar(case: Case) -> Check:
     away = max((abs(price - mid) / mid * HUNDRED for price in prices if price is not None), default=None)
     if away is None:
         return Check(name, False, "unknown", limit, "no price", code)
-    return Check(name, away <= case.bounds.collar_percent, f"{away:.2f} %", limit, code=code)
+    return Check(name, away <= percent, f"{away:.2f} %", limit, code=code, over=past(away, percent))
 
 
 def check_period_collar(case: Case) -> Check:
@@ -48,7 +48,7 @@ def check_period_collar(case: Case) -> Check:
     if price is None or since is None:
         return Check(name, False, "unknown", words, "no reference price", code)
     away = abs(price - since) / since * HUNDRED
-    return Check(name, away <= limit, f"{away:.2f} %", words, "", code)
+    return Check(name, away <= limit, f"{away:.2f} %", words, "", code, past(away, limit))
 
 
 def check_quote(case: Case) -> Check:

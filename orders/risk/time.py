@@ -4,7 +4,7 @@ from collections.abc import Callable
 from decimal import Decimal
 
 from orders.risk.value import notional
-from orders.risk.values import Case, Check, Counted, money, shown
+from orders.risk.values import Case, Check, Counted, money, most_past, shown
 
 Value = Callable[[Case, Counted], Decimal | int | None]
 
@@ -72,10 +72,11 @@ def _tightest(case: Case, name: str, code: str, value_of: Value) -> Check:
         if value is None:
             return Check(name, False, "unknown", shown(row.limits[code]), "cannot be computed", code)
         found.append((value, row.limits[code], row.scope))
+    over = most_past((value, limit) for value, limit, _ in found)
     value, limit, scope = min(found, key=lambda each: each[1] - each[0])
     text = money(value) if isinstance(value, Decimal) else shown(value)
     says = f"counted for {scope}" if len(found) > 1 else ""
-    return Check(name, value <= limit, text, shown(limit), says, code)
+    return Check(name, value <= limit, text, shown(limit), says, code, over)
 
 
 TIME_CHECKS: tuple[Callable[[Case], Check], ...] = (

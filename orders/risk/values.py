@@ -1,5 +1,6 @@
 """What the checks are given, and what they say."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import time
 from decimal import Decimal
@@ -186,9 +187,31 @@ class Check:
     limit: str
     says: str = ""
     code: str = ""
+    # The value as a number, where it is past a limit that people may override for one ticket.
+    over: Decimal | None = None
 
     def as_json(self) -> dict[str, Any]:
-        return dict(vars(self))
+        return {name: value for name, value in vars(self).items() if name != "over"}
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """Up to what one ticket may pass a limit that stands at `limit`, as checks say it; once that is another, it may not."""
+
+    limit: str
+    most: Decimal
+
+
+def past(value: Decimal | int | None, limit: Decimal | int) -> Decimal | None:
+    """For `Check.over`: a value that is known and past its limit. A limit of nought is a stop, which nobody lifts."""
+    return Decimal(value) if value is not None and value > limit > 0 else None
+
+
+def most_past(found: Iterable[tuple[Decimal | int, Decimal | int]]) -> Decimal | None:
+    """For `Check.over` of several sets: the largest value past its own limit; None where none may be lifted, or one may not."""
+    overs = [past(value, limit) for value, limit in found if value > limit]
+    known = [each for each in overs if each is not None]
+    return max(known) if known and len(known) == len(overs) else None
 
 
 def position_effect(before: Decimal, side: str, quantity: Decimal) -> str:

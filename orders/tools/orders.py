@@ -11,8 +11,9 @@ from brokers.base import OrderType, Side, TimeInForce
 from brokers.models import Account
 from cerbero.access import Actor
 from cerbero.errors import NotFound, NotOfferedYet
+from cerbero.models import DecisionRequest
 from cerbero.tool import DESTRUCTIVE, READ, WRITE, Out, Params, tool
-from orders import amending, services
+from orders import amending, overrides, services
 from orders.drift_shapes import AccountId
 from orders.groups.wire import role_of
 from orders.lifecycle import OrderStatus, TicketStatus
@@ -90,6 +91,24 @@ class ListOrders(Params):
     limit: int = Field(default=50, ge=1, le=200)
 
 
+class OverriddenOut(Out):
+    """One limit that a ticket may pass: what it was past it by, and up to what people signed."""
+
+    code: str
+    name: str
+    limit: str
+    value: str
+    ceiling: str
+
+
+class OverrideOut(Out):
+    """The limits that a person lets this one ticket pass, who that is, and why."""
+
+    by: str
+    reason: str
+    limits: list[OverriddenOut]
+
+
 class OrderOut(Out):
     """One order with its ticket. `decision` says what people are asked or answered. In a group (`group` names its kind)
     `role` says which part it is.
@@ -130,6 +149,8 @@ class OrderOut(Out):
     mandate_id: UUID | None
     decision: str | None
     expires_at: datetime | None
+    # A limit refused it once, and a person lets it pass; people must still decide.
+    override: OverrideOut | None
     cancel_requested_at: datetime | None
     created_at: datetime
 
@@ -275,7 +296,13 @@ def order_out(order: Order, ticket: Ticket) -> OrderOut:
         mandate_id=_mandate_id(ticket),
         decision=request.status if request else None,
         expires_at=request.expires_at if request else None,
+        override=override_out(request),
     )
+
+
+def override_out(request: DecisionRequest | None) -> OverrideOut | None:
+    said = overrides.of(request)
+    return OverrideOut(**{name: said[name] for name in OverrideOut.model_fields}) if said else None
 
 
 def _mandate_id(ticket: Ticket) -> UUID | None:

@@ -9,11 +9,11 @@ from pydantic import StringConstraints
 
 from cerbero.access import Actor
 from cerbero.tool import DESTRUCTIVE, READ, Out, Params, tool
-from orders import halting, limit_report
+from orders import halting, limit_report, overrides
 from orders.drift_shapes import AccountId, DayOfAccount, DayReportOut, DriftsOut, OnAccount
 from orders.facts import find_account
 from orders.models import TradingState
-from orders.tools.orders import Symbol
+from orders.tools.orders import OverrideOut, Symbol, override_out
 
 
 class GetLimits(Params):
@@ -51,14 +51,25 @@ class LimitOut(Out):
     left: Decimal | None
 
 
+class OpenOverrideOut(OverrideOut):
+    """One of your tickets that waits, or is about to be sent, with limits that a person lets it pass."""
+
+    ticket_id: UUID
+    ticket_status: str
+
+
 class AccountLimitsOut(Out):
-    """`as_of` is when the account's money was last read; without it nothing passes."""
+    """`as_of` is when the account's money was last read; without it nothing passes.
+
+    `overrides` are for the tickets that they name and for nothing else.
+    """
 
     account: str
     currency: str
     symbol: str
     as_of: datetime | None
     limits: list[LimitOut]
+    overrides: list[OpenOverrideOut]
 
 
 class LimitsOut(Out):
@@ -100,9 +111,19 @@ def get_limits(actor: Actor, params: GetLimits) -> LimitsOut:
                 symbol=told.symbol,
                 as_of=told.as_of,
                 limits=limits,
+                overrides=_open_overrides(actor, told.account),
             )
         )
     return LimitsOut(accounts=found)
+
+
+def _open_overrides(actor: Actor, broker_account_id: str) -> list[OpenOverrideOut]:
+    tickets = overrides.open_tickets().filter(account__broker_account_id=broker_account_id, bot=actor.id)
+    return [
+        OpenOverrideOut(**dict(said), ticket_id=ticket.pk, ticket_status=ticket.status)
+        for ticket in tickets
+        if (said := override_out(ticket.request))
+    ]
 
 
 @tool(scope="trading:halt", effect=DESTRUCTIVE)

@@ -54,7 +54,8 @@ function showMarket(card) {
   note.textContent = `${why} Approving is off meanwhile; rejecting is not.`;
   showDoubt(card, why, availability);
   const approve = card.querySelector(".go");
-  if (approve && !isGone(card)) approve.disabled = Boolean(why) || card.dataset.sent === "yes";
+  const isFirstForAnother = Boolean(part(card, "not_yet")?.textContent.trim());
+  if (approve && !isGone(card)) approve.disabled = Boolean(why) || isFirstForAnother || card.dataset.sent === "yes";
 }
 
 // A market that is closed or delayed is said before the button is pressed; the server asks once more.
@@ -130,6 +131,8 @@ async function refresh() {
   for (const card of cards) {
     const id = card.dataset.ticket;
     if (id in waiting) {
+      const notYet = part(card, "not_yet");
+      if (notYet) notYet.textContent = waiting[id].not_yet;
       for (const name of ["decided", "seen"]) card.querySelector(`.who .${name}`).textContent = waiting[id][name === "seen" ? "seen" : "who"];
       showPreview(card, waiting[id].broker);
       continue;

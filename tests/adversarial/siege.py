@@ -169,6 +169,7 @@ class Siege:
             "orders_limits",
             "orders_limitset",
             "orders_amendment",
+            "orders_allowance",
         )
         with psycopg.connect(self.database.url(OWNER)) as link:
             for table in tables:

@@ -17,7 +17,7 @@ def test_a_second_run_mends_what_was_changed(fresh_database: Database) -> None:
     done = fresh_database.manage("prepare_database", role=embedded.OWNER)
     assert done.stdout.splitlines() == [
         "Migrations: nothing to do.",
-        "Groups: Operator, Approver, Auditor, Administrator.",
+        "Groups: Operator, Approver, Risk, Auditor, Administrator.",
         "Grants: cerbero_app, cerbero_sealer.",
     ]
     assert "cerbero.delete_user" not in _permissions("Auditor")

@@ -49,6 +49,8 @@ _ADMINISTER = {
 GROUPS = {
     "Operator": (_EVERYONE, _REDUCE_RISK, _PROPOSE),
     "Approver": (_EVERYONE, _REDUCE_RISK, _PROPOSE, {"notices": "take_duty", "orders": "decide_ticket"}),
+    # Beside Approver: whoever overrides a limit for one ticket also decides on it.
+    "Risk": (_EVERYONE, {"orders": "override_limit"}),
     "Auditor": (_EVERYONE, _EVIDENCE),
     "Administrator": (_EVERYONE, _EVIDENCE, _ADMINISTER),
 }

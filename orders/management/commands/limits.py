@@ -14,10 +14,11 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
-        self.stdout.write("| Limit | Default | Counted | What it holds |\n|---|---|---|---|")
+        self.stdout.write("| Limit | Default | Counted | Override | What it holds |\n|---|---|---|---|---|")
         for limit in LIMITS:
             counted = "by each set" if limit.is_counted else ""
-            self.stdout.write(f"| `{limit.name}` | {_words(limit)} | {counted} | {limit.says} |")
+            lifted = "one ticket" if limit.is_lifted else ""
+            self.stdout.write(f"| `{limit.name}` | {_words(limit)} | {counted} | {lifted} | {limit.says} |")
 
 
 def _words(limit: Limit) -> str:
