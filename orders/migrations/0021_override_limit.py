@@ -5,7 +5,7 @@ from django.db import migrations
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("orders", "0019_proven_amendments"),
+        ("orders", "0020_drift_causes"),
     ]
 
     operations = [
