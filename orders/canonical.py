@@ -75,7 +75,8 @@ def client_order_id(ticket: Ticket, number: int, leg: int = 1) -> str:
     proposer = ticket.bot_id or ticket.person_id
     words = f"{ticket.account_id}/{proposer}/{ticket.idempotency_key}/{number}"
     if leg > 1:
-        words += f"/{leg}"
+        # Not the attempts' separator: the second leg of one key is no second attempt of another.
+        words += f" {leg}"
     return hashlib.sha256(words.encode()).hexdigest()[:32]
 
 

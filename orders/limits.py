@@ -111,6 +111,7 @@ def read_book(subject: Subject, rules: Applying, now: datetime | None = None) ->
     others, unknown = _exposures(holdings)
     return Book(
         account=account.broker_account_id,
+        is_live=account.environment == "live",
         local_time=local_time(now, account.trading_zone),
         **{each.name: getattr(mine, each.name) for each in fields(mine) if each.name not in _LABELS},
         others=others,

@@ -45,6 +45,8 @@ class Form:
     divides: bool = False
     # Rests unseen until its stop price is met, so that it meets no order before.
     waits: bool = False
+    # Fills at the price of the closing auction, as everybody there.
+    at_auction: bool = False
     # What the broker may call it once it was triggered or sent to the auction.
     becomes: OrderType | None = None
     # The broker moves its prices with the market: they are not compared with what was approved, nor amended.
@@ -124,6 +126,7 @@ FORMS: dict[OrderType, Form] = {
     OrderType.MARKET_ON_CLOSE: Form(
         (("", "at market on close"),),
         times=frozenset({DAY}),
+        at_auction=True,
         classes=NOT_FX,
         becomes=OrderType.MARKET,
     ),

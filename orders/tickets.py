@@ -135,7 +135,7 @@ def existing(actor: Actor, account: Account, proposal: Wanted) -> Ticket | None:
     if ticket is None:
         return None
     differs = _differs(ticket, proposal)
-    if differs and not ticket.reduce_only:
+    if differs:
         raise IdempotencyConflict(ticket_id=str(ticket.pk), differs=differs)
     return ticket
 
@@ -144,6 +144,16 @@ def _differs(ticket: Ticket, proposal: Wanted) -> list[str]:
     """The fields in which a proposal under a used key is another one; a group's with the number of the order."""
     if ticket.group != proposal.group:
         return ["group"]
+    found = _terms_differ(ticket, proposal) if not ticket.reduce_only else []
+    # A close names no size: that, and its side, are of the position at its moment.
+    if ticket.reduce_only and any(leg.quantity or leg.cash_quantity for leg in proposal.legs):
+        found = ["reduce_only"]
+    if ticket.first_order.instrument.symbol != canonical(proposal.symbol):
+        found.append("symbol")
+    return found
+
+
+def _terms_differ(ticket: Ticket, proposal: Wanted) -> list[str]:
     found = []
     for order, leg in zip(ticket.legs, proposal.legs, strict=True):
         # What money bought depends on the moment; the money does not.
@@ -151,8 +161,6 @@ def _differs(ticket: Ticket, proposal: Wanted) -> list[str]:
         terms = [name for name in (*TERMS, *MORE_TERMS) if name not in but]
         names = [name for name in terms if getattr(order, name) != getattr(leg, name)]
         found += [f"{order.number}.{name}" for name in names] if ticket.group else names
-    if ticket.first_order.instrument.symbol != canonical(proposal.symbol):
-        found.append("symbol")
     return found
 
 

@@ -39,6 +39,15 @@ def check_collar(case: Case) -> Check:
     return Check(name, away <= percent, f"{away:.2f} %", limit, code=code, over=past(away, percent))
 
 
+def check_cap(case: Case) -> Check:
+    """On live an order that would leave at whatever price is refused; a stop has its trigger (gates.md §8)."""
+    leg, form = case.leg, FORMS.get(case.leg.order_type)
+    is_capped = leg.limit_price is not None or (form is not None and (form.waits or form.at_auction))
+    ok = is_capped or not case.book.is_live
+    says = "" if ok else "a live account takes no order at market: name a limit"
+    return Check("Price cap", ok, "none" if not is_capped else "named", "on live", says, "price_cap")
+
+
 def check_period_collar(case: Case) -> Check:
     """How far orders of this instrument have walked since the period's first one."""
     limit, mid = case.bounds.collar_period_percent, case.market.mid
@@ -155,6 +164,7 @@ def _listed(name: str, value: str, allowed: list[str], code: str) -> Check:
 ORDER_CHECKS: tuple[Callable[[Case], Check], ...] = (
     check_notional,
     check_collar,
+    check_cap,
     check_period_collar,
     check_quantity,
     check_quote,

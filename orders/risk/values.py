@@ -137,6 +137,7 @@ class Book:
     """
 
     account: str = ""
+    is_live: bool = False
     local_time: time = time(12)
     held: Decimal = Decimal(0)
     buys: Decimal = Decimal(0)

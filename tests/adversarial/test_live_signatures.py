@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.urls import reverse
 
-from cerbero.errors import CerberoError, PasskeyRefused, SignatureMissing
+from cerbero.errors import CerberoError, PasskeyRefused, RiskRefused, SignatureMissing
 from cerbero.people.models import Passkey, Signature
 from orders import mandates
 from orders.models import Ticket
@@ -62,6 +62,17 @@ def besieged(
 def siege(besieged: LiveSiege) -> LiveSiege:
     besieged.put_in_order()
     return besieged
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [{"order_type": "market"}, {"order_type": "midprice"}, {"order_type": "market", "time_in_force": "opg"}],
+)
+def test_an_order_that_would_leave_at_whatever_price(siege, attempt, terms):
+    with pytest.raises(RiskRefused) as refusal:
+        siege.live.place(limit_price=None, **terms)
+    assert [check["code"] for check in refusal.value.details["checks"]] == ["price_cap"]
+    attempt.told("ticket.denied", code="risk_refused")
 
 
 def _refused(

@@ -77,6 +77,9 @@ def test_a_client_order_id_is_the_same_after_any_restore():
     ticket, _, _ = _rows()
     assert client_order_id(ticket, 1) == "4cfe241724d2deefee762cf04264cfdf"
     assert client_order_id(ticket, 2) != client_order_id(ticket, 1)
+    second_leg = client_order_id(ticket, 1, 2)
+    ticket.idempotency_key += "/1"
+    assert client_order_id(ticket, 2) != second_leg
 
 
 def test_decimals_are_plain():

@@ -4,7 +4,14 @@ from decimal import Decimal
 
 import pytest
 
-from cerbero.errors import NothingToClose, PermissionMissing, PositionUnknown, TradingHalted
+from brokers.models import Instrument
+from cerbero.errors import (
+    IdempotencyConflict,
+    NothingToClose,
+    PermissionMissing,
+    PositionUnknown,
+    TradingHalted,
+)
 from orders import halting, services
 from orders.models import TradingState
 from tests.orders.world import until
@@ -31,6 +38,17 @@ def test_a_bot_closes_without_an_approval(long):
     until(lambda: long.reconcile() or long.turn() or long.order(ticket).status == "filled")
     assert long.order(ticket).side == "sell"
     until(lambda: long.reconcile() or not long.account.positions.exclude(quantity=0).exists())
+
+
+def test_the_key_of_a_close_serves_no_other_order(long):
+    ticket = _close(long)
+    assert _close(long).pk == ticket.pk
+    with pytest.raises(IdempotencyConflict) as refusal:
+        long.place(idempotency_key="close-1")
+    assert refusal.value.details["differs"] == ["reduce_only"]
+    Instrument.objects.create(symbol="MSFT")
+    with pytest.raises(IdempotencyConflict):
+        _close(long, symbol="MSFT")
 
 
 def test_a_close_is_never_more_than_what_is_held(long):
