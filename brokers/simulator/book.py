@@ -190,7 +190,7 @@ class OrderBook:
         distance = order.trailing or Decimal(0)
         if order.trailing_percent:
             distance = quote.last * distance / 100
-        stop = on_tick(quote.last + order.sign * distance, quote.instrument.tick)
+        stop = on_tick(quote.last + order.sign * distance, quote.instrument.step_at(quote.last))
         closer = order.stop_price is None or (stop - order.stop_price) * order.sign < 0
         if closer:
             if order.limit_price is not None and order.stop_price is not None:

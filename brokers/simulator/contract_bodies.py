@@ -76,7 +76,8 @@ def _yyyymmdd(instrument: Instrument) -> int:
 
 
 def increments(instrument: Instrument) -> list[dict[str, Any]]:
-    return [{"lowerEdge": 0.0, "increment": float(instrument.tick)}]
+    bands = instrument.bands or ((Decimal(0), instrument.tick),)
+    return [{"lowerEdge": float(edge), "increment": float(step)} for edge, step in bands]
 
 
 def display_rule(instrument: Instrument) -> dict[str, Any]:
@@ -194,7 +195,7 @@ def rules(instrument: Instrument, last: Decimal, accounts: list[str]) -> dict[st
         "incrementType": 1,
         "incrementRules": increments(instrument),
         "hasSecondary": True,
-        "increment": float(instrument.tick),
+        "increment": float(instrument.step_at(last)),
         "incrementDigits": digits,
         "modTypes": [],
     }

@@ -146,7 +146,7 @@ class Market:
             return False
         quote.mid = float(price) if price is not None else quote.mid * (1 + float(percent or 0) / 100)
         self._reprice(quote, depth=500)
-        quote.last = on_tick(quote.mid, quote.instrument.tick)
+        quote.last = on_tick(quote.mid, quote.instrument.step_at(quote.mid))
         self._follow(500)
         return True
 
@@ -165,7 +165,7 @@ class Market:
                 self._reprice(quote, depth)
 
     def _reprice(self, quote: Quote, depth: int) -> None:
-        tick = quote.instrument.tick
+        tick = quote.instrument.step_at(quote.mid)
         half_ticks = quote.dice.choice((1, 1, 1, 2)) if quote.mid / float(tick) > 50 else 1
         bid = on_tick(quote.mid - float(tick) * half_ticks / 2, tick)
         quote.bid = max(bid, tick)

@@ -138,5 +138,5 @@ def check_prices(order: Order, instrument: Instrument) -> None:
     for price in (order.limit_price, order.stop_price):
         if price is not None and price <= 0:
             raise Rejected("invalid order price fields")
-        if price is not None and price % instrument.tick:
+        if price is not None and price % instrument.step_at(price):
             raise Rejected("The price does not conform to the minimum price variation for this contract.")

@@ -19,6 +19,9 @@ OPTION_MONTHS = 6
 # How an option's conid is made: its chain's first, months since EPOCH_YEAR, the strike twice, and one for a put.
 EPOCH_YEAR, A_MONTH, A_CHAIN = 2020, 10_000, 10_000_000
 TICK = Decimal("0.01")
+# From each price on, so large a step. Options on these two keep a cent at every price.
+OPTION_BANDS = ((Decimal(0), TICK), (Decimal(3), Decimal("0.05")))
+BY_THE_CENT = frozenset({"SPY", "QQQ"})
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,12 @@ class Instrument:
     volatility: float = 0.3
     fee: Decimal = Decimal(0)
     chain: Chain | None = None
+    # Price steps from each lower edge on; `tick`, the finest, holds for every price where there are none.
+    bands: tuple[tuple[Decimal, Decimal], ...] = ()
+
+    def step_at(self, price: Decimal | float) -> Decimal:
+        """The price step that holds at a price."""
+        return next((step for edge, step in reversed(self.bands) if price >= edge), self.tick)
 
     @property
     def month(self) -> str:
@@ -279,6 +288,7 @@ class Universe:
             strike=Decimal(strike),
             right=right,
             volatility=_smile(parent, strike),
+            bands=() if parent.symbol in BY_THE_CENT else OPTION_BANDS,
         )
 
 

@@ -2,12 +2,14 @@
 
 from decimal import Decimal
 
+import pytest
 from django.utils import timezone
 
 from brokers.instruments import resolve_instruments
 from brokers.models import Instrument, Quote
 from brokers.services import broker_for
 from cerbero import access
+from cerbero.errors import RiskRefused
 from orders import services
 from orders.models import Limits
 from orders.tools.orders import ClosePosition, close_position
@@ -39,6 +41,12 @@ def test_an_option_is_bought_and_closed_by_its_occ_symbol(floor):
     floor.near()
     row, symbol = _named(floor)
     ask = row.quote.ask
+    assert row.price_bands == [["0.0", "0.01"], ["3.0", "0.05"]]
+    with pytest.raises(RiskRefused) as between:
+        floor.place(symbol=symbol, quantity=Decimal(1), limit_price=ask + Decimal("0.22"))
+    assert [each["code"] for each in between.value.details["checks"]] == ["price_increment"], (
+        "five cents from three on"
+    )
     terms = {"symbol": symbol.replace(" ", ""), "quantity": Decimal(1), "limit_price": ask + Decimal("0.20")}
     _, preview = services.preview_order(actor=floor.scanner, proposal=floor.proposal(**terms))
     assert preview.error is None

@@ -83,6 +83,7 @@ def test_prices_greeks_and_implied_volatility_agree(universe, underlying):
         for option in universe.options(underlying, month):
             quote = world.quote(option.conid)
             model, greeks = option_value(option, spot, NOW)
+            assert all(each % option.step_at(each) == 0 for each in (quote.bid, quote.ask))
             assert quote.bid - option.tick <= Decimal(str(round(model, 6))) <= quote.ask + option.tick
             assert quote.greeks == greeks
             bump = spot * 1e-4
@@ -92,7 +93,7 @@ def test_prices_greeks_and_implied_volatility_agree(universe, underlying):
                 (up[1]["delta"] - down[1]["delta"]) / (2 * bump), rel=0.05
             )
             # A point of volatility moves the price by vega: the volatility that the quote implies is the one told.
-            if greeks["vega"] > 0.05:
+            if greeks["vega"] > 0.2:
                 middle = float(quote.bid + quote.ask) / 2
                 assert abs(middle - model) / greeks["vega"] < 0.5
 
