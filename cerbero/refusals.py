@@ -1,10 +1,12 @@
 """How every HTTP door says no: one shape, whoever refused (a tool, ninja, Django or a crash)."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, ItemsView
+from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.views.csrf import csrf_failure
+from django.views.debug import SafeExceptionReporterFilter
 
 from cerbero import plain
 from cerbero.errors import (
@@ -69,6 +71,28 @@ def crashed(request: HttpRequest, error: Exception) -> HttpResponse:
     """The answer for a crash: the traceback goes to the log, the request id to the caller."""
     logger.error("crashed on %s", request.path, exc_info=error)
     return refuse(request, InternalError())
+
+
+class NothingButPlaces(SafeExceptionReporterFilter):
+    """A crash's page under DEBUG says where it broke: no variable, no setting, and nothing that was sent.
+
+    Django's own shows all of them, a private key in a variable as well.
+    """
+
+    def get_safe_settings(self) -> dict[str, Any]:
+        return {}
+
+    def get_safe_request_meta(self, request: Any) -> dict[str, Any]:
+        return {}
+
+    def get_safe_cookies(self, request: Any) -> dict[str, Any]:
+        return {}
+
+    def get_post_parameters(self, request: Any) -> dict[str, Any]:
+        return {}
+
+    def get_traceback_frame_variables(self, request: Any, tb_frame: Any) -> ItemsView[str, Any]:
+        return dict[str, Any]().items()
 
 
 def refuse_csrf(request: HttpRequest, reason: str = "") -> HttpResponse:

@@ -152,6 +152,7 @@ if _secure:
     ALLOWED_HOSTS = [_public.hostname or "", *text("EXTRA_HOSTS", "").split()]
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
 CSRF_FAILURE_VIEW = "cerbero.refusals.refuse_csrf"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "cerbero.refusals.NothingButPlaces"
 
 ROOT_URLCONF = "cerbero.urls"
 ASGI_APPLICATION = "cerbero.asgi.application"

@@ -15,6 +15,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from brokers.models import Account, Login, SessionState
+from cerbero.leases import ClockTime
 from cerbero.models import Bot
 from cerbero.people import announcing, profile
 from orders import market, presentation, queue
@@ -132,6 +133,7 @@ def header(context: template.Context) -> dict[str, Any]:
     return {
         "links": _links(request),
         "logins": logins,
+        "held": Login.objects.filter(held_until__gt=ClockTime()).order_by("name"),
         "halts": list(TradingState.objects.exclude(state=TradingState.State.ACTIVE)[:4]),
         "announcements": announcing.current(),
         "sole": profile.sole(),

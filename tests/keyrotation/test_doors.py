@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from brokers.credentials import open_credential
 from brokers.generation import GROUP_14_PRIME
-from brokers.models import Credential
+from brokers.models import Credential, Login
 from cerbero.access import issue_person_token
 from cerbero.models import User
 from keyrotation.models import Rotation
@@ -158,6 +158,18 @@ def test_whoever_is_signed_in_stays_so_under_a_secret_key_that_was_replaced(desk
     assert carol.get(page).status_code == 200
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "a third", []
     assert carol.get(page).status_code == 302
+
+
+def test_the_header_says_that_new_orders_wait_for_as_long_as_they_do(desk, carol):
+    page = reverse("admin:keyrotation_rotation_changelist")
+    Login.objects.filter(pk=desk.login.pk).update(
+        held_until=timezone.now() + timedelta(hours=1), held_because="its keys are being swapped"
+    )
+    text = carol.get(page).content.decode()
+    assert "New orders of desk wait until" in text
+    assert "its keys are being swapped. Cancels do not." in text
+    Login.objects.filter(pk=desk.login.pk).update(held_until=timezone.now() - timedelta(hours=1))
+    assert "New orders of desk" not in carol.get(page).content.decode()
 
 
 def test_the_search_for_a_prime_goes_on_in_the_background_and_shows_how_far_it_is(desk, carol, monkeypatch):

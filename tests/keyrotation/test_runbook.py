@@ -8,15 +8,10 @@ from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.urls import reverse
 
 from audit.models import Entry
 from brokers.credentials import load_credentials
-from cerbero.access import Actor
-from cerbero.embedded import _binaries
-from cerbero.tool import TOOLS, call
 from keyrotation.models import Rotation
-from tests.keyrotation.test_doors import ABORT, CONFIRM, START, signed_in
 from tests.keyrotation.test_swap import is_usable
 from tests.rig import BASE_DIR
 
@@ -82,54 +77,6 @@ def test_the_steps_of_the_book_carry_a_login_to_its_new_keys(portal, tmp_path, m
         assert secret not in seen
     with pytest.raises(CommandError, match="active Administrator"):
         manage("rotate_keys", "retry", name)
-
-
-def test_what_was_planted_is_found_nowhere_in_clear(portal, fresh_database, caplog):
-    """Every secret of a whole rotation, searched for in the dump, the log, the trail and whatever a door answers."""
-    rotation = portal.swapped()
-    keys = load_credentials(portal.login)
-    planted = [keys.access_token_secret.encode()]
-    for pem in (keys.signature_key_pem, keys.encryption_key_pem):
-        planted += pem.splitlines()[1:4]
-    dump = _dump(fresh_database)
-    assert keys.access_token.encode() in dump, "it holds the rows"
-    seen = {"the dump": dump, "the log": caplog.text.encode(), **_answers(portal, rotation)}
-    assert len(seen) > 8
-    for secret in planted:
-        for where, text in seen.items():
-            assert secret not in text, where
-            assert secret.hex().encode() not in text, where
-
-
-def _answers(portal, rotation) -> dict[str, bytes]:
-    """What every page, address and tool says of a rotation, refusals with it."""
-    carol, about = signed_in("carol"), str(rotation.pk)
-    names = ("rotation_changelist", "calendar")
-    pages = [reverse(f"admin:keyrotation_{name}") for name in names]
-    pages += [
-        reverse("admin:keyrotation_rotation_change", args=[about]),
-        "/admin/ibkr/health",
-        "/health/ready",
-    ]
-    pages += [reverse("admin:rotation_state", args=[about]), reverse("admin:rotation_start")]
-    pages += [reverse("admin:brokers_credential_changelist")]
-    pages += [reverse("admin:brokers_credential_change", args=[rotation.credential.pk])]
-    said = {url: carol.get(url, follow=True).content for url in pages}
-    wrong = {"rotation_id": about, "reason": "x", "digest": "0" * 64, "login": portal.login.name}
-    for url in (START, CONFIRM, ABORT):
-        said[url] = carol.post(url, wrong, content_type="application/json").content
-    bot = Actor(
-        "bot", portal.login.pk, "ops", scopes=frozenset({"rotation:admin"}), environment="paper", tag="t"
-    )
-    said["the tool"] = call(TOOLS["get_rotation"], bot, {"rotation_id": about}).model_dump_json().encode()
-    said["the trail"] = json.dumps(list(Entry.objects.values_list("details", flat=True))).encode()
-    return said
-
-
-def _dump(database) -> bytes:
-    """What pg_dump writes, in clear text."""
-    command = [str(_binaries() / "pg_dump"), "--format=plain", database.url("postgres")]
-    return subprocess.run(command, capture_output=True, check=True).stdout
 
 
 def test_the_books_line_puts_a_new_seal_key_before_the_old_one(tmp_path):
