@@ -14,8 +14,9 @@ from django.core.exceptions import ValidationError
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 
-from audit.services import record
+from audit.sparing import Sparing
 from cerbero.access import system
+from cerbero.errors import NotAuthenticated
 from cerbero.models import User
 from cerbero.people.models import KnownDevice, SignInAttempt
 
@@ -23,6 +24,8 @@ WINDOW = timedelta(minutes=15)
 KEPT = timedelta(days=1)
 # Wrong passwords within the window: for a name from unknown devices, from one address, from one known device.
 BY_NAME, BY_ADDRESS, BY_DEVICE = 5, 20, 10
+# Entries a minute in each process; the next one says how many were left out.
+_throttled = Sparing(30)
 COOKIE, COOKIE_DAYS = "cerbero_device", 180
 
 
@@ -37,7 +40,12 @@ class ThrottledForm(AdminAuthenticationForm):
             raise ValidationError(
                 f"Too many wrong passwords. Wait {minutes} minutes, or use a device of yours."
             )
-        cleaned = super().clean()
+        try:
+            cleaned = super().clean()
+        except ValidationError:
+            # The form says it on a page; the trail has that somebody guessed, and never what.
+            self.request.refused_code = NotAuthenticated.code  # type: ignore[union-attr]
+            raise
         attempt.delete()
         return cleaned
 
@@ -61,7 +69,9 @@ def begin(request: HttpRequest, name: str) -> SignInAttempt | None:
         return attempt
     # Whoever keeps knocking does not make the wait longer.
     attempt.delete()
-    record("signin.throttled", actor=system("web"), details={"address": address, "known": device is not None})
+    _throttled.record(
+        "signin.throttled", actor=system("web"), details={"address": address, "known": device is not None}
+    )
     return None
 
 

@@ -17,6 +17,7 @@ from cerbero.people.models import Passkey, Signature
 from orders import services
 from orders.lifecycle import TicketStatus
 from orders.models import Ticket
+from tests.orders.world import hear
 from tests.people.authenticator import PRESENT, Authenticator, b64, bytes_of
 from tests.people.desk import LiveDesk
 
@@ -208,6 +209,7 @@ def test_the_queue_asks_for_the_passkey_and_takes_its_answer(live: LiveDesk) -> 
     for nothing in ({}, {"assertion": "nonsense"}, {"assertion": "[1]"}):
         assert b"signature_missing" in client.post(approve, shown | nothing, follow=True).content
     answer = json.dumps(live.keys["bob"].get(options))
+    hear(live.world.login)
     client.post(approve, shown | {"assertion": answer})
     assert on_tickets().get().signature.passkey.person.username == "bob"
 

@@ -39,6 +39,10 @@ def is_in(client: Client) -> bool:
 def test_too_many_wrong_passwords_stop_even_the_right_one(bob: User) -> None:
     for number in range(BY_NAME):
         assert sign_in(Client(), password="wrong", address=f"192.0.2.{number}").status_code == 200
+    guessed = Entry.objects.filter(event="access.refused", details__path=LOGIN)
+    assert [each.details["code"] for each in guessed] == ["not_authenticated"] * BY_NAME
+    assert "wrong" not in str(list(guessed.values()))
+    assert "bob" not in str(list(guessed.values()))
     client = Client()
     assert b"Too many wrong passwords" in sign_in(client, "BOB ", address="198.51.100.7").content
     assert not is_in(client)
