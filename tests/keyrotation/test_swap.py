@@ -5,6 +5,7 @@ from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
+from django.db import InterfaceError, OperationalError, connection
 from django.db.models.functions import Now
 
 from brokers.credentials import load_credentials, open_credential
@@ -12,7 +13,7 @@ from brokers.models import Account, Credential, Instrument, Login
 from brokers.services import broker_for
 from brokers.sessions import session_lost
 from cerbero.errors import CannotDecrypt, SelfApproval, StateConflict
-from cerbero.models import Bot
+from cerbero.models import Bot, Lease
 from keyrotation import services
 from keyrotation.lifecycle import Kind
 from keyrotation.models import Rotation
@@ -22,6 +23,12 @@ from orders.models import Attempt
 from tests.brokers.logins import events
 from tests.keyrotation.portal import NEW_KEY, SWEEPER, Portal
 from tests.orders.world import put_order
+
+
+def lose_the_database(*_, **__) -> None:
+    """The server ends this very connection, in the middle of its transaction, as it does when it restarts."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
 
 
 def is_usable(portal: Portal) -> bool:
@@ -39,9 +46,12 @@ def test_a_set_is_proven_confirmed_swapped_and_proven_again(portal, kind, mode):
     assert portal.now(rotation).status == "proven", "nothing is swapped before somebody has said yes"
 
     portal.say(rotation)
+    before = load_credentials(portal.login)
     portal.sweep()
-    rotation = portal.now(rotation)
+    rotation, after = portal.now(rotation), load_credentials(portal.login)
     assert rotation.status == "active", rotation.problem
+    assert before.access_token != after.access_token, "whoever reads next meets the new set"
+    assert (after.consumer_key == NEW_KEY) == (kind == Kind.KEYS)
     assert rotation.settled_at, rotation.problem
     assert (portal.in_use(), rotation.previous) == (rotation.credential, old)
     assert (portal.state, is_usable(portal)) == ("up", True)
@@ -103,7 +113,28 @@ def test_a_swap_that_died_before_its_proof_is_proven_by_the_next_sweep(portal, m
     portal.sweep()
     assert (portal.now(rotation).status, portal.now(rotation).settled_at) == ("active", None)
     assert is_usable(portal), "the token of the new set came with the swap"
+    with pytest.raises(StateConflict, match="not proven in use"):
+        retire(SWEEPER, portal.now(rotation))
     monkeypatch.undo()
+    portal.sweep()
+    assert portal.now(rotation).settled_at
+
+
+def test_a_database_that_goes_away_in_the_swap_leaves_the_old_set_and_the_next_sweep_goes_on(
+    portal, monkeypatch
+):
+    old, rotation = portal.in_use(), portal.proven()
+    portal.say(rotation)
+    monkeypatch.setattr("keyrotation.swapping.use_credential", lose_the_database)
+    with pytest.raises((OperationalError, InterfaceError)):
+        portal.sweep()
+    monkeypatch.undo()
+    connection.close()
+    waiting = portal.now(rotation)
+    assert (waiting.status, waiting.request.status, portal.in_use()) == ("proven", "approved", old)
+    assert (waiting.failures, is_usable(portal)) == (0, True)
+    # What the process held ends by the clock.
+    Lease.objects.update(expires_at=Now())
     portal.sweep()
     assert portal.now(rotation).settled_at
 
@@ -219,26 +250,12 @@ def test_an_order_in_flight_is_waited_for(portal, monkeypatch):
     assert portal.now(rotation).status == "active"
 
 
-def test_every_reader_meets_the_new_set_at_once(portal):
-    before = load_credentials(portal.login)
-    portal.swapped()
-    after = load_credentials(portal.login)
-    assert (before.consumer_key == NEW_KEY, after.consumer_key == NEW_KEY) == (False, True)
-
-
 def test_a_refusal_that_was_met_by_the_old_keys_says_nothing_of_the_new_session(portal):
     rotation = portal.swapped()
     session_lost(portal.login, SWEEPER, rotation.previous.pk)
     assert portal.state == "up"
     session_lost(portal.login, SWEEPER, rotation.credential.pk)
     assert portal.state == "expired"
-
-
-def test_what_came_before_the_proof_cannot_be_retired(portal, monkeypatch):
-    monkeypatch.setattr("keyrotation.swapping._settle", lambda *_: True)
-    rotation = portal.swapped()
-    with pytest.raises(StateConflict):
-        retire(SWEEPER, rotation)
 
 
 def dark(portal, **more):
