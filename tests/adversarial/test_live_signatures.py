@@ -1,15 +1,22 @@
 """A live desk: whatever is pressed, replayed, borrowed or written into rows, only a passkey's word counts."""
 
+import json
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Group
 from django.urls import reverse
 
+from cerbero import proofs
 from cerbero.errors import CerberoError, PasskeyRefused, RiskRefused, SignatureMissing
+from cerbero.models import Decision, DecisionRequest
 from cerbero.people.models import Passkey, Signature
 from orders import mandates
-from orders.models import Ticket
+from orders.canonical import decision_digest
+from orders.models import Limits, Ticket
+from orders.overriding import override_limits
 from tests.adversarial.hands import press, signed_in
 from tests.adversarial.siege import Siege
 from tests.orders import budgets
@@ -150,9 +157,6 @@ def test_an_answer_that_the_person_did_not_give(siege, attempt, wrong):
 @pytest.mark.parametrize("signature", ["none", "of another ticket"])
 def test_a_decision_written_by_sql_on_live(siege, attempt, signature):
     """With the very key for proofs, so that every row is as our program would have written it."""
-    from cerbero import proofs
-    from cerbero.models import Decision, DecisionRequest
-
     signed = siege.live.approved() if signature != "none" else None
     attempt.expects = int(signed is not None)
     ticket = siege.place()
@@ -183,3 +187,50 @@ def test_a_mandate_signed_without_a_passkey(siege, attempt):
     assert mandates.Mandate.objects.get(pk=mandate.pk).status == "proposed"
     assert attempt.on(siege.place(quantity=1)).status == "proposed"
     attempt.told("access.refused", code=SignatureMissing.code)
+
+
+@pytest.fixture
+def overridden(siege):
+    """A live ticket that a limit refused, proposed again by bob who overrides; signed by nobody yet."""
+    people, limits = siege.desk.people, {"quantity_max": Limits.objects.get().quantity_max}
+    people["bob"].groups.add(Group.objects.get(name="Risk"))
+    siege.live.a_day_later()
+    Limits.objects.update(quantity_max=9)
+    with pytest.raises(RiskRefused) as refusal:
+        siege.place()
+    first = Ticket.objects.get(pk=refusal.value.details["ticket_id"])
+    said = {"digest": first.digest, "ceilings": {"quantity_max": Decimal(10)}, "reason": "rebalancing"}
+    yield override_limits(actor=siege.desk.person("bob"), ticket_id=first.pk, **said)
+    Limits.objects.update(**limits)
+
+
+def test_an_override_without_a_passkey(siege, attempt, overridden):
+    attempt.on(overridden)
+    _refused(siege, attempt, overridden, None, SignatureMissing.code)
+
+
+def test_an_overrider_whose_passkey_is_another_persons(siege, attempt, overridden):
+    attempt.on(overridden)
+    theirs = siege.live.keys["carol"].get(siege.live.asked(overridden, "bob"))
+    _refused(siege, attempt, overridden, theirs, PasskeyRefused.code)
+
+
+def test_a_ceiling_raised_with_the_very_key_for_proofs(siege, attempt, overridden):
+    """Every row as our program would have written it; but the passkeys signed another ceiling."""
+    made = overridden
+    for who in ("bob", "carol"):
+        siege.live.sign(made, who)
+    attempt.on(made)
+    request = DecisionRequest.objects.get(pk=made.request_id)
+    request.facts["override"]["limits"][0]["ceiling"] = "1000"
+    request.digest = decision_digest(made.digest, request.facts)
+    request.proof = proofs.of_request(request)
+    words = "UPDATE cerbero_decisionrequest SET facts = %s, digest = %s, proof = %s WHERE id = %s"
+    changes = [(words, [json.dumps(request.facts), request.digest, request.proof, request.pk])]
+    for yes in request.decisions.all():
+        yes.digest_shown = request.digest
+        words = "UPDATE cerbero_decision SET digest_shown = %s, proof = %s WHERE id = %s"
+        changes.append((words, [yes.digest_shown, proofs.of_decision(yes, request), yes.pk]))
+    siege.as_owner(*changes)
+    siege.turn()
+    attempt.denied(made, "signature_missing")

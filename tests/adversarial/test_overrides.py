@@ -85,6 +85,32 @@ def test_the_overriders_yes_written_by_sql(siege, attempt, refused):
     attempt.denied(made, "approval_not_proven")
 
 
+def test_the_overriders_yes_written_by_sql_and_taken_away_once_others_followed(siege, attempt, refused):
+    """So that two good decisions are left, neither of them by whoever answers for the limit."""
+    dora = siege.desk.administrator("dora")
+    siege.desk.people["dora"] = type(siege.desk.people["bob"]).objects.get(pk=dora.id)
+    siege.desk.people["dora"].groups.add(Group.objects.get(name="Approver"))
+    made = attempt.on(_override(siege, refused()))
+    theirs = [made.request_id, siege.desk.people["bob"].pk]
+    siege.sql(
+        "INSERT INTO cerbero_decision (id, request_id, person_id, is_yes, reason, digest_shown, proof)"
+        " VALUES (gen_random_uuid(), %s, %s, true, '', %s, '')",
+        *theirs,
+        made.request.digest,
+    )
+    siege.desk.decide(made, "carol")
+    siege.as_owner(
+        ("UPDATE cerbero_decisionrequest SET status = 'pending' WHERE id = %s", [made.request_id]),
+        ("UPDATE orders_ticket SET status = 'proposed' WHERE id = %s", [made.pk]),
+    )
+    siege.desk.decide(made, "dora")
+    siege.as_owner(("DELETE FROM cerbero_decision WHERE request_id = %s AND person_id = %s", theirs))
+    attempt.watch(made.pk, "allowed")
+    del siege.desk.people["dora"]
+    siege.turn()
+    attempt.denied(made, "override_not_proven")
+
+
 def test_a_ceiling_raised_after_the_signing(siege, attempt, refused):
     made = attempt.on(_approved(siege, refused()))
     words = (

@@ -1,22 +1,32 @@
 """A yes on a live account is a passkey's signature, checked again by the process that sends (gates.md G1, G7)."""
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import psycopg
 import pytest
+from django.contrib.auth.models import Group
 from django.test import Client
 from django.urls import reverse
 
 from audit.models import Entry
 from cerbero import access, proofs
-from cerbero.errors import CerberoError, LiveBarred, PasskeyRefused, PermissionMissing, SignatureMissing
+from cerbero.errors import (
+    CerberoError,
+    LiveBarred,
+    PasskeyRefused,
+    PermissionMissing,
+    RiskRefused,
+    SignatureMissing,
+)
 from cerbero.models import Decision, DecisionRequest, DecisionStatus
 from cerbero.people import changes
 from cerbero.people.models import Passkey, Signature
 from orders import services
 from orders.lifecycle import TicketStatus
-from orders.models import Ticket
+from orders.models import Limits, Ticket
+from orders.overriding import override_limits
 from tests.orders.world import hear
 from tests.people.authenticator import PRESENT, Authenticator, b64, bytes_of
 from tests.people.desk import LiveDesk
@@ -47,6 +57,20 @@ def test_a_signed_ticket_is_sent_and_its_signatures_are_kept(live: LiveDesk) -> 
     assert kept.count() == ticket.request.quorum
     assert Entry.objects.filter(event="decision.signed").count() == ticket.request.quorum
     assert set(kept[0].assertion["response"]) == {"clientDataJSON", "authenticatorData", "signature"}
+
+
+def test_a_limit_is_passed_by_the_passkeys_of_whoever_overrides_and_of_one_more(live: LiveDesk) -> None:
+    live.world.people["bob"].groups.add(Group.objects.get(name="Risk"))
+    live.a_day_later()
+    Limits.objects.update(quantity_max=9)
+    with pytest.raises(RiskRefused) as refused:
+        live.place()
+    first = Ticket.objects.get(pk=refused.value.details["ticket_id"])
+    said: dict[str, Any] = {"ceilings": {"quantity_max": Decimal(10)}, "reason": "rebalancing"}
+    made = override_limits(actor=live.world.person("bob"), ticket_id=first.pk, digest=first.digest, **said)
+    assert live.sign(made, "bob").status == TicketStatus.PROPOSED
+    assert live.sign(made, "carol").status == TicketStatus.ALLOWED
+    assert sent(live) == 1
 
 
 def test_a_yes_without_a_passkey_is_refused_and_a_no_needs_none(live: LiveDesk) -> None:
