@@ -12,7 +12,7 @@ from cerbero.access import Rule
 from cerbero.models import DecisionRequest
 from orders import amending, hand_settling
 from orders.api import filters, shapes, unsettled_shapes
-from orders.api.views import Reads, listed
+from orders.api.views import Reads, listed, reading
 from orders.models import Amendment, Attempt, ChangeAttempt
 
 
@@ -26,8 +26,7 @@ class Amendments(Reads):
     serializer_class = unsettled_shapes.AmendmentRow
     narrowed_by = filters.AmendmentFilters
     rules: ClassVar = {
-        "list": Rule("orders.view_order", "read"),
-        "retrieve": Rule("orders.view_order", "read"),
+        **reading("orders.view_order"),
         "approve": Rule("orders.decide_ticket"),
         "signature": Rule("orders.decide_ticket"),
         "reject": Rule("orders.decide_ticket", "reject"),
@@ -58,8 +57,7 @@ class Doubtful(Reads):
     """Rows that may be in doubt; a person says what became of one, by session only."""
 
     rules: ClassVar = {
-        "list": Rule("orders.view_attempt", "read"),
-        "retrieve": Rule("orders.view_attempt", "read"),
+        **reading("orders.view_attempt"),
         "settle": Rule("orders.decide_ticket"),
     }
 
@@ -100,8 +98,7 @@ class Settlings(Reads):
     serializer_class = unsettled_shapes.SettlingRow
     narrowed_by = filters.SettlingFilters
     rules: ClassVar = {
-        "list": Rule("orders.view_attempt", "read"),
-        "retrieve": Rule("orders.view_attempt", "read"),
+        **reading("orders.view_attempt"),
         "approve": Rule("orders.decide_ticket"),
         "reject": Rule("orders.decide_ticket"),
     }

@@ -66,6 +66,11 @@ class Reads(Calls, mixins.ListModelMixin, mixins.RetrieveModelMixin):
     """A list and its rows."""
 
 
+def reading(permission: str) -> dict[str, Rule]:
+    """The rules of a list and its rows: who has the permission, and tokens that read."""
+    return {"list": Rule(permission, "read"), "retrieve": Rule(permission, "read")}
+
+
 def listed(by: type[filters.Filters]) -> Callable[[type], type]:
     """Name a list's filters in the schema."""
     return extend_schema_view(list=extend_schema(parameters=[by]))
@@ -83,8 +88,7 @@ class Approvals(Reads):
     serializer_class = shapes.ApprovalRow
     narrowed_by = filters.ApprovalFilters
     rules: ClassVar = {
-        "list": Rule("orders.view_ticket", "read"),
-        "retrieve": Rule("orders.view_ticket", "read"),
+        **reading("orders.view_ticket"),
         "approve": Rule("orders.decide_ticket"),
         "signature": Rule("orders.decide_ticket"),
         "reject": Rule("orders.decide_ticket", "reject"),
@@ -127,8 +131,7 @@ class Orders(Reads):
     serializer_class = shapes.OrderRow
     narrowed_by = filters.OrderFilters
     rules: ClassVar = {
-        "list": Rule("orders.view_order", "read"),
-        "retrieve": Rule("orders.view_order", "read"),
+        **reading("orders.view_order"),
         "create": Rule("orders.propose_ticket"),
         "cancel": Rule("orders.cancel_order", "cancel"),
         "cancel_all": Rule("orders.cancel_order", "cancel"),
@@ -170,10 +173,7 @@ class Executions(Reads):
     queryset = Execution.objects.select_related("account", "instrument")
     serializer_class = shapes.ExecutionRow
     narrowed_by = filters.ExecutionFilters
-    rules: ClassVar = {
-        "list": Rule("orders.view_execution", "read"),
-        "retrieve": Rule("orders.view_execution", "read"),
-    }
+    rules: ClassVar = reading("orders.view_execution")
 
 
 @listed(filters.PositionFilters)
@@ -184,8 +184,7 @@ class Positions(Reads):
     serializer_class = shapes.PositionRow
     narrowed_by = filters.PositionFilters
     rules: ClassVar = {
-        "list": Rule("orders.view_position", "read"),
-        "retrieve": Rule("orders.view_position", "read"),
+        **reading("orders.view_position"),
         "close": Rule("orders.close_position", "close"),
         "close_all": Rule("orders.close_position", "close"),
     }
@@ -213,10 +212,7 @@ class Drifts(Reads):
     queryset = Drift.objects.select_related("account", "execution", "settled_by")
     serializer_class = shapes.DriftRow
     narrowed_by = filters.DriftFilters
-    rules: ClassVar = {
-        "list": Rule("orders.view_drift", "read"),
-        "retrieve": Rule("orders.view_drift", "read"),
-    }
+    rules: ClassVar = reading("orders.view_drift")
 
 
 @listed(filters.DayReportFilters)
@@ -226,10 +222,7 @@ class DayReports(Reads):
     queryset = DayReport.objects.select_related("account")
     serializer_class = shapes.DayReportRow
     narrowed_by = filters.DayReportFilters
-    rules: ClassVar = {
-        "list": Rule("orders.view_dayreport", "read"),
-        "retrieve": Rule("orders.view_dayreport", "read"),
-    }
+    rules: ClassVar = reading("orders.view_dayreport")
 
 
 @listed(filters.LimitsFilters)
@@ -239,10 +232,7 @@ class LimitsOfAccounts(Reads):
     queryset = Limits.objects.select_related("account")
     serializer_class = shapes.LimitsRow
     narrowed_by = filters.LimitsFilters
-    rules: ClassVar = {
-        "list": Rule("orders.view_limits", "read"),
-        "retrieve": Rule("orders.view_limits", "read"),
-    }
+    rules: ClassVar = reading("orders.view_limits")
 
 
 @listed(filters.StateFilters)
@@ -253,8 +243,7 @@ class TradingStates(Reads):
     serializer_class = shapes.StateRow
     narrowed_by = filters.StateFilters
     rules: ClassVar = {
-        "list": Rule("orders.view_tradingstate", "read"),
-        "retrieve": Rule("orders.view_tradingstate", "read"),
+        **reading("orders.view_tradingstate"),
         "halt": Rule("orders.halt_trading", "halt"),
         "resume": Rule("orders.resume_trading"),
     }
@@ -281,10 +270,7 @@ class Policies(Reads):
     queryset = PolicyVersion.objects.select_related("proposed_by", "activated_by")
     serializer_class = shapes.PolicyRow
     narrowed_by = filters.PolicyFilters
-    rules: ClassVar = {
-        "list": Rule("orders.view_policyversion", "read"),
-        "retrieve": Rule("orders.view_policyversion", "read"),
-    }
+    rules: ClassVar = reading("orders.view_policyversion")
 
 
 # The instruments whose ids a mandate names.
@@ -303,8 +289,7 @@ class Mandates(Reads):
     serializer_class = shapes.MandateRow
     narrowed_by = filters.MandateFilters
     rules: ClassVar = {
-        "list": Rule("orders.view_mandate", "read"),
-        "retrieve": Rule("orders.view_mandate", "read"),
+        **reading("orders.view_mandate"),
         "sign": Rule("orders.decide_ticket"),
         "signature": Rule("orders.decide_ticket"),
         "decline": Rule("orders.decide_ticket"),
