@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from audit.services import record
@@ -17,6 +18,7 @@ from cerbero.database.compiled import Compiled, Given, Insert
 from cerbero.errors import (
     AlreadyDecided,
     DigestMismatch,
+    NotFound,
     NotProven,
     PermissionMissing,
     ReasonRequired,
@@ -126,6 +128,19 @@ def decide(
     elif request.decisions.filter(is_yes=True).count() >= request.quorum:
         _move(request, DecisionStatus.APPROVED, actor, decided_at=Now())
     return request
+
+
+def asked(subject_kind: str, request_id: UUID) -> DecisionRequest:
+    """A question of this kind. Raises NotFound."""
+    request = DecisionRequest.objects.filter(pk=request_id, subject_kind=subject_kind).first()
+    if request is None:
+        raise NotFound(request_id=str(request_id))
+    return request
+
+
+def waiting(subject_kind: str) -> QuerySet[DecisionRequest]:
+    """Questions of this kind that may still be answered, the oldest first."""
+    return DecisionRequest.objects.open().filter(subject_kind=subject_kind).order_by("created_at")
 
 
 def consume(request: DecisionRequest, *, actor: Actor, digest: str) -> None:

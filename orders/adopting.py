@@ -9,7 +9,6 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from audit.services import record
@@ -66,9 +65,7 @@ def decide_drift(
     """
     _person(actor)
     with transaction.atomic(durable=True):
-        asked = DecisionRequest.objects.filter(pk=request_id, subject_kind=KIND).first()
-        if asked is None:
-            raise NotFound(request_id=str(request_id))
+        asked = decisions.asked(KIND, request_id)
         case = _locked(asked.subject_id)
         wanted = asked.facts["wanted"]
         if is_yes and _digest(case, wanted, asked.facts["reason"]) != asked.digest:
@@ -110,13 +107,8 @@ def takes_two(case: Drift) -> bool:
     return case.account is not None and must_be_signed(case.account)
 
 
-def open_requests() -> QuerySet[DecisionRequest]:
-    """What waits for a second person."""
-    return DecisionRequest.objects.open().filter(subject_kind=KIND).order_by("created_at")
-
-
 def _ask(actor: Actor, case: Drift, wanted: str, reason: str, person: User) -> None:
-    if case.request is not None and open_requests().filter(pk=case.request.pk).exists():
+    if case.request is not None and decisions.waiting(KIND).filter(pk=case.request.pk).exists():
         raise StateConflict("Another person is being asked about this case.", request=str(case.request.pk))
     account = case.account
     case.request = decisions.ask(

@@ -7,7 +7,6 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import QuerySet
 
 from audit.services import record
 from brokers.models import Account
@@ -77,9 +76,7 @@ def decide_settling(
     """The second person's word; a yes settles it. Raises as `signing.decide` and `settle_doubt` do."""
     actor.require_session()
     trading.require_permission(actor, PERMISSION)
-    asked = DecisionRequest.objects.filter(pk=request_id, subject_kind=KIND).first()
-    if asked is None:
-        raise NotFound(request_id=str(request_id))
+    asked = decisions.asked(KIND, request_id)
     said = asked.facts
     evidence = None
     if is_yes:
@@ -98,11 +95,6 @@ def decide_settling(
     if request.status == DecisionStatus.CONSUMED:
         _settle(actor, _doubted(asked.subject_id), said["verdict"], said["reason"], evidence)
     return request
-
-
-def open_requests() -> QuerySet[DecisionRequest]:
-    """Doubts that wait for a second person."""
-    return DecisionRequest.objects.open().filter(subject_kind=KIND).order_by("created_at")
 
 
 def _doubted(row_id: UUID) -> Doubted:

@@ -4,12 +4,11 @@ from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from django.db import transaction
-from django.db.models import QuerySet
 
 from audit.services import record
 from cerbero import decisions
 from cerbero.access import Actor, user_of
-from cerbero.errors import DigestMismatch, NotFound, PermissionMissing, StateConflict
+from cerbero.errors import DigestMismatch, PermissionMissing, StateConflict
 from cerbero.models import DecisionRequest, DecisionStatus
 from cerbero.people import signing
 from cerbero.people.announcing import announce
@@ -70,9 +69,7 @@ def decide_limits(
     """
     trading.require_permission(actor, PERMISSION)
     with transaction.atomic(durable=True):
-        asked = DecisionRequest.objects.filter(pk=request_id, subject_kind=KIND).first()
-        if asked is None:
-            raise NotFound(request_id=str(request_id))
+        decisions.asked(KIND, request_id)
         request = signing.decide(
             actor=actor,
             request_id=request_id,
@@ -84,11 +81,6 @@ def decide_limits(
         if request.status == DecisionStatus.APPROVED:
             _apply(actor, request)
     return request
-
-
-def open_changes() -> QuerySet[DecisionRequest]:
-    """What waits for a second Administrator."""
-    return DecisionRequest.objects.open().filter(subject_kind=KIND).order_by("created_at")
 
 
 def _loosens(pick: Any, old: Any, new: Any) -> bool:

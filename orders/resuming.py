@@ -5,12 +5,11 @@ from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from django.db import transaction
-from django.db.models import QuerySet
 
 from audit.services import record
 from cerbero import decisions, plain
 from cerbero.access import Actor, user_of
-from cerbero.errors import DigestMismatch, NotFound, StateConflict
+from cerbero.errors import DigestMismatch, StateConflict
 from cerbero.models import DecisionRequest, DecisionStatus
 from cerbero.people import signing
 from orders import trading
@@ -33,7 +32,7 @@ def request_resume(*, actor: Actor, scope: str, scope_id: str = "", reason: str)
         if row.state == TradingState.State.ACTIVE or person is None:
             raise StateConflict("Nothing holds this scope.", scope=scope, state=row.state)
         subject, digest = _subject(row), _digest(row)
-        waiting = open_requests().filter(subject_id=subject, digest=digest).first()
+        waiting = decisions.waiting(KIND).filter(subject_id=subject, digest=digest).first()
         if waiting is not None:
             return waiting
         request = decisions.ask(
@@ -70,9 +69,7 @@ def decide_resume(
     """
     trading.require_permission(actor, "orders.resume_trading")
     with transaction.atomic(durable=True):
-        asked = DecisionRequest.objects.filter(pk=request_id, subject_kind=KIND).first()
-        if asked is None:
-            raise NotFound(request_id=str(request_id))
+        asked = decisions.asked(KIND, request_id)
         scope, scope_id = asked.facts["scope"], asked.facts["scope_id"]
         row = trading.locked(scope, scope_id)
         if is_yes and _digest(row) != asked.digest:
@@ -89,11 +86,6 @@ def decide_resume(
             decisions.consume(request, actor=actor, digest=request.digest)
             trading.activate(actor, scope, scope_id, asked.facts["reason"])
     return request
-
-
-def open_requests() -> QuerySet[DecisionRequest]:
-    """Resumes that wait for a second person."""
-    return DecisionRequest.objects.open().filter(subject_kind=KIND).order_by("created_at")
 
 
 def _subject(row: TradingState) -> UUID:

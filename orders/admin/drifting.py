@@ -92,7 +92,9 @@ def reaffirm(request: HttpRequest, order_id: UUID) -> HttpResponse:
 
 def _card(case: Drift, person: Any) -> dict[str, Any]:
     """One case as one person may act on it."""
-    open_request = adopting.open_requests().filter(pk=case.request_id).first() if case.request_id else None
+    open_request = (
+        decisions.waiting(adopting.KIND).filter(pk=case.request_id).first() if case.request_id else None
+    )
     return {
         "case": case,
         "amount": number(case.amount) if case.amount is not None else "",

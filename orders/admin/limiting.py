@@ -104,7 +104,7 @@ def show_changes(request: HttpRequest) -> HttpResponse:
     """What would loosen a limit and waits, value by value."""
     demand(request, "orders.view_limits")
     assert isinstance(request.user, User)
-    waiting = limit_changes.open_changes()
+    waiting = decisions.waiting(limit_changes.KIND)
     cards = [(each, _rows(each.facts["change"]), decisions.why_not(each, request.user)) for each in waiting]
     return page(request, "console/limit_changes.html", title="Changes of limits", cards=cards)
 

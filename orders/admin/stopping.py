@@ -8,6 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from cerbero import decisions
 from cerbero.people.passkeys import answered
 from orders import halting, resuming, services, trading
 from orders.admin.acting import attempt, demand, page
@@ -170,7 +171,7 @@ def _state() -> dict[str, object]:
         "states": TradingState.objects.order_by("scope", "scope_id"),
         "in_flight": trading.in_flight(TradingState.Scope.EVERYTHING, ""),
         "amendments": trading.amendments_in_flight(TradingState.Scope.EVERYTHING, ""),
-        "requests": resuming.open_requests(),
+        "requests": decisions.waiting(resuming.KIND),
         "halts": Halt.objects.order_by("-started_at")[:6],
         "working": Order.objects.filter(status__in=WORKING).count(),
     }

@@ -79,7 +79,7 @@ def show_doubts(request: HttpRequest) -> HttpResponse:
         "admin/orders/doubts.html",
         title="In doubt",
         doubts=[*_sendings(), *_changes()],
-        requests=[(each, _why_not(each, request)) for each in hand_settling.open_requests()],
+        requests=[(each, _why_not(each, request)) for each in decisions.waiting(hand_settling.KIND)],
     )
 
 

@@ -10,6 +10,7 @@ from django.forms.models import model_to_dict
 from django.test import Client
 
 from audit.models import Entry
+from cerbero import decisions
 from cerbero.access import person
 from cerbero.errors import AlreadyDecided, PermissionMissing, SelfApproval, StateConflict
 from cerbero.models import DecisionRequest
@@ -102,7 +103,7 @@ def test_a_no_changes_nothing(desk):
     request = change(desk, notional_max=Decimal(200_000))
     confirm(desk, request, is_yes=False, reason="too much")
     assert Limits.objects.get().notional_max == 100_000
-    assert not limit_changes.open_changes().exists()
+    assert not decisions.waiting(limit_changes.KIND).exists()
 
 
 def test_a_limit_that_was_tightened_meanwhile_is_not_overrun(desk):
@@ -138,7 +139,7 @@ def test_the_pages_propose_show_and_decide(desk):
     told = bob.post(path, form | {"quantity_max": "50000"}, follow=True).content.decode()
     assert "Nothing has changed yet" in told
     assert Limits.objects.get().quantity_max == 10_000
-    request = limit_changes.open_changes().get()
+    request = decisions.waiting(limit_changes.KIND).get()
     page = carol.get("/admin/limits/changes/").content.decode()
     assert "50000" in page
     assert request.digest in page
