@@ -34,6 +34,7 @@ from cerbero.errors import (
     StateConflict,
 )
 from cerbero.leases import ClockTime
+from cerbero.people import profile
 from keyrotation.lifecycle import Mode, RotationStatus
 from keyrotation.models import Rotation
 from keyrotation.rows import RETRY_SECONDS, enter, failed, locked, move, old_set_ended, postpone
@@ -198,6 +199,8 @@ def _put_in_use(turn: Turn, rotation: Rotation, token: SessionToken) -> bool:
         Login.objects.select_for_update().get(pk=row.login_id)
         if row.status != RotationStatus.PROVEN or row.request is None or row.credential is None:
             raise StateConflict(kind="rotation", id=str(row.pk), status=row.status)
+        if not profile.still_serves(row.request):
+            raise StateConflict("The profile is another by now; the swap must be asked for again.")
         if not is_quiet(row):
             return False
         decisions.consume(row.request, actor=turn.actor, digest=row.request.digest)

@@ -16,6 +16,7 @@ from cerbero.access import Actor
 from cerbero.errors import BrokerError, CerberoError, LeaseLost, StateConflict
 from cerbero.leases import ClockTime
 from cerbero.models import DecisionRequest, DecisionStatus
+from cerbero.people import profile
 from keyrotation.lifecycle import RotationStatus
 from keyrotation.models import Rotation
 from keyrotation.proving import prove
@@ -92,9 +93,15 @@ def _is_approved(rotation: Rotation) -> bool:
 
 
 def _is_stale(rotation: Rotation) -> bool:
-    """Nobody answered in time, or the yes was not used in time: prove it again and ask again."""
+    """Nobody answered in time, the yes was not used in time, or one person stood for two and does no longer.
+
+    It is proven again then, and asked again.
+    """
+    request = rotation.request
+    if request is None or not profile.still_serves(request):
+        return True
     over = Q(expires_at__lte=Now()) | ~Q(status__in=[DecisionStatus.PENDING, DecisionStatus.APPROVED])
-    return rotation.request is None or DecisionRequest.objects.filter(over, pk=rotation.request.pk).exists()
+    return DecisionRequest.objects.filter(over, pk=request.pk).exists()
 
 
 def _is_over(rotation: Rotation) -> bool:

@@ -17,15 +17,17 @@ from django.db.models.functions import Now
 from django.test import Client
 from django.urls import reverse
 
+from brokers.base import SessionToken
 from brokers.credentials import store_credential, use_credential
 from brokers.generation import new_pair
 from brokers.models import Credential, Login
-from cerbero import access
-from cerbero.errors import CerberoError, EnvironmentMismatch, ScopeMissing
+from brokers.sessions import session_turn
+from cerbero import access, leases
+from cerbero.errors import CerberoError, EnvironmentMismatch, ScopeMissing, StateConflict
 from cerbero.models import User
 from cerbero.people import profile
 from cerbero.tool import TOOLS, call
-from keyrotation import proving
+from keyrotation import proving, swapping, sweep
 from keyrotation.models import Rotation
 from tests.brokers.logins import SYSTEM, somebody
 from tests.keyrotation.keys import PRIME, old_pairs
@@ -283,3 +285,14 @@ def test_a_sole_operators_yes_by_the_api_is_signed_by_a_passkey(lasting_desk, un
     assert Rotation.objects.get(pk=rotation.pk).request.status == "approved"
     with_scope = program("carol", "rotate", "read")
     assert post(Client(), SIGNATURE, about, **with_scope)[1]["error"]["code"] == "sign_in_required"
+
+    # One yes stood for two; once two are asked for again, it stands for nothing.
+    row = Rotation.objects.select_related("login", "request").get(pk=rotation.pk)
+    assert not sweep._is_stale(row)
+    with transaction.atomic():
+        profile.leave(actor=access.SERVER)
+    assert sweep._is_stale(row)
+    token = SessionToken(b"0" * 20, leases.database_now())
+    with session_turn(row.login, SYSTEM, 30, 1) as turn, pytest.raises(StateConflict, match="profile"):
+        swapping._put_in_use(turn, row, token)
+    assert Credential.objects.get(status="active") == lasting_desk.active
