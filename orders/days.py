@@ -44,12 +44,14 @@ def begins_before(account: Account, end: datetime) -> datetime:
 def end_of(order: Order, at: datetime, text: str) -> OrderStatus:
     """Canceled or expired, of an order that the broker calls canceled: it has one word for both (§6.8).
 
-    Expired is what nobody asked to cancel, where the broker says so or the order's day is over.
+    Expired is what nobody asked to cancel, where the broker says so or the order's day is over. Its list says less than
+    its stream: a later word that it expired counts, and the moment of a later word does not.
     """
-    if order.status in {OrderStatus.CANCELED, OrderStatus.EXPIRED}:
+    says_expired = "expired" in text.lower()
+    if order.status == OrderStatus.EXPIRED or (order.status == OrderStatus.CANCELED and not says_expired):
         return OrderStatus(order.status)
     if order.time_in_force not in ENDING or order.cancel_requested_at is not None:
         return OrderStatus.CANCELED
     account = order.ticket.account
     is_over = trading_day(account, at) > trading_day(account, order.created_at)
-    return OrderStatus.EXPIRED if is_over or "expired" in text.lower() else OrderStatus.CANCELED
+    return OrderStatus.EXPIRED if is_over or says_expired else OrderStatus.CANCELED

@@ -201,7 +201,8 @@ def _is_stale(actor: Actor, order: Order, wanted: str, report: Report) -> bool:
         # Not the newest word any more: the same fact, told later, must not pass for a repetition.
         Report.objects.filter(pk=report.pk).update(problem="older than what is known")
         return True
-    if order.status not in ENDED | {OrderStatus.PENDING}:
+    said_more = (order.status, wanted) == (OrderStatus.CANCELED, OrderStatus.EXPIRED)
+    if said_more or order.status not in ENDED | {OrderStatus.PENDING}:
         return False
     if report.source == Report.Source.REPLY or order.status == OrderStatus.FILLED:
         return True

@@ -232,6 +232,34 @@ def test_an_unreachable_broker_is_said_and_left_alone_for_a_while_and_heals_afte
         assert broker.session_status().is_up
 
 
+HALF_UP = {"authenticated": True, "connected": True, "competing": False, "established": False}
+
+
+@pytest.mark.parametrize(
+    ("path", "answer", "state", "words"),
+    [
+        (
+            "/tickle|/iserver/auth",
+            {"status": 200, "body": HALF_UP | {"iserver": {"authStatus": HALF_UP}}},
+            SessionState.NOT_ESTABLISHED,
+            "authenticated, connected",
+        ),
+        ("", {"status": 403, "body": {"error": "Forbidden"}}, SessionState.LOCKED_OUT, "bars us"),
+    ],
+)
+def test_alive_at_single_sign_on_and_dead_at_the_brokerage_is_said_in_the_brokers_words_and_heals(
+    fresh_database: Database, fresh_simulator: SimulatorProcess, monkeypatch, path, answer, state, words
+) -> None:
+    login = brought_up(fresh_simulator)
+    fresh_simulator.fault("status", path=path, **answer)
+    monkeypatch.setattr("brokers.ibkr.client.BRING_UP_WAIT_SECONDS", 0.01)
+    assert keep_session(ready_again(login), SYSTEM) == state
+    assert words in fresh(login).state_detail
+    assert fresh(login).retry_at > fresh(login).state_changed_at
+    fresh_simulator.control("DELETE", "/_sim/faults")
+    assert keep_session(ready_again(login), SYSTEM) == SessionState.UP
+
+
 def test_wrong_keys_are_an_expired_session_with_a_reason(
     fresh_database: Database, fresh_simulator: SimulatorProcess
 ) -> None:

@@ -205,7 +205,9 @@ def ledger_of(ticket: Any, number: int) -> Ledger:
         was_doubted=entries.filter(event__endswith=".doubted", subject_id__in=ids).exists(),
         was_revived=entries.filter(
             subject_kind="order", subject_id=str(order.pk), details__from__in=sorted(FINAL)
-        ).exists(),
+        )
+        .exclude(event="order.expired")
+        .exists(),
         waits_for=_waits_for(ticket, attempts),
     )
 

@@ -139,7 +139,13 @@ class Stage:
         from orders.models import Order
 
         rows = Order.objects.filter(ticket_id=intent.ticket_id, number=intent.number, status__in=statuses)
-        return self.until(lambda: rows.first())
+
+        def look() -> Any:
+            return rows.first()
+
+        # What a run that breaks here says that it waited for.
+        look.__name__ = f"order {intent.number} to be {' or '.join(statuses)}"
+        return self.until(look)
 
     def approve(self, intent: Intent) -> None:
         """People agree, to the broker's questions too that were asked meanwhile."""

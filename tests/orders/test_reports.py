@@ -215,3 +215,19 @@ def test_a_database_that_ended_a_deadlock_says_nothing_of_the_report(sent, monke
     assert not Drift.objects.exists()
     reports.drain(ME)
     assert sent.order(Ticket.objects.get()).status == "accepted"
+
+
+def test_a_later_word_that_it_expired_counts_and_the_lists_silence_does_not(sent):
+    canceled = BrokerOrderState.CANCELED
+    assert _say(sent, canceled, "poll").status == "canceled"
+    assert _say(sent, canceled, text="Expired: not filled at the opening").status == "expired"
+    assert _say(sent, canceled, "poll", as_of=timezone.now()).status == "expired"
+    assert not Drift.objects.exists()
+    assert Ticket.objects.get().status == "done"
+
+
+def test_what_somebody_asked_to_cancel_never_expired(sent):
+    Order.objects.update(cancel_requested_at=timezone.now())
+    assert _say(sent, BrokerOrderState.CANCELED, "poll").status == "canceled"
+    assert _say(sent, BrokerOrderState.CANCELED, text="Expired").status == "canceled"
+    assert not Drift.objects.exists()
