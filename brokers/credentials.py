@@ -16,6 +16,7 @@ from brokers.ibkr.oauth import IbkrCredentials, private_key
 from brokers.models import Credential, Login
 from brokers.ways import WayIn
 from cerbero.access import Actor
+from cerbero.database.compiled import Compiled, Given
 from cerbero.encryption import decrypt, encrypt, identity
 from cerbero.errors import BadInput, CredentialMissing, KeysNotOurs
 from cerbero.lifecycle import transition
@@ -77,11 +78,16 @@ def store_credential(
     return row
 
 
+_ACTIVE = Compiled(
+    lambda: Credential.objects.select_related("login").filter(login=Given("login"), status=Status.ACTIVE)
+)
+
+
 def load_credentials(login: Login) -> IbkrCredentials:
     """The active set, decrypted. Raises CredentialMissing (KeysNotOurs at a gateway) or CannotDecrypt."""
     if login.way_in == WayIn.GATEWAY:
         raise KeysNotOurs(login=login.name)
-    row = Credential.objects.select_related("login").filter(login=login, status=Status.ACTIVE).first()
+    row = _ACTIVE.first(login=login.pk)
     if row is None:
         raise CredentialMissing(login=login.name)
     return open_credential(row)

@@ -16,7 +16,7 @@ from brokers.ibkr.limits import away_until
 from brokers.models import Credential, Login, SessionState
 from brokers.reports import notify_orders
 from cerbero.access import Actor
-from cerbero.database.compiled import Compiled, Given
+from cerbero.database.compiled import Compiled, Given, together
 from cerbero.leases import ClockTime
 
 
@@ -64,20 +64,21 @@ def may_leave(login_id: UUID, broker: Broker | None) -> bool:
 
     False while the login is held, and for a broker that was opened with keys that are no longer in use.
     """
-    (login,) = _LOCKED.rows(login=login_id)
-    if held_until(login) is not None:
-        return False
-    active = Credential.objects.filter(login_id=login_id, status=Credential.Status.ACTIVE)
-    keys = broker.credential_id if broker else None
-    return keys is None or active.filter(pk=keys).exists()
+    return _served(_LOCKED, login_id, broker) is not None
 
 
 def still_serves(login_id: UUID, broker: Broker) -> bool:
     """Whether it is worth placing the next order by this broker: the session is up, not held, and by these keys."""
-    (row,) = _NOW.rows(login=login_id)
-    in_use = Credential.objects.filter(login_id=login_id, status=Credential.Status.ACTIVE)
-    is_up = row.state == SessionState.UP and held_until(row) is None
-    return is_up and (broker.credential_id is None or in_use.filter(pk=broker.credential_id).exists())
+    login = _served(_NOW, login_id, broker)
+    return login is not None and login.state == SessionState.UP
+
+
+def _served(by: Compiled[Login], login_id: UUID, broker: Broker | None) -> Login | None:
+    """The login, unless it is held or the broker was opened with keys that are no longer in use."""
+    keys = broker.credential_id if broker else None
+    (login,), in_use = together(by.asked(login=login_id), _IN_USE.asked(login=login_id, keys=keys))
+    is_ours = keys is None or bool(in_use)
+    return login if is_ours and held_until(login) is None else None
 
 
 def _now() -> Any:
@@ -86,4 +87,9 @@ def _now() -> Any:
 
 
 _NOW: Compiled[Login] = Compiled(_now)
+_IN_USE = Compiled(
+    lambda: Credential.objects.filter(
+        pk=Given("keys"), login=Given("login"), status=Credential.Status.ACTIVE
+    ).values_list("pk", flat=True)
+)
 _LOCKED: Compiled[Login] = Compiled(lambda: _now().select_for_update(no_key=True))

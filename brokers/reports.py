@@ -16,6 +16,7 @@ from brokers.base import ExecutionReport, OrderReport, Raw
 from brokers.models import Login, Report
 from brokers.notifications import ORDERS
 from cerbero import failpoints
+from cerbero.database.compiled import Asked, insert_all, together
 
 Record = OrderReport | ExecutionReport
 KINDS: dict[str, type[OrderReport] | type[ExecutionReport]] = {
@@ -38,6 +39,11 @@ HINTS = {
 SUBJECT_MAX = 64
 # A wire number beyond this has no place in a book; its own notation is kept in place of a million digits.
 DIGITS_MAX = 60
+_NEWEST = """
+SELECT DISTINCT ON (kind, subject) kind, subject, digest FROM brokers_report
+WHERE login_id = %s AND kind = ANY(%s) AND subject = ANY(%s) AND problem = ''
+ORDER BY kind, subject, id DESC
+"""
 
 
 def record_reports(
@@ -57,7 +63,7 @@ def record_reports(
     with transaction.atomic():
         fresh = _without_repeats(login, rows)
         if fresh:
-            Report.objects.bulk_create(fresh)
+            insert_all(fresh)
             notify_orders()
             failpoints.around_commit(f"reports.{source}")
     return len(fresh)
@@ -124,12 +130,7 @@ def _without_repeats(login: Login, rows: Iterable[Report]) -> list[Report]:
 
 
 def _newest_digests(login: Login, subjects: set[str]) -> dict[tuple[str, str], str]:
-    found = (
-        Report.objects.filter(login=login, kind__in=list(KINDS), subject__in=subjects, problem="")
-        .order_by("kind", "subject", "-id")
-        .distinct("kind", "subject")
-        .values_list("kind", "subject", "digest")
-    )
+    (found,) = together(Asked(_NEWEST, (login.pk, list(KINDS), list(subjects))))
     return {(kind, subject): digest for kind, subject, digest in found}
 
 

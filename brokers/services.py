@@ -24,6 +24,7 @@ from brokers.models import Account, Instrument, LiveClearance, Login, Subscripti
 from brokers.ways import WayIn
 from cerbero import decisions
 from cerbero.access import Actor
+from cerbero.database.compiled import Compiled, Given
 from cerbero.encryption import decrypt, encrypt, identity
 from cerbero.errors import BadInput, LoginDisabled, NotFound, PermissionMissing, StateConflict
 from cerbero.models import DecisionRequest, Environment, User
@@ -35,6 +36,8 @@ CLEARANCE_SECONDS = 86_400
 # What of `live_missing` says that this deployment sends nothing live at all.
 DEPLOYMENT = frozenset({"live_trading_setting", "no_fail_point", "servers_of_its_own", "broker_says_live"})
 
+_LOGIN = Compiled(lambda: Login.objects.filter(pk=Given("login")))
+
 
 @contextmanager
 def broker_for(login: Login, *, is_for_cancel: bool = False) -> Iterator[Broker]:
@@ -43,7 +46,7 @@ def broker_for(login: Login, *, is_for_cancel: bool = False) -> Iterator[Broker]
     Raises LoginDisabled (never for a cancel), CredentialMissing or CannotDecrypt. Never inside a transaction: each request
     takes its slot in a statement of its own (brokers.pacing).
     """
-    row = Login.objects.get(pk=login.pk)
+    (row,) = _LOGIN.rows(login=login.pk)
     if not (row.is_enabled or is_for_cancel):
         raise LoginDisabled(login=row.name)
     with client_for(row, access_of(row), session_token(row)) as client:

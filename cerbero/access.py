@@ -46,6 +46,7 @@ DEFAULT_SCOPES = ("market:read", "orders:read", "orders:write", "trading:halt")
 PROGRAM = "token"
 _TAG = re.compile(r"[\x21-\x7e]{1,64}")
 _TOUCH_EVERY = timedelta(minutes=1)
+_ACTIVE = Compiled(lambda: User.objects.filter(pk=Given("user"), is_active=True))
 # Asked by every call of a bot.
 _USABLE = Compiled(
     lambda: (
@@ -131,7 +132,7 @@ def user_of(actor: Actor) -> User | None:
     """The active person behind an actor; None for bots and processes, whatever they may do."""
     if not actor.is_person or actor.id is None:
         return None
-    return User.objects.filter(pk=actor.id, is_active=True).first()
+    return _ACTIVE.first(user=actor.id)
 
 
 def issue_token(

@@ -8,13 +8,14 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from django.contrib.auth.models import Group
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from audit.services import record
 from cerbero import proofs
 from cerbero.access import Actor, user_of
-from cerbero.database.compiled import Compiled, Given, Insert
+from cerbero.database.compiled import Compiled, Given, Insert, together
 from cerbero.errors import (
     AlreadyDecided,
     DigestMismatch,
@@ -25,7 +26,7 @@ from cerbero.errors import (
     SelfApproval,
 )
 from cerbero.lifecycle import transition
-from cerbero.models import Decision, DecisionRequest, DecisionStatus, User
+from cerbero.models import YESES, Decision, DecisionRequest, DecisionStatus, User
 from cerbero.people import profile
 
 MOVES: dict[str, frozenset[str]] = {
@@ -38,6 +39,18 @@ MOVES: dict[str, frozenset[str]] = {
 }
 
 
+_LOCKED = Compiled(lambda: DecisionRequest.objects.select_for_update().filter(pk=Given("request")))
+_MEMBER = Compiled(
+    lambda: Group.objects.filter(user=Given("person"), name=Given("group")).values_list("pk", flat=True)
+)
+_OPEN = Compiled(
+    lambda: DecisionRequest.objects.open().filter(pk=Given("request")).values_list("pk", flat=True)
+)
+_DECIDED = Compiled(
+    lambda: Decision.objects.filter(request=Given("request"), person=Given("person")).values_list(
+        "pk", flat=True
+    )
+)
 _FRESH = Compiled(
     lambda: DecisionRequest.objects.filter(
         pk=Given("request"), status=DecisionStatus.APPROVED, expires_at__gt=Now()
@@ -93,14 +106,16 @@ def decide(
 ) -> DecisionRequest:
     """Take one person's yes or no, bound to the digest that was on the screen; a yes may carry conditions.
 
-    `by_passkey` says that the caller verifies a signature in the same transaction (people/signing.py). Raises
+    `by_passkey` says that the caller verifies a signature in the same transaction (people/signing.py). Raises NotFound,
     PermissionMissing, SelfApproval, AlreadyDecided, DigestMismatch, NotProven, SignatureMissing, DelayRunning or
     ReasonRequired; then nothing was written. The row lock makes concurrent decisions queue; the second finds it decided.
     """
     if is_yes:
         actor.require_session()
     person = _decider(actor)
-    request = DecisionRequest.objects.select_for_update().get(pk=request_id)
+    request = _LOCKED.first(request=request_id)
+    if request is None:
+        raise NotFound(request_id=str(request_id))
     _hold_against(request, person, digest)
     if is_yes:
         profile.require_counts(request, person)
@@ -112,7 +127,7 @@ def decide(
     )
     decision.conditions = conditions or None
     decision.proof = proofs.of_decision(decision)
-    decision.save(force_insert=True)
+    Insert.of(decision).run()
     details = {
         "digest": digest,
         "subject": str(request.subject_id),
@@ -125,7 +140,7 @@ def decide(
     )
     if not is_yes:
         _move(request, DecisionStatus.REJECTED, actor, decided_at=Now())
-    elif request.decisions.filter(is_yes=True).count() >= request.quorum:
+    elif len(YESES.rows(request=request.pk)) >= request.quorum:
         _move(request, DecisionStatus.APPROVED, actor, decided_at=Now())
     return request
 
@@ -205,10 +220,13 @@ def _decider(actor: Actor) -> User:
 def _hold_against(request: DecisionRequest, person: User, digest: str) -> None:
     if person.pk in request.excluded_user_ids:
         raise SelfApproval
-    if not person.groups.filter(name=request.group).exists():
+    named = {"request": request.pk, "person": person.pk}
+    is_member, is_open, has_decided = together(
+        _MEMBER.asked(group=request.group, **named), _OPEN.asked(**named), _DECIDED.asked(**named)
+    )
+    if not is_member:
         raise PermissionMissing(group=request.group)
-    is_open = DecisionRequest.objects.open().filter(pk=request.pk).exists()
-    if not is_open or request.decisions.filter(person=person).exists():
+    if not is_open or has_decided:
         raise AlreadyDecided(status=request.status)
     if digest != request.digest:
         raise DigestMismatch

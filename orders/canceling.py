@@ -12,15 +12,19 @@ from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from brokers.base import Broker, BrokerOrderState
+from audit.services import record
+from brokers.base import Broker, BrokerOrderState, OrderReport
 from brokers.models import Account, Login, Report
 from brokers.reports import record_reports
 from cerbero.access import Actor
 from cerbero.database.compiled import Compiled, Given, together
 from cerbero.errors import BrokerError, BrokerRejected, CerberoError, OutcomeUnknown, ProcessDied
 from cerbero.lifecycle import transition
+from cerbero.models import DecisionStatus
 from orders.lifecycle import ATTEMPT, ENDED, AttemptStatus, OrderStatus
-from orders.models import ChangeAttempt, Inquiry, Order
+from orders.models import Attempt, ChangeAttempt, Inquiry, Order, Ticket
+from orders.notices.alerting import alert
+from orders.presentation import sentence
 
 Kind = ChangeAttempt.Kind
 # Every order of an account, in the broker's own word for it.
@@ -74,6 +78,12 @@ _OVER = Compiled(
         .select_related("order")
     )
 )
+_ATTEMPTS = Compiled(lambda: Attempt.objects.filter(ticket=Given("ticket")).order_by("number"))
+_WITHDRAWN = Compiled(
+    lambda: Ticket.objects.filter(pk=Given("ticket"), request__status=DecisionStatus.WITHDRAWN).values_list(
+        "pk", flat=True
+    )
+)
 _IN_DOUBT = Compiled(lambda: unsettled_cancels().filter(order=Given("order"), status=AttemptStatus.IN_DOUBT))
 
 
@@ -106,6 +116,27 @@ def settle_ended(actor: Actor, order: Order) -> None:
     if order.status in ENDED | {OrderStatus.PENDING_CANCEL}:
         for row in _IN_DOUBT.rows(order=order.pk):
             settle(actor, row, order=order.status)
+
+
+def cancel_unwanted(actor: Actor, order: Order, fact: OrderReport) -> None:
+    """It works at the broker although our last word was no, or after it was withdrawn: it is canceled, and said."""
+    attempts, withdrawn = together(
+        _ATTEMPTS.asked(ticket=order.ticket_id), _WITHDRAWN.asked(ticket=order.ticket_id)
+    )
+    named = [each for each in attempts if each.client_order_id == fact.client_order_id]
+    refused = any(each.outcome.get("refused", False) for each in (named or attempts)[-1:])
+    if not refused and not withdrawn:
+        return
+    Order.objects.filter(pk=order.pk, cancel_requested_at=None).update(cancel_requested_at=Now())
+    details = {"refused": refused, "broker_order_id": fact.broker_order_id}
+    record("cancel.requested", actor=actor, subject_kind="order", subject_id=order.pk, details=details)
+    alert(
+        f"unwanted:{order.pk}:{fact.broker_order_id}",
+        f"An order lives against our word and is being canceled: {sentence(order)}",
+        "We said no to the broker's question about it." if refused else "It was withdrawn.",
+        path=f"/admin/orders/order/{order.pk}/change/",
+        is_urgent=True,
+    )
 
 
 def settle_foreign(actor: Actor, account: Account, working: set[str]) -> None:

@@ -9,6 +9,7 @@ from django.utils import timezone
 from brokers.base import Availability
 from brokers.calendars import why_closed
 from brokers.models import Instrument, Quote
+from cerbero.database.compiled import Compiled, Given
 from cerbero.errors import ConfirmationNeeded, FeedDead
 from orders.models import Order, Ticket
 from orders.presentation import decimal, percent, price, price_places
@@ -20,6 +21,7 @@ DOUBTS = {
     Availability.DELAYED: "The data is delayed by the broker: this is not the market of this moment.",
     Availability.FROZEN: "The prices are frozen: the market is closed, or the broker sends nothing new.",
 }
+_ORDERS = Compiled(lambda: Order.objects.filter(ticket=Given("ticket")).select_related("instrument__quote"))
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,7 @@ def market_of(ticket: Ticket, order: Order) -> Market:
 
 def require_known(ticket: Ticket, *, is_confirmed: bool) -> None:
     """Raises FeedDead, or, until a person has confirmed, ConfirmationNeeded, unless every leg's market is known."""
-    orders = ticket.orders.select_related("instrument__quote")
-    markets = [market_of(ticket, order) for order in orders]
+    markets = [market_of(ticket, order) for order in _ORDERS.rows(ticket=ticket.pk)]
     for market in markets:
         if market.why_dead:
             raise FeedDead(symbol=market.instrument.symbol, why=market.why_dead)

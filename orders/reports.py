@@ -8,26 +8,22 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import Sum
 from django.db.models.functions import Now
 
-from audit.services import record
 from brokers.base import BrokerOrderState, ExecutionReport, OrderReport
 from brokers.models import Account, BrokerInstrument, Login, Report
 from brokers.reports import parse
 from cerbero import decisions, failpoints
 from cerbero.access import Actor
-from cerbero.database.compiled import Asked, Compiled, Given, together
+from cerbero.database.compiled import Asked, Compiled, CompiledUpdate, Given, together
 from cerbero.lifecycle import transition
-from cerbero.models import DecisionStatus
 from orders import amended, canceling, days, drift, guessing
 from orders.groups import wire
 from orders.groups.wire import may_shrink
 from orders.lifecycle import ATTEMPT, ENDED, ORDER, TICKET, WORKING, AttemptStatus, OrderStatus, TicketStatus
 from orders.models import Attempt, Drift, Execution, Order, Ticket
-from orders.notices.alerting import alert
-from orders.presentation import sentence
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +67,10 @@ _IN_DOUBT = Compiled(
 _STATUS = Compiled(lambda: Ticket.objects.only("status", "request").filter(pk=Given("ticket")))
 _LOCK: Asked[Any] = Asked("SELECT pg_try_advisory_xact_lock(%s)", (_DRAIN_LOCK,))
 _WAITING = Compiled(lambda: Report.objects.waiting().select_related("login")[:BATCH])
+_APPLIED = "UPDATE brokers_report SET applied_at = statement_timestamp() WHERE id = ANY(%s)"
+_NAME = CompiledUpdate(
+    lambda: Order.objects.filter(pk=Given("order")), broker_order_id=Given("broker_order_id")
+)
 _LEFT = Compiled(
     lambda: (
         Order.objects.filter(ticket=Given("ticket")).exclude(status__in=ENDED).values_list("pk", flat=True)
@@ -97,8 +97,9 @@ def drain(actor: Actor) -> int:
             if not is_ours:
                 return count
             applied = [report.pk for report in waiting if _apply_one(actor, report)]
-            Report.objects.filter(pk__in=applied).update(applied_at=Now())
             if applied:
+                with connection.cursor() as cursor:
+                    cursor.execute(_APPLIED, [applied])
                 failpoints.around_commit("reports.applied")
         count += len(applied)
         if len(applied) < BATCH:
@@ -138,7 +139,7 @@ def _apply_order(actor: Actor, report: Report, fact: OrderReport) -> bool:
         _second_order(actor, order, report, fact)
         return True
     if not order.broker_order_id and fact.broker_order_id not in {"", "-1"}:
-        Order.objects.filter(pk=order.pk).update(broker_order_id=fact.broker_order_id)
+        _NAME.run(order=order.pk, broker_order_id=fact.broker_order_id)
         order.broker_order_id = fact.broker_order_id
     _settle_attempt(actor, order)
     filled = max(order.filled_quantity, fact.filled_quantity or Decimal(0))
@@ -189,7 +190,7 @@ def _move(
         end_or_revive_ticket(actor, order)
         canceling.settle_ended(actor, order)
         if before not in WORKING and wanted in WORKING:
-            _cancel_unwanted(actor, order, fact)
+            canceling.cancel_unwanted(actor, order, fact)
     elif changes:
         Order.objects.filter(pk=order.pk).update(**changes)
 
@@ -351,26 +352,6 @@ def end_or_revive_ticket(actor: Actor, order: Order) -> None:
         )
     if is_over and ticket.status == TicketStatus.SENT:
         transition(ticket, TicketStatus.DONE, moves=TICKET, actor=actor, event="ticket.ended", ended_at=Now())
-
-
-def _cancel_unwanted(actor: Actor, order: Order, fact: OrderReport) -> None:
-    """It works at the broker although our last word was no, or after it was withdrawn: it is canceled, and said."""
-    attempts = Attempt.objects.filter(ticket_id=order.ticket_id).order_by("number")
-    attempt = attempts.filter(client_order_id=fact.client_order_id or "").first() or attempts.last()
-    refused = attempt is not None and attempt.outcome.get("refused", False)
-    withdrawn = Ticket.objects.filter(pk=order.ticket_id, request__status=DecisionStatus.WITHDRAWN).exists()
-    if not refused and not withdrawn:
-        return
-    Order.objects.filter(pk=order.pk, cancel_requested_at=None).update(cancel_requested_at=Now())
-    details = {"refused": refused, "broker_order_id": fact.broker_order_id}
-    record("cancel.requested", actor=actor, subject_kind="order", subject_id=order.pk, details=details)
-    alert(
-        f"unwanted:{order.pk}:{fact.broker_order_id}",
-        f"An order lives against our word and is being canceled: {sentence(order)}",
-        "We said no to the broker's question about it." if refused else "It was withdrawn.",
-        path=f"/admin/orders/order/{order.pk}/change/",
-        is_urgent=True,
-    )
 
 
 def _is_another(order: Order, fact: OrderReport) -> bool:

@@ -15,7 +15,7 @@ from brokers.reports import notify_orders
 from brokers.services import broker_for
 from cerbero import decisions
 from cerbero.access import Actor
-from cerbero.database.compiled import Compiled
+from cerbero.database.compiled import Compiled, Given
 from cerbero.errors import (
     BadInput,
     NotFound,
@@ -52,6 +52,13 @@ from orders.tickets import (
     terms_of,
 )
 
+_ASKED = Compiled(
+    lambda: (
+        Ticket.objects.select_for_update(of=("self",))
+        .select_related("account__login")
+        .filter(pk=Given("ticket"), request__isnull=False)
+    )
+)
 _OVERDUE = Compiled(
     lambda: DecisionRequest.objects.overdue().filter(ticket__isnull=False).select_related("ticket")
 )
@@ -293,10 +300,10 @@ def _decide(
     is_confirmed: bool,
     conditions: dict[str, str],
 ) -> Ticket:
-    ticket = Ticket.objects.select_for_update(of=("self",)).filter(pk=ticket_id).exclude(request=None).first()
+    ticket = _ASKED.first(ticket=ticket_id)
     if ticket is None or ticket.request_id is None:
         raise NotFound(ticket_id=str(ticket_id))
-    request = signing.decide(
+    request = ticket.request = signing.decide(
         actor=actor,
         request_id=ticket.request_id,
         digest=digest,

@@ -217,6 +217,13 @@ class Insert:
         self.row._state.adding, self.row._state.db = False, DEFAULT_DB_ALIAS
 
 
+def insert_all(rows: Sequence[Model]) -> None:
+    """Insert new rows in one round trip."""
+    inserts = [Insert.of(row) for row in rows]
+    for insert, (found,) in zip(inserts, together(*(Asked(*each.words) for each in inserts)), strict=True):
+        insert.take(found)
+
+
 @lru_cache(maxsize=256)
 def _insert_words(
     model: type[Model], given: tuple[str, ...], computed: tuple[tuple[str, Any], ...]

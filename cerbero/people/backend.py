@@ -4,8 +4,19 @@ from typing import Any
 
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import Permission
+from django.db.models import Value
+from django.db.models.functions import Concat
 
+from cerbero.database.compiled import Compiled, Given
 from cerbero.models import User
+
+_NAMES: Compiled[str] = Compiled(
+    lambda: (
+        Permission.objects.filter(group__user=Given("user"))
+        .order_by()
+        .values_list(Concat("content_type__app_label", Value("."), "codename"), flat=True)
+    )
+)
 
 
 class GroupsBackend(ModelBackend):
@@ -15,8 +26,5 @@ class GroupsBackend(ModelBackend):
         if not isinstance(user_obj, User) or not user_obj.is_active or obj is not None or from_name == "user":
             return set()
         if not hasattr(user_obj, "_group_perm_cache"):
-            rows = Permission.objects.filter(group__in=user_obj.groups.all()).values_list(
-                "content_type__app_label", "codename"
-            )
-            user_obj._group_perm_cache = {f"{app}.{name}" for app, name in rows.order_by()}  # type: ignore[attr-defined]
+            user_obj._group_perm_cache = set(_NAMES.rows(user=user_obj.pk))  # type: ignore[attr-defined]
         return user_obj._group_perm_cache  # type: ignore[attr-defined]

@@ -18,6 +18,7 @@ from django.db.models.functions import Now
 from audit.services import record
 from cerbero import decisions
 from cerbero.access import Actor, user_of
+from cerbero.database.compiled import Compiled, Given
 from cerbero.errors import (
     AlreadyDecided,
     DigestMismatch,
@@ -32,6 +33,7 @@ from cerbero.people.models import DecisionChallenge, LiveBar, Passkey, Signature
 
 CHALLENGE_SECONDS = 120
 NONCE_BYTES = 32
+_ASKED = Compiled(lambda: DecisionRequest.objects.filter(pk=Given("request")))
 
 
 def challenge_of(request: DecisionRequest, person_id: UUID, nonce: bytes) -> bytes:
@@ -56,7 +58,7 @@ def decide(
 
     In the caller's transaction; raises what cerbero.decisions.decide and `sign` raise.
     """
-    asked = DecisionRequest.objects.filter(pk=request_id).first()
+    asked = _ASKED.first(request=request_id)
     is_signed = is_yes and (is_live or (asked is not None and profile.is_sole(asked)))
     request = decisions.decide(
         actor=actor,

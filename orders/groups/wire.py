@@ -50,12 +50,12 @@ def named(attempt: Attempt, rows: Sequence[OrderReport], broker: Broker) -> tupl
 
     A row says little more than the broker's number: what it is of is asked for by that.
     """
-    ids = dict(attempt.legs.order_by("order__number").values_list("client_order_id", "order_id"))
-    if not ids:
+    if not attempt.ticket.group:
         # A reply's row may lack our id; it answers our request, so it is ours.
         return [
             replace(row, client_order_id=row.client_order_id or attempt.client_order_id) for row in rows
         ], True
+    ids = dict(attempt.legs.order_by("order__number").values_list("client_order_id", "order_id"))
     orders = {order.pk: order for order in attempt.carried}
     left = {own: orders[pk] for own, pk in ids.items()}
     found: list[OrderReport] = []
