@@ -74,12 +74,11 @@ def _waiting() -> QuerySet[DecisionRequest]:
 def _deliveries(request: DecisionRequest, shift: list[User], webhooks: list[Webhook]) -> list[Delivery]:
     may = list(deciders(request))
     first = [person for person in may if person in shift]
-    whom = (
-        f"On duty: {', '.join(map(str, first))}."
-        if first
-        else "Nobody is on duty: all who may decide are told."
-    )
-    rows = _news(request, WAITING, "Decision waiting", whom, first or may, webhooks)
+    names, is_reached = ", ".join(map(str, first)), any(person.email for person in first)
+    whom = f"On duty: {names}." if first else "Nobody is on duty: all who may decide are told."
+    if first and not is_reached:
+        whom = f"On duty: {names}, without an address: all who may decide are told."
+    rows = _news(request, WAITING, "Decision waiting", whom, first if is_reached else may, webhooks)
     if request.gone >= request.left:  # type: ignore[attr-defined]
         others = User.objects.filter(is_active=True, groups__name=settings.ESCALATION_GROUP)
         everybody = {person.pk: person for person in [*may, *others]}

@@ -1,7 +1,7 @@
 """Dead sessions, stale feeds and silent processes become outages, and people are told once of each.
 
-Two look: beat's task, and a thread of the orders process, which needs no Redis and also delivers. So each is
-seen by the other when it is silent, and so is beat's own lag. Nobody is told of the broker's planned nights.
+Two look: beat's task, and a thread of the orders process, which needs no Redis, and also tells what waits and delivers.
+So each is seen by the other when it is silent, and so is beat's own lag. Nobody is told of the broker's planned nights.
 """
 
 import logging
@@ -20,6 +20,7 @@ from cerbero.access import Actor
 from cerbero.leases import BEAT, BEAT_SILENT_SECONDS, MARKS, ClockTime
 from cerbero.models import Lease
 from cerbero.stopping import StopSignal
+from orders.notices import announcing
 from orders.notices.alerting import alert
 from orders.notices.models import Outage
 from orders.notices.sending import deliver_alone
@@ -45,7 +46,7 @@ def run(stop: StopSignal) -> None:
             watcher.look()
             deliver_alone(actor=notices)
             if monotonic() - beat_at > BEAT_SECONDS:
-                leases.succeeded(MARK)
+                beat()
                 beat_at = monotonic()
         except (DatabaseError, psycopg.Error) as problem:
             log.warning("watch: database away", extra={"problem": type(problem).__name__})
@@ -55,6 +56,12 @@ def run(stop: StopSignal) -> None:
             log.exception("watch")
             stop.wait(1)
     connections.close_all()
+
+
+def beat() -> None:
+    """Once in BEAT_SECONDS: what waits is told without beat and Redis too, and the watch is seen to be alive."""
+    announcing.announce_waiting()
+    leases.succeeded(MARK)
 
 
 class Watcher:

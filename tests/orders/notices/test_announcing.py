@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from cerbero.errors import BadInput, DutyOverlaps, PermissionMissing
 from cerbero.models import User
-from orders.notices import announcing, duty, services
+from orders.notices import announcing, duty, services, watching
 from orders.notices.models import Delivery, Duty, Seen, Webhook
 
 
@@ -84,6 +84,21 @@ def test_with_nobody_on_duty_everybody_who_may_decide_is_told_at_once(desk: Any)
 def test_the_same_news_goes_once_however_often_it_is_announced(desk: Any) -> None:
     desk.place()
     assert [announcing.announce_waiting() for _ in range(3)] == [2, 0, 0]
+
+
+def test_what_waits_is_told_while_beat_and_redis_are_away(desk: Any) -> None:
+    desk.place()
+    watching.beat()
+    assert told() == ["bob", "carol"]
+
+
+def test_whoever_is_on_duty_and_has_no_address_is_not_the_only_one_told(desk: Any) -> None:
+    User.objects.filter(username="carol").update(email="")
+    shift(desk, "carol")
+    desk.place()
+    announcing.announce_waiting()
+    assert told() == ["bob"]
+    assert "without an address" in Delivery.objects.get().body
 
 
 def test_whoever_comes_on_duty_later_is_told_of_what_still_waits(desk: Any) -> None:
