@@ -62,7 +62,7 @@ def test_a_broker_that_cannot_be_read_closes_nothing_and_says_so(desk: Any, held
     assert not Ticket.objects.exists()
 
 
-@pytest.mark.parametrize("quantity", ["many", "-1", "0", "NaN", "Infinity"])
+@pytest.mark.parametrize("quantity", ["many", "-1", "0", "NaN", "Infinity", "1e-30", "1e999", "0.123456789"])
 def test_a_quantity_that_is_none_is_refused_before_the_broker_is_asked(
     desk: Any, held: Position, quantity: str
 ) -> None:

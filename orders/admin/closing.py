@@ -1,5 +1,6 @@
 """Reducing risk on one account: close a position or all of them, cancel everything that works. Each asks once, by a page."""
 
+import re
 from decimal import Decimal, InvalidOperation
 from typing import Any
 from uuid import UUID, uuid4
@@ -20,6 +21,8 @@ from orders.models import Order, Position, Ticket
 from orders.presentation import MISSING, number, price, sentence
 from orders.reducing import cancel_all_orders, close_all_positions
 
+# As the tools and the API have it: beyond this no arithmetic of ours could be exact.
+SIZE_MAX = Decimal(10) ** 12
 both = require_http_methods(["GET", "POST"])
 
 
@@ -128,8 +131,8 @@ def _close(*, actor: Actor, quantity: str, **terms: Any) -> Ticket:
         size = Decimal(quantity) if quantity else None
     except InvalidOperation:
         raise BadInput("The quantity is no number.", quantity=quantity[:32]) from None
-    if size is not None and not (size.is_finite() and size > 0):
-        raise BadInput("The quantity is above nought.", quantity=quantity[:32])
-    if not terms["idempotency_key"]:
+    if size is not None and not (size.is_finite() and 0 < size < SIZE_MAX and size == round(size, 8)):
+        raise BadInput("The quantity is above nought, with at most eight decimals.", quantity=quantity[:32])
+    if not re.fullmatch(r"[\x21-\x7e]{1,64}", terms["idempotency_key"]):
         raise BadInput("The form was not whole; load the page again.")
     return services.close_position(actor=actor, quantity=size, **terms)
