@@ -184,7 +184,8 @@ class Database:
             env=self.environment(role),
             capture_output=True,
             text=True,
-            timeout=120,
+            # A guard against what hangs: a busy machine takes minutes to migrate.
+            timeout=600,
         )
         assert done.returncode == code, f"manage.py {words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
