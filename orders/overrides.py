@@ -19,6 +19,7 @@ from orders import risk
 from orders.lifecycle import TicketStatus
 from orders.models import Allowance, Ticket, TicketQuerySet
 from orders.risk import Check
+from orders.risk.values import shown
 
 MARK = "override"
 PERMISSION = "orders.override_limit"
@@ -78,15 +79,22 @@ def require_first(request: DecisionRequest, person_id: UUID | None) -> None:
 def tell_approved(request: DecisionRequest) -> None:
     """Everybody learns of a limit that is about to be passed, as of one that is loosened."""
     if said := of(request):
-        announce(f"Approved beside a limit: {request.summary}. {told(said)}."[:300])
+        announce(f"Approved past a limit ({passes(said)}) by {said['by']}: {request.summary}."[:300])
 
 
-def told(said: dict[str, Any]) -> str:
-    """An override as one sentence, without its end."""
-    passes = ", ".join(
-        f"{row['name']} {row['value']} of {row['limit']}, at most {row['ceiling']}" for row in said["limits"]
+def told(request: DecisionRequest | None) -> dict[str, str]:
+    """An override as people read it: what it passes in words, by whom, why, and the ticket that was refused."""
+    said = of(request)
+    return (
+        {"passes": passes(said), **{name: said[name] for name in ("by", "reason", "ticket")}} if said else {}
     )
-    return f"{said['by']} overrides {passes}, because: {said['reason']}"
+
+
+def passes(said: dict[str, Any]) -> str:
+    return "; ".join(
+        f"{row['name'].lower()} {row['value']} of {row['limit']}, at most {shown(Decimal(row['ceiling']))}"
+        for row in said["limits"]
+    )
 
 
 def why_not_counted(request: DecisionRequest, *, is_live: bool) -> str:

@@ -50,6 +50,13 @@ def refused_by(actor: Actor, ticket: Ticket) -> list[Check]:
     return risk.failed(check_order(facts, *_copy(ticket, facts).legs, group=ticket.group))
 
 
+def refused_lately() -> int:
+    """How many tickets a limit refused that are young enough to be let pass."""
+    return Ticket.objects.filter(
+        status=TicketStatus.DENIED, refusal_code=RiskRefused.code, ended_at__gt=leases.database_now() - WINDOW
+    ).count()
+
+
 def worst(checks: Iterable[Check]) -> dict[str, Check]:
     """Of the failed checks those that may be overridden, by code; of several legs the one that is furthest past."""
     found: dict[str, Check] = {}
@@ -144,7 +151,8 @@ def _open(
         "override_order_id": str(made.legs[0].pk),
     }
     Ticket.objects.filter(pk=refused.pk).update(refusal=refusal)
-    announce(f"To be let pass: {tickets.told(made)} on {made.account}. {overrides.told(said)}."[:300])
+    passes = f"{overrides.passes(said)}: {tickets.told(made)} on {made.account}"
+    announce(f"{person} asks to pass a limit ({passes}), because: {reason}"[:300])
     return made
 
 

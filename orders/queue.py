@@ -122,8 +122,8 @@ class Card:
         return who_saw(self.ticket)
 
     @property
-    def override(self) -> dict[str, Any]:
-        return overrides.of(asked(self.ticket))
+    def override(self) -> dict[str, str]:
+        return overrides.told(asked(self.ticket))
 
     @property
     def can_approve(self) -> bool:

@@ -253,6 +253,9 @@ def test_a_refused_ticket_is_let_pass_from_its_page_and_stands_so_on_the_card(de
         desk.place()
     ticket = Ticket.objects.get(pk=refusal.value.details["ticket_id"])
     path, bob, carol = f"/admin/tickets/{ticket.pk}/override/", browse("bob"), browse("carol")
+    assert "1 refused by a limit…" in text_of(bob.get(QUEUE))
+    assert "refused by a limit" not in text_of(carol.get(QUEUE))
+    assert str(ticket.pk) in text_of(bob.get("/admin/orders/ticket/?refusal_code=risk_refused"))
     assert path in text_of(bob.get(f"/admin/orders/ticket/{ticket.pk}/change/"))
     assert carol.get(path).status_code == 403
     form = text_of(bob.get(path))
@@ -262,7 +265,9 @@ def test_a_refused_ticket_is_let_pass_from_its_page_and_stands_so_on_the_card(de
     made = Ticket.objects.get(status="proposed")
     theirs = card(text_of(carol.get(QUEUE)), made)
     assert "the &lt;b&gt;index&lt;/b&gt; moves" in theirs
-    assert "Over a limit: quantity 10 of 9, signed up to 11. bob overrides it" in words(theirs)
+    assert "Over a limit: quantity 10 of 9, at most 11. bob overrides it for this ticket alone" in words(
+        theirs
+    )
     assert "bob approves first. Rejecting works." in words(theirs)
     assert re.search(r'<button class="btn go" disabled>', theirs)
     state = carol.get("/admin/queue/state.json").json()["waiting"][str(made.pk)]

@@ -96,7 +96,7 @@ class TicketAdmin(ListAdmin):
         context = {
             "ticket": ticket,
             "can_override": ticket is not None and may and not overriding.why_not(ticket),
-            "override": overrides.of(ticket.request) if ticket else {},
+            "override": overrides.told(ticket.request) if ticket else {},
             "made": overriding.overridden_by(ticket) if ticket else None,
         }
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), **context})

@@ -12,6 +12,7 @@ from django.views.decorators.http import require_http_methods
 from cerbero.errors import CerberoError
 from orders import overrides, overriding, queue
 from orders.admin.acting import actor_of, attempt, demand, page, told
+from orders.canonical import plain
 from orders.models import Ticket
 from orders.risk import Check
 
@@ -29,7 +30,7 @@ class OverrideForm(forms.Form):
             self.fields[check.code] = forms.DecimalField(
                 max_digits=30,
                 decimal_places=8,
-                initial=(check.over or Decimal(0)).quantize(CENT, ROUND_UP).normalize(),
+                initial=plain((check.over or Decimal(0)).quantize(CENT, ROUND_UP)),
                 label=f"{check.name}, at most",
                 help_text=f"{check.value} now, of {check.limit}; a quarter more at the most",
             )

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from cerbero.errors import CerberoError
 from cerbero.people.passkeys import answered
 from cerbero.refusals import refuse
-from orders import amending, overrides, queue, services
+from orders import amending, overrides, overriding, queue, services
 from orders.admin.acting import actor_of, attempt, demand, page
 from orders.lifecycle import TicketStatus
 from orders.models import Amendment, Ticket
@@ -44,6 +44,7 @@ def show_queue(request: HttpRequest) -> HttpResponse:
         last=queue.last_decision(),
         now=timezone.now(),
         on_duty=on_duty(),
+        refused=overriding.refused_lately() if request.user.has_perm(overrides.PERMISSION) else 0,
         can_select=sum(not card.why_not for card in cards) > 1,
     )
 
