@@ -1,9 +1,10 @@
 """How old every secret is, when it is due, and who is told: the console's page, the reminders, the yearly rotation.
 
-Keys that live in files leave only a fingerprint here, under a MAC: since when this one was seen.
+Keys that live in files leave only a fingerprint here, under a MAC (the seal key its id): since when this one was seen.
 """
 
 import logging
+from base64 import b64decode
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -13,11 +14,12 @@ from django.db.models.functions import Now
 from django.urls import reverse
 from django.utils.crypto import salted_hmac
 
+from audit.models import Checkpoint
 from brokers.models import Credential
 from cerbero import leases
 from cerbero.access import Actor
 from cerbero.errors import CerberoError
-from cerbero.models import AccessToken, PersonToken
+from cerbero.models import AccessToken, Bot, PersonToken, User
 from keyrotation.lifecycle import OPEN
 from keyrotation.models import Rotation, SystemKey
 from keyrotation.services import PROPOSER, start_rotation
@@ -31,7 +33,9 @@ REMIND_DAYS = (30, 14, 7, 1)
 PROPOSE_AGAIN = timedelta(days=7)
 # A dark login pages when the broker's next night has passed and it is dark still.
 DARK_MAX = timedelta(hours=26)
-SYSTEM_KEYS = ("SECRET_KEY", "ENCRYPTION_KEY", "QUOTE_FRAME_KEY", "SEAL_KEY")
+SYSTEM_KEYS = ("SECRET_KEY", "ENCRYPTION_KEY", "QUOTE_FRAME_KEY")
+# Of a seal key's id, with which each of its signatures begins (audit/sealing.py).
+KEY_ID_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -99,37 +103,16 @@ def _start_path(row: Credential) -> str:
 
 
 def _tokens(now: datetime) -> list[Age]:
-    bots = AccessToken.objects.usable().select_related("bot")
-    people = PersonToken.objects.usable().select_related("person")
-    bots_page, own_page = (
-        reverse(f"admin:cerbero_{name}_changelist") for name in ("accesstoken", "persontoken")
-    )
+    bots, people = AccessToken.objects.usable(), PersonToken.objects.usable()
     return [
-        *(
-            Age(
-                "bot token",
-                f"{row.bot} {row}",
-                f"token:{row.pk}",
-                row.created_at,
-                row.expires_at,
-                bots_page,
-                now,
-            )
-            for row in bots
-        ),
-        *(
-            Age(
-                "person token",
-                f"{row.person} {row}",
-                f"own:{row.pk}",
-                row.created_at,
-                row.expires_at,
-                own_page,
-                now,
-            )
-            for row in people
-        ),
+        *(_token(now, "bot token", "token", row.bot, row) for row in bots.select_related("bot")),
+        *(_token(now, "person token", "own", row.person, row) for row in people.select_related("person")),
     ]
+
+
+def _token(now: datetime, kind: str, key: str, whose: Bot | User, row: AccessToken | PersonToken) -> Age:
+    page = reverse(f"admin:cerbero_{row._meta.model_name}_changelist")
+    return Age(kind, f"{whose} {row}", f"{key}:{row.pk}", row.created_at, row.expires_at, page, now)
 
 
 def _webhooks(now: datetime) -> list[Age]:
@@ -163,6 +146,10 @@ def _note_system_keys() -> None:
         if value:
             mark = salted_hmac("keyrotation.calendar", name, secret=value[0], algorithm="sha256").hexdigest()
             SystemKey.objects.get_or_create(name=name, fingerprint=mark[:32])
+    # Only the sealer has its key; everybody sees by which one the newest head was signed.
+    if newest := Checkpoint.objects.order_by("-position").first():
+        key_id = b64decode(newest.signature)[:KEY_ID_BYTES].hex()
+        SystemKey.objects.get_or_create(name="SEAL_KEY", fingerprint=key_id)
 
 
 def _remind(age: Age) -> None:

@@ -13,6 +13,9 @@ from django.core.management import CommandError, call_command
 from audit import sealing
 from audit.anchors import Anchor
 from cerbero import embedded, health
+from keyrotation.calendar import watch
+from keyrotation.models import SystemKey
+from keyrotation.services import PROPOSER
 from tests.audit.trail import Trail, acting_as, insert_entry
 from tests.rig import BASE_DIR, run_together
 
@@ -161,11 +164,17 @@ def test_another_seal_key_is_refused(sealed: Trail, settings) -> None:
 
 def test_a_new_seal_key_is_named_by_the_old_one_and_verify_follows(sealed: Trail, settings) -> None:
     old, new = settings.SEAL_KEY, "11" * 32
+    noted_seal_keys = SystemKey.objects.filter(name="SEAL_KEY").count
+    settings.SEAL_KEY = ""
+    watch(PROPOSER)
+    assert noted_seal_keys() == 1, "its age is known to who does not have it"
     settings.SEAL_KEY = f"{new} {old}"
     sealed.write(2)
     for _ in range(2):
         sealed.seal()
     assert sealed.verify().ok
+    watch(PROPOSER)
+    assert noted_seal_keys() == 2
     settings.SEAL_KEY = new
     sealed.write()
     sealed.seal()
