@@ -1,18 +1,20 @@
 """What the commands have in common that replace a key of this machine which lives in a file."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import transaction
+from django.db import connection, transaction
 
 from audit.services import record
 from cerbero import access
 from cerbero.key_files import write_key
 from keyrotation.renewing import Made, renew_all
 
+LOCK = "cerbero replaces "
 AFTER = "Restart every process, so that all of them use the new key; then run this with --finish."
 
 
@@ -39,8 +41,11 @@ class KeyCommand(BaseCommand):
         parser.add_argument("--finish", action="store_true", help="after the restart: drop the old keys")
 
     def handle(self, *, finish: bool, **options: Any) -> None:
-        path: Path | None = getattr(settings, f"{self.setting}_PATH")
-        keys = self.keys()
+        with _alone(self.setting):
+            self._handle(finish, getattr(settings, f"{self.setting}_PATH"), self.keys())
+
+    def _handle(self, finish: bool, path: Path | None, keys: list[str]) -> None:
+        _require_unchanged(path, keys)
         if finish:
             self._renew()
             self._drop(path, keys)
@@ -83,6 +88,30 @@ class KeyCommand(BaseCommand):
         else:
             _write(path, keys[:1])
             self.stdout.write(f"{path} holds the new key alone. Keep a copy of it elsewhere.")
+
+
+@contextmanager
+def _alone(setting: str) -> Iterator[None]:
+    """Two runs at once would each make a key, and the file would keep one: what is under the other would be lost."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(hashtext(%s))", [LOCK + setting])
+        if not cursor.fetchone()[0]:
+            raise CommandError(f"Another run is replacing {setting} now; wait until it is done.")
+        try:
+            yield
+        finally:
+            cursor.execute("SELECT pg_advisory_unlock(hashtext(%s))", [LOCK + setting])
+
+
+def _require_unchanged(path: Path | None, keys: list[str]) -> None:
+    """What this process was given must be what stands in the file: it is about to be written anew."""
+    try:
+        is_same = path is None or path.read_text().split() == keys
+    except OSError:
+        # Writing it says why, and what to do.
+        return
+    if not is_same:
+        raise CommandError(f"{path} was changed since this command began: run it again.")
 
 
 def _write(path: Path, keys: list[str]) -> None:

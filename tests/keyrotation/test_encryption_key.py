@@ -3,6 +3,7 @@
 from base64 import urlsafe_b64encode
 from io import StringIO
 
+import psycopg
 import pytest
 from django.apps import apps
 from django.core.management import CommandError, call_command
@@ -18,6 +19,7 @@ from cerbero.models import User
 from cerbero.people.models import Passkey
 from cerbero.people.passkeys import is_sealed
 from keyrotation import renewing
+from keyrotation.key_command import LOCK
 from keyrotation.renewing import BY_ENCRYPTION_KEY, renew_all
 from orders.notices.models import Webhook
 from orders.notices.sending import told_digest
@@ -143,6 +145,23 @@ def test_a_file_that_cannot_be_written_is_said_with_what_to_do(lasting_desk, set
     settings.ENCRYPTION_KEY_PATH = tmp_path / "nowhere" / "encryption_key"
     with pytest.raises(CommandError, match="cannot be written"):
         run()
+    assert load_credentials(lasting_desk.login).consumer_key == "OLDKEYSET"
+
+
+def test_of_two_runs_at_once_one_is_refused_and_no_key_is_lost(
+    lasting_desk, fresh_database, settings, tmp_path
+):
+    path = tmp_path / "encryption_key"
+    path.write_text(settings.ENCRYPTION_KEY)
+    settings.ENCRYPTION_KEY_PATH, settings.ENCRYPTION_KEY_STAMP = path, path.stat().st_mtime_ns
+    with psycopg.connect(fresh_database.url()) as other:
+        other.execute("SELECT pg_advisory_lock(hashtext(%s))", [f"{LOCK}ENCRYPTION_KEY"])
+        with pytest.raises(CommandError, match="Another run"):
+            run()
+    path.write_text(made := f"{NEW}\n{settings.ENCRYPTION_KEY}\n")
+    with pytest.raises(CommandError, match="was changed since"):
+        run()
+    assert path.read_text() == made, "the key that the other run made, and used"
     assert load_credentials(lasting_desk.login).consumer_key == "OLDKEYSET"
 
 
