@@ -7,7 +7,7 @@ other, and catches up. Only the holder of the login's relay lease connects.
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -73,6 +73,8 @@ class Feed:
     redis: redis.asyncio.Redis
     # Whether an order is being placed: a call about orders would void the broker's question.
     is_conversing: Callable[[Login], bool] = lambda _: False
+    # The instruments that people decide on now.
+    awaited: Callable[[Login], Collection[UUID]] = lambda _: ()
     fence: int = 0
     instruments: dict[str, UUID] = field(default_factory=dict)
     newest: dict[UUID, QuoteRecord] = field(default_factory=dict)
@@ -90,14 +92,20 @@ class Feed:
         return self.heard_at is not None and (now() - self.heard_at).total_seconds() < ALIVE_SECONDS
 
 
-async def run(stop: asyncio.Event, is_conversing: Callable[[Login], bool]) -> None:
-    """Serve every enabled login until `stop` is set; its orders are not asked for while `is_conversing`."""
+async def run(
+    stop: asyncio.Event,
+    is_conversing: Callable[[Login], bool],
+    awaited: Callable[[Login], Collection[UUID]] = lambda _: (),
+) -> None:
+    """Serve every enabled login until `stop` is set; its orders are not asked for while `is_conversing`, and what is
+    `awaited` is streamed whoever else wants it.
+    """
     feeds: dict[UUID, asyncio.Task[None]] = {}
     hints = asyncio.create_task(_pass_hints_on())
     client = redis.asyncio.Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2)
     try:
         while not stop.is_set():
-            await _look_at_logins(feeds, lambda login: Feed(login, client, is_conversing))
+            await _look_at_logins(feeds, lambda login: Feed(login, client, is_conversing, awaited))
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), LOOK_SECONDS)
     finally:
@@ -295,7 +303,7 @@ async def _watch_row(feed: Feed, plan: Plan, stream: IbkrStream) -> None:
 
 
 async def _subscribe(feed: Feed, stream: IbkrStream) -> None:
-    wanted = await in_database(wishes.wanted, feed.login)
+    wanted = await in_database(lambda: wishes.wanted(feed.login, feed.awaited(feed.login)))
     added, gone = wanted.keys() - feed.instruments.keys(), feed.instruments.keys() - wanted.keys()
     for each in gone:
         feed.newest.pop(feed.instruments[each], None)

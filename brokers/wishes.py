@@ -1,9 +1,11 @@
-"""Which instruments a login's relay streams: those that people watch, always, and those that bots asked for lately.
+"""Which instruments a login's relay streams: those that people watch, always, those that they decide on, for as long as
+that takes, and those that bots asked for lately.
 
 A bot's wish ends by itself: every reading of the tick renews it. A login has so many lines; when more are wished for,
 the ones that were asked for least lately give way, and what people watch never does.
 """
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -43,10 +45,16 @@ def leave(login: Login, instrument: Instrument, holder: str) -> bool:
     return bool(TickWish.objects.filter(login=login, instrument=instrument, holder=holder).delete()[0])
 
 
-def wanted(login: Login) -> dict[str, UUID]:
-    """What the relay shall stream now, by the broker's ids: LINES_MAX at most."""
+def wanted(login: Login, awaited: Collection[UUID] = ()) -> dict[str, UUID]:
+    """What the relay shall stream now, by the broker's ids: LINES_MAX at most.
+
+    `awaited` are instruments that people decide on now: they come before whatever bots wished for.
+    """
     ids = ("broker_instrument_id", "instrument_id")
     watched = dict(_watched(login).values_list(*ids))
+    if awaited:
+        named = BrokerInstrument.objects.filter(broker=login.broker, instrument__in=awaited)
+        watched |= dict(named.values_list(*ids))
     wishes = (
         BrokerInstrument.objects.filter(
             broker=login.broker,

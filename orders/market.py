@@ -3,15 +3,18 @@
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from uuid import UUID
 
 from django.utils import timezone
 
 from brokers.base import Availability
 from brokers.calendars import why_closed
-from brokers.models import Instrument, Quote
+from brokers.models import Instrument, Login, Quote
 from cerbero.database.compiled import Compiled, Given
 from cerbero.errors import ConfirmationNeeded, FeedDead
-from orders.models import Order, Ticket
+from cerbero.leases import ClockTime
+from cerbero.models import DecisionStatus
+from orders.models import Amendment, Order, Ticket
 from orders.presentation import decimal, percent, price, price_places
 
 # A feed is stale after so many seconds, and dead, so that nobody approves by it, after so many.
@@ -100,6 +103,14 @@ class Market:
     @property
     def _mid_now(self) -> Decimal | None:
         return _mid(self.quote.bid, self.quote.ask) if self.quote else None
+
+
+def decided_on(login: Login) -> set[UUID]:
+    """The instruments of all that people are asked about now, through this login: their cards need its quotes."""
+    waits = {"request__status": DecisionStatus.PENDING, "request__expires_at__gt": ClockTime()}
+    tickets = Ticket.objects.filter(account__login=login, **waits).values_list("orders__instrument")
+    amendments = Amendment.objects.filter(order__ticket__account__login=login, **waits)
+    return {each for (each,) in tickets.union(amendments.values_list("order__instrument"))}
 
 
 def market_of(ticket: Ticket, order: Order) -> Market:

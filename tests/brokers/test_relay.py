@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import redis
@@ -27,7 +27,7 @@ from tests.simulator_process import SimulatorProcess, start_simulator
 
 
 @contextlib.contextmanager
-def running() -> Iterator[None]:
+def running(awaited: Callable[[Login], set] = lambda _: set()) -> Iterator[None]:
     """The relay in a thread of its own, as the process runs it."""
     box: dict = {}
     ready = threading.Event()
@@ -35,7 +35,7 @@ def running() -> Iterator[None]:
     async def main() -> None:
         box["loop"], box["stop"] = asyncio.get_running_loop(), asyncio.Event()
         ready.set()
-        await relay.run(box["stop"], lambda _: False)
+        await relay.run(box["stop"], lambda _: False, awaited)
 
     thread = threading.Thread(target=lambda: asyncio.run(main()))
     thread.start()
@@ -99,6 +99,14 @@ def test_an_instrument_wanted_later_is_streamed_and_one_no_longer_wanted_is_not(
         until(lambda: Quote.objects.filter(instrument=msft, bid__isnull=False).first())
         desk.subscriptions.filter(instrument=msft).delete()
         until(lambda: _stands_still(msft))
+
+
+def test_what_people_decide_on_is_streamed_though_nobody_watches_it(desk: Login) -> None:
+    msft = watched(desk, "MSFT")
+    keep_session(desk, SYSTEM)
+    desk.subscriptions.filter(instrument=msft).delete()
+    with running(lambda _: {msft.pk}):
+        until(lambda: Quote.objects.filter(instrument=msft, bid__isnull=False).first())
 
 
 def _stands_still(instrument: Instrument) -> bool:

@@ -17,6 +17,7 @@ from cerbero.errors import (
 )
 from cerbero.models import Decision, DecisionRequest
 from orders import services
+from orders.market import decided_on
 from orders.models import Ticket
 from tests.orders import world as worlds
 from tests.rig import run_together
@@ -34,6 +35,15 @@ def test_a_no_denies_it_and_the_bot_reads_the_reason(desk):
     assert (ticket.status, ticket.refusal_code) == ("denied", "rejected_by_person")
     assert ticket.refusal == {"reason": "too close to the close"}
     assert desk.order(ticket).status == "canceled"
+
+
+def test_what_is_decided_on_names_the_instruments_whose_quotes_are_needed(desk):
+    assert decided_on(desk.login) == set()
+    first, second = desk.place(), desk.place()
+    assert decided_on(desk.login) == {desk.aapl.pk}
+    desk.decide(first)
+    desk.decide(second, is_yes=False, reason="too large")
+    assert decided_on(desk.login) == set()
 
 
 def test_a_no_needs_a_reason(desk):

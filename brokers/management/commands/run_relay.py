@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from brokers.relay import run
 from cerbero.checks import refuse_half_set_flags
 from cerbero.errors import CannotStart
+from orders.market import decided_on
 from orders.reconciliation import is_conversing
 
 
@@ -29,4 +30,4 @@ async def _until_told_to_stop() -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await run(stop, is_conversing)
+    await run(stop, is_conversing, decided_on)

@@ -66,6 +66,7 @@ def test_the_least_wanted_gives_way_and_what_people_watch_never(ask, login, monk
     assert set(wishes.wanted(login)) == {AAPL, "272093"}
     wishes.want(login, ibm, "two")
     assert set(wishes.wanted(login)) == {AAPL, "8314"}
+    assert set(wishes.wanted(login, {msft.pk})) == {AAPL, "272093"}, "people decide on it now"
     Subscription.objects.create(login=login, instrument=ibm)
     with pytest.raises(SubscriptionLimit):
         ask("subscribe_tick", symbol="MSFT")
