@@ -81,10 +81,11 @@ def _blotter() -> list[dict[str, Any]]:
 
 def _blotter_row(order: Order) -> dict[str, Any]:
     said, account = sentence(order), order.ticket.account
+    is_today = order.created_at.date() == timezone.now().date()
     return {
         "id": str(order.pk),
         "url": reverse("admin:orders_order_change", args=[order.pk]),
-        "at": f"{order.created_at:%H:%M:%S}",
+        "at": f"{order.created_at:{'%H:%M:%S' if is_today else '%Y-%m-%d %H:%M'}}",
         "at_full": f"{order.created_at:%Y-%m-%d %H:%M:%S} UTC",
         "environment": account.environment,
         "account": str(account),

@@ -5,6 +5,7 @@ from collections.abc import Callable, ItemsView
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 from django.views.csrf import csrf_failure
 from django.views.debug import SafeExceptionReporterFilter
 
@@ -102,13 +103,23 @@ def refuse_csrf(request: HttpRequest, reason: str = "") -> HttpResponse:
     return refuse(request, CsrfFailed())
 
 
+def _page_of(request: HttpRequest, bare: HttpResponse) -> HttpResponse:
+    """A page where Django answers with nothing: somebody signed in again on the way to a form's address."""
+    page = render(request, "405.html", status=bare.status_code)
+    page.headers.setdefault("Allow", bare.headers.get("Allow", ""))
+    return page
+
+
 def one_shape(get_response: GetResponse, pages: tuple[str, ...] = PAGES) -> GetResponse:
     """Middleware: turn what Django or a library refuses into the one shape, except on people's pages."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
-        if response.status_code < 400 or request.path.startswith(pages):
+        if response.status_code < 400:
             return response
+        if request.path.startswith(pages):
+            is_bare = response.status_code == MethodNotAllowed.status and not response.content
+            return _page_of(request, response) if is_bare else response
         if response.get("Content-Type", "").startswith(_JSON):
             return response
         kind = _BY_STATUS.get(response.status_code)

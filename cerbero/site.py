@@ -23,6 +23,7 @@ class CerberoAdminSite(AdminSite):
     site_header = site_title = "Cerbero"
     index_title = "Operations"
     enable_nav_sidebar = False
+    _empty_value_display = "–"
     login_form = ThrottledForm
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:

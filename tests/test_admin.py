@@ -153,7 +153,9 @@ def test_a_post_without_the_forms_token_is_refused_with_our_page(desk: Any, brow
 
 def test_a_get_decides_nothing(desk: Any, browse: Any) -> None:
     ticket = desk.place()
-    assert browse("bob").get(f"{QUEUE}{ticket.pk}/approve/").status_code == 405
+    answer = browse("bob").get(f"{QUEUE}{ticket.pk}/approve/")
+    assert (answer.status_code, answer["Allow"]) == (405, "POST")
+    assert "Nothing was done" in answer.content.decode()
 
 
 @pytest.mark.parametrize("path", [QUEUE, "/live/", "/live/blotter.json", "/admin/halt/", "/admin/health/"])

@@ -114,7 +114,7 @@ def test_the_first_start_a_crash_a_stop_and_a_second_start(up: Callable[[], Up])
     assert only_the_sealer_has_its_role_and_key(first)
     assert re.search(r"bob +\S{20} +Operator, Approver", first.text)
     wait_until(lambda: is_proposed(propose(first.text)), "the first quote", seconds=20)
-    page = re.search(r"(\S+)/admin/ +approve orders", first.text)
+    page = re.search(r"(\S+)/admin/queue/ +approve orders", first.text)
     assert page is not None
     wait_until(lambda: is_ready(page[1]), "everything to be well")
     assert " 0 failed." in manage(first.var, "doctor", "--url", page[1])

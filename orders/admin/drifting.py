@@ -98,7 +98,7 @@ def _card(case: Drift, person: Any) -> dict[str, Any]:
     return {
         "case": case,
         "amount": number(case.amount) if case.amount is not None else "",
-        "evidence": [(name, _shown(value)) for name, value in _facts(case).items()],
+        "evidence": [(name, _shown(name, value)) for name, value in _facts(case).items()],
         "request": open_request,
         "why_not": decisions.why_not(open_request, person) if open_request else "",
         "takes_two": adopting.takes_two(case),
@@ -115,6 +115,7 @@ def _facts(case: Drift) -> dict[str, Any]:
     return facts | (case.evidence.get("others") or {})
 
 
-def _shown(value: Any) -> str:
-    found = decimal(value) if isinstance(value, str) else None
+def _shown(name: str, value: Any) -> str:
+    """Numbers separated; what only looks like one, an id, as it is."""
+    found = decimal(value) if isinstance(value, str) and not name.endswith("_id") else None
     return number(found) if found is not None and len(str(value)) < 20 else str(value)

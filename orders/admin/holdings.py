@@ -10,7 +10,7 @@ from django.utils.safestring import SafeString
 
 from orders.admin.lists import ListAdmin, account_cell, column, figure, order_link
 from orders.models import Balance, CurrencyRate, DayReport, Drift, Position, TradingState
-from orders.presentation import money, number, price
+from orders.presentation import money, number, percent, price
 from orders.risk.time import loss_today
 from orders.templatetags.console import age, scope, status_label
 
@@ -60,7 +60,7 @@ class PositionAdmin(ListAdmin):
 
 @admin.register(Balance)
 class BalanceAdmin(ListAdmin):
-    list_display = ("on_account", "net", "available", "margin", "cushion", "lost_today", "asked_at")
+    list_display = ("on_account", "net", "available", "margin", "cushioned", "lost_today", "asked_at")
     list_filter = ("account__environment",)
     search_fields = ("account__broker_account_id", "account__alias")
     ordering = ("account",)
@@ -82,6 +82,10 @@ class BalanceAdmin(ListAdmin):
     @column("Initial margin", "initial_margin")
     def margin(self, row: Balance) -> SafeString:
         return figure(money(row.initial_margin, row.account.currency))
+
+    @column("Cushion", "cushion")
+    def cushioned(self, row: Balance) -> SafeString:
+        return figure(percent(row.cushion, Decimal(1), 1))
 
     @column("Lost today")
     def lost_today(self, row: Balance) -> SafeString:

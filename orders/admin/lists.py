@@ -3,6 +3,7 @@
 Services own these rows (house.md §4): no add, change or delete here, whatever a person's permissions say.
 """
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +26,7 @@ from orders.models import (
     Ticket,
 )
 from orders.presentation import MISSING, money, number, price, sentence, symbol
-from orders.templatetags.console import age, environment_label, status_label
+from orders.templatetags.console import age, environment_label, status_label, words
 
 
 class ListAdmin(ReadOnlyAdmin):
@@ -62,6 +63,15 @@ def figure_column(name: str, unit: str = "") -> Callable[[models.Model], SafeStr
 
     cell.__name__ = name
     return cell
+
+
+def facts(kept: dict[str, Any]) -> SafeString | str:
+    """What a row keeps as JSON, a line for each fact; what is itself a list or an object stays as it is kept."""
+    lines = (
+        (words(name), json.dumps(value) if isinstance(value, list | dict) else value)
+        for name, value in kept.items()
+    )
+    return format_html_join("", "<div>{}: {}</div>", lines) or MISSING
 
 
 def side_cell(side: str) -> SafeString:
@@ -101,7 +111,16 @@ class TicketAdmin(ListAdmin):
         }
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), **context})
 
-    readonly_fields = ("what", "on_account", "proposed_by", "state", "value", "created_at", "legs")
+    readonly_fields = (
+        "what",
+        "on_account",
+        "proposed_by",
+        "state",
+        "value",
+        "refused_for",
+        "created_at",
+        "legs",
+    )
     fields = (
         "what",
         "on_account",
@@ -111,7 +130,7 @@ class TicketAdmin(ListAdmin):
         "reason",
         "tag",
         "refusal_code",
-        "refusal",
+        "refused_for",
         "idempotency_key",
         "digest",
         "reduce_only",
@@ -140,6 +159,10 @@ class TicketAdmin(ListAdmin):
     @column("Notional", "notional")
     def value(self, row: Ticket) -> SafeString:
         return figure(money(row.notional, row.notional_currency))
+
+    @column("Refused for")
+    def refused_for(self, row: Ticket) -> SafeString | str:
+        return facts(row.refusal)
 
     @column("Proposed", "created_at")
     def at(self, row: Ticket) -> str:
@@ -262,7 +285,12 @@ class AttemptAdmin(ListAdmin):
     search_fields = ("client_order_id", "ticket__id", "digest")
     ordering = ("-prepared_at",)
     list_select_related = ("ticket__account",)
-    readonly_fields = ("state", "on_account", "prepared_at")
+    readonly_fields = ("state", "on_account", "became", "prepared_at")
+    exclude = ("status", "outcome")
+
+    @column("Outcome")
+    def became(self, row: Attempt) -> SafeString | str:
+        return facts(row.outcome)
 
     @column("Account", "ticket__account__broker_account_id")
     def on_account(self, row: Attempt) -> SafeString | str:

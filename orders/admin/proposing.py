@@ -1,6 +1,5 @@
 """Orders by hand: a person's ticket through the same gate, and an approver's counter to one."""
 
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -40,37 +39,8 @@ def amount(**options: Any) -> forms.DecimalField:
     return forms.DecimalField(max_digits=20, decimal_places=8, **options)
 
 
-# What stands together on the page; a part with a title is folded until something in it is used.
-PARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    (
-        "",
-        (
-            "account",
-            "symbol",
-            "side",
-            "quantity",
-            "order_type",
-            "limit_price",
-            "stop_price",
-            "time_in_force",
-        ),
-    ),
-    (
-        "Trails, offsets, amounts of money, other hours",
-        ("trailing_amount", "trailing_percent", "offset", "cash_quantity", "outside_hours"),
-    ),
-    (
-        "Exits with it: bracket, OTO, OCO",
-        (
-            "group",
-            "exit_limit_price",
-            "exit_stop_price",
-            "exit_stop_limit_price",
-            "exit_time_in_force",
-        ),
-    ),
-    ("", ("reason",)),
-)
+# What few orders have; it is folded away until it is used, as are the exits that hang on an order.
+RARE = {"trailing_amount", "trailing_percent", "offset", "cash_quantity", "outside_hours"}
 
 # What is more than one order lacks its sense without.
 NEEDED: dict[str, tuple[str, ...]] = {
@@ -132,12 +102,26 @@ class TicketForm(forms.Form):
     )
     reason = forms.CharField(max_length=500, help_text="whoever decides reads it")
 
-    def parts(self) -> Iterator[dict[str, Any]]:
-        """The fields as the page shows them."""
-        for title, names in PARTS:
-            fields = [self[name] for name in names]
-            is_used = self.is_bound and any(each.errors or each.value() for each in fields)
-            yield {"title": title, "fields": fields, "is_used": is_used}
+    def parts(self) -> list[dict[str, Any]]:
+        """The fields as the page shows them: every one stands somewhere, and the reason last."""
+        found: dict[str, list[forms.BoundField]] = {
+            "": [],
+            "Trails, offsets, amounts of money, other hours": [],
+            "Exits with it: bracket, OTO, OCO": [],
+        }
+        plainly, rarely, exits = found.values()
+        for each in self.visible_fields():
+            is_exit = each.name == "group" or each.name.startswith("exit_")
+            (exits if is_exit else rarely if each.name in RARE else plainly).append(each)
+        last = [plainly.pop()]
+        return [
+            {
+                "title": title,
+                "fields": fields,
+                "is_used": self.is_bound and any(each.errors or each.value() for each in fields),
+            }
+            for title, fields in (*found.items(), ("", last))
+        ]
 
     def clean(self) -> dict[str, Any]:
         said = super().clean() or {}
@@ -224,12 +208,12 @@ def counter(request: HttpRequest, ticket_id: UUID) -> HttpResponse:
     rows = Ticket.objects.select_related("request", "account__login", "bot", "person")
     ticket = get_object_or_404(rows, pk=ticket_id, request__isnull=False)
     order = ticket.first_order
-    shown = {
-        "quantity": order.quantity.normalize(),
+    shown: dict[str, Any] = {
+        "quantity": plain(order.quantity),
         "digest": ticket.request.digest if ticket.request else "",
     }
     if order.limit_price is not None:
-        shown["limit_price"] = order.limit_price.normalize()
+        shown["limit_price"] = plain(order.limit_price)
     form = CounterForm(request.POST or None, initial=shown)
     if order.limit_price is None:
         del form.fields["limit_price"]

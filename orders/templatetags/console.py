@@ -62,6 +62,12 @@ def price(value: object, increment: Decimal | None) -> str:
 
 
 @register.filter
+def amount(value: object, currency: str) -> str:
+    """Money out of stored facts, where numbers are strings."""
+    return presentation.money(presentation.decimal(value), currency)
+
+
+@register.filter
 def age(moment: datetime | None) -> str:
     """How long ago, relative under an hour, absolute beyond; a dash for never."""
     if not moment:

@@ -139,6 +139,7 @@ def test_without_the_permission_nobody_proposes_by_hand(desk, browse):
 def test_a_counter_is_made_on_its_page(desk, browse):
     ticket, carol = desk.place(), browse("carol")
     path = f"/admin/queue/{ticket.pk}/counter/"
+    assert 'name="quantity" value="10"' in _page(browse("bob"), path)
     assert ticket.request.digest in _page(carol, path)
     said = {"digest": ticket.request.digest, "quantity": "4", "limit_price": "190.00", "reason": "half"}
     assert "no worse than 190" in _post(carol, path, **said | {"limit_price": "191"})

@@ -72,7 +72,7 @@ def banner(running: Running, seconds: float) -> str:
     """What a newcomer needs: where to look, who to be, and what to try."""
     return f"""
 Cerbero is up after {seconds:.1f} s. Ctrl-C stops everything; the data stays in {running.options.var}
-    {running.web_url}/admin/           approve orders
+    {running.web_url}/admin/queue/     approve orders
     {running.web_url}/live/            quotes and orders, live
     {running.tools_url}/apidocs          the tools of bots
 
