@@ -12,7 +12,7 @@ from django.db import transaction
 
 from audit.services import record
 from brokers.base import Broker
-from brokers.ibkr.limits import away_until
+from brokers.ibkr.limits import away_until, was_reset
 from brokers.models import Credential, Login, SessionState
 from brokers.reports import notify_orders
 from cerbero.access import Actor
@@ -57,6 +57,11 @@ def held_until(row: Any) -> datetime | None:
 def is_away_by_plan(login: Login, now: datetime) -> bool:
     """Whether the broker resets or maintains at `now`, so that silence is no fault."""
     return away_until(login.base_url, login.region_zone, now) is not None
+
+
+def lists_began_anew(login: Login, since: datetime, until: datetime) -> bool:
+    """Whether the broker's night fell between: what is older may be in none of its lists (ibkr-web-api.md §6.8)."""
+    return was_reset(login.base_url, login.region_zone, since, until)
 
 
 def may_leave(login_id: UUID, broker: Broker | None) -> bool:

@@ -13,6 +13,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from brokers.base import Broker, OrderReport
+from brokers.holding import lists_began_anew
 from brokers.models import Account, Report
 from cerbero.access import Actor
 from cerbero.errors import BrokerError, PolicyRefused, PolicyUnreadable, StateConflict
@@ -44,10 +45,13 @@ def settle_absent(
     doubted = list(_doubted(account).filter(sent_at__lt=asked_at))
     is_live = bool(doubted) and _is_live(broker)
     for attempt in doubted:
-        if _is_found(account, attempt):
+        if is_found(account, attempt):
             _keep(attempt, asked_at, Inquiry.Result.FOUND, is_live)
             if not Report.objects.filter(login=account.login).waiting().exists():
                 _was_found(actor, attempt)
+            continue
+        if attempt.sent_at and lists_began_anew(account.login, attempt.sent_at, asked_at):
+            _say_unlisted(attempt, asked_at, is_live)
             continue
         _keep(attempt, asked_at, Inquiry.Result.ABSENT if is_live else Inquiry.Result.FAILED, is_live)
         if not is_live:
@@ -84,13 +88,25 @@ def settle_changes(
             amend_sending.over(actor, change)
 
 
-def _is_found(account: Account, attempt: Attempt) -> bool:
+def is_found(account: Account, attempt: Attempt) -> bool:
     """Of a group all must be: an entry that lives says nothing of its exits. What waits in the inbox is not absent."""
     if attempt.ticket.group:
         return not wire.missing(attempt).exists() or wire.is_told_of(attempt)
     return Report.objects.filter(
         login=account.login, record__client_order_id=attempt.client_order_id
     ).exists()
+
+
+def _say_unlisted(attempt: Attempt, asked_at: datetime, is_live: bool) -> None:
+    words = "Sent before the broker's night: its lists begin anew, and prove no absence."
+    _keep(attempt, asked_at, Inquiry.Result.UNCLEAR, is_live, words)
+    alert(
+        f"unlisted:{attempt.pk}",
+        f"In doubt until a person settles it: {told(attempt.ticket)} on {attempt.ticket.account}",
+        f"{words} Ask the broker for {attempt.client_order_id}, and say what it is.",
+        path="/admin/doubts/",
+        is_urgent=True,
+    )
 
 
 def _was_found(actor: Actor, attempt: Attempt) -> None:

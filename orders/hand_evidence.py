@@ -48,6 +48,8 @@ def known_by(row: Doubted, broker_order_id: str) -> dict[str, str]:
 def read(row: Doubted, verdict: str, broker_order_id: str) -> OrderReport | None:
     """The broker's own row, where the verdict needs one. Raises BadInput where it shows something else, or BrokerError."""
     if isinstance(row, Attempt):
+        if verdict == "never_arrived" and doubts.is_found(row.ticket.account, row):
+            raise BadInput("The broker has told of it: it arrived.", client_order_id=row.client_order_id)
         return _sent(row, broker_order_id) if verdict == "arrived" else None
     if row.broker_order_id == EVERY_ORDER:
         return None

@@ -60,6 +60,18 @@ def away_until(base_url: str, region_zone: str, now: datetime) -> datetime | Non
     return max(filter(None, ends), default=None)
 
 
+def was_reset(base_url: str, region_zone: str, since: datetime, until: datetime) -> bool:
+    """Whether the broker's night fell between: its lists hold what is of the new day alone (§6.8). A simulator has none."""
+    if _is_simulated(base_url, region_zone):
+        return False
+    here = ZoneInfo(region_zone)
+    begins = (
+        datetime.combine(until.astimezone(here).date() - timedelta(days=days_ago), NIGHT_BEGINS, here)
+        for days_ago in (0, 1)
+    )
+    return since < max(night for night in begins if night <= until)
+
+
 def _end(
     now: datetime, zone: ZoneInfo, begins: time, length: timedelta, weekday: int | None = None
 ) -> datetime | None:

@@ -8,7 +8,7 @@ from django.db import transaction
 from brokers import holding, keeping, sessions
 from brokers.accounts import environment_of
 from brokers.credentials import store_credential
-from brokers.ibkr.limits import away_until
+from brokers.ibkr.limits import away_until, was_reset
 from brokers.models import Account, BrokerInstrument, Credential, Instrument, Login, SessionState
 from brokers.services import broker_for, session_token, socket_session
 from brokers.sessions import keep_session, refresh_token, take_over_session
@@ -326,6 +326,22 @@ REAL = "https://api.ibkr.com/v1/api"
 def test_the_broker_s_nights_and_saturdays_are_known_in_each_region(url, zone, moment, ends) -> None:
     found = away_until(url, zone, datetime.fromisoformat(f"{moment}+00:00"))
     assert found == (datetime.fromisoformat(f"{ends}+00:00") if ends else None)
+
+
+@pytest.mark.parametrize(
+    ("url", "zone", "since", "until", "was"),
+    [
+        (REAL, "America/New_York", "2026-01-14T05:54", "2026-01-14T06:16", True),
+        (REAL, "America/New_York", "2026-01-14T06:16", "2026-01-14T23:00", False),
+        (REAL, "America/New_York", "2026-01-13T23:00", "2026-01-14T05:54", False),
+        (REAL, "America/New_York", "2026-01-10T12:00", "2026-01-14T05:00", True),
+        (REAL, "Asia/Hong_Kong", "2026-01-13T16:50", "2026-01-13T17:20", True),
+        ("http://127.0.0.1:5055/v1/api", "America/New_York", "2026-01-10T12:00", "2026-01-14T05:00", False),
+    ],
+)
+def test_whether_the_brokers_lists_began_anew_since(url, zone, since, until, was) -> None:
+    since, until = (datetime.fromisoformat(f"{each}+00:00") for each in (since, until))
+    assert was_reset(url, zone, since, until) is was
 
 
 def test_a_login_without_keys_is_down_and_says_so(fresh_database: Database) -> None:

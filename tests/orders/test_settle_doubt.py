@@ -10,12 +10,13 @@ from django.utils import timezone
 
 from audit.models import Entry
 from brokers.models import Account
+from brokers.sessions import session_lost
 from cerbero import access
 from cerbero.errors import BadInput, PermissionMissing, ReasonRequired, SelfApproval, StateConflict
 from orders import amending, halting, hand_settling, services
 from orders.models import Amendment, Attempt, ChangeAttempt, Halt, Inquiry, Order
 from orders.notices.models import Delivery, Webhook
-from tests.orders.world import until
+from tests.orders.world import open_session, until
 
 NO_GRACE = timedelta(0)
 
@@ -98,6 +99,38 @@ def test_who_says_that_it_arrived_names_an_order_that_is_read_and_compared(floor
     until(lambda: floor.turn() or Attempt.objects.get().status == "settled")
     order = floor.order(attempt.ticket)
     assert (order.status, order.broker_order_id) == ("accepted", str(booked["order_id"]))
+
+
+def test_nobody_says_that_it_never_arrived_against_the_brokers_own_word(floor):
+    attempt = _doubt(floor, "drop_after")
+    floor.reconcile()
+    with pytest.raises(BadInput, match="told of it"):
+        _settle(floor, attempt)
+    floor.turn()
+    assert floor.order(attempt.ticket).status == "accepted"
+
+
+def test_what_was_sent_before_the_brokers_night_is_never_called_absent_and_waits_for_a_person(
+    floor, monkeypatch
+):
+    """The lists of the new day lack a GTC order that rests since the day before."""
+    attempt = _doubt(floor, "drop_after")
+    floor.sim.control("POST", "/_sim/night_reset", {"day_scoped": True})
+    session_lost(floor.login, access.system("test"))
+    open_session(floor.login)
+    Webhook.objects.create(name="desk", host="x", sealed_url=b"", sealed_secret=b"", events=["alert.raised"])
+    monkeypatch.setattr("orders.doubts.lists_began_anew", lambda *_: True)
+    for _ in range(4):
+        floor.reconcile(grace=NO_GRACE)
+        floor.turn()
+    attempt.refresh_from_db()
+    assert (attempt.status, attempt.absent_count) == ("in_doubt", 0)
+    assert set(Inquiry.objects.values_list("result", flat=True)) == {"unclear"}
+    assert Delivery.objects.filter(subject__contains="until a person settles it").count() == 1
+    (booked,) = floor.at_broker()
+    _settle(floor, attempt, verdict="arrived", broker_order_id=str(booked["order_id"]))
+    floor.turn()
+    assert floor.order(attempt.ticket).status == "accepted"
 
 
 def test_another_order_of_ours_does_not_pass_for_it(floor, doubt):
