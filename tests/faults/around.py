@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -250,6 +251,73 @@ def _forge(server: Any) -> None:
         server.rpush("celery", b'{"body": "W10=", "headers": {"task": "orders.submission.submit"}}')
 
 
+def doubted(how: str, then: Callable[[Stage], None]) -> Play:
+    """Two faults in a row: what is in doubt by the first meets a second before it is settled."""
+
+    def play(stage: Stage) -> None:
+        from orders.models import Attempt, ChangeAttempt
+
+        rows: Any = Attempt.objects
+        if how == "bracket":
+            allow_exits(stage)
+            hit(stage, "reset after", "/reply/")
+            stage.bracket()
+        elif how == "place":
+            hit(stage, "timeout, taken", "/orders$")
+            stage.order()
+        else:
+            intent = stage.order()
+            stage.until_order(intent, "accepted")
+            hit(stage, "503, taken", r"/order/\d+$", "POST" if how == "amend" else "DELETE")
+            rows = ChangeAttempt.objects
+            if how == "amend":
+                stage.amend(intent)
+            else:
+                stage.config(cancel_delay=2 * PATIENCE)
+                stage.cancel(intent)
+        stage.until(rows.filter(status="in_doubt").exists)
+        then(stage)
+        stage.config(cancel_delay=0.1)
+
+    return play
+
+
+def _cut(stage: Stage) -> None:
+    stage.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+
+
+THEN: dict[str, Callable[[Stage], None]] = {
+    "everything is halted and canceled": lambda stage: stage.halt("cancel_all"),
+    "a person cancels it": lambda stage: stage.cancel(stage.intents[0]),
+    "the session is lost": lambda stage: stage.lane.sim.control("POST", "/_sim/session", {"drop": "outer"}),
+    "the night resets the broker": lambda stage: stage.lane.sim.control("POST", "/_sim/night_reset", {}),
+    "no list can be read": lambda stage: stage.fault(
+        "status", "/account/orders", times=1000, lasts_seconds=0.8
+    ),
+    "every connection to Postgres is cut": _cut,
+}
+
+
+def _two_in_a_row() -> None:
+    for how, then in (
+        ("place", "no list can be read"),
+        ("place", "the night resets the broker"),
+        ("place", "every connection to Postgres is cut"),
+        ("bracket", "everything is halted and canceled"),
+        ("bracket", "the night resets the broker"),
+        ("bracket", "a person cancels it"),
+        ("amend", "everything is halted and canceled"),
+        ("amend", "a person cancels it"),
+        ("amend", "the session is lost"),
+        ("cancel", "the session is lost"),
+        ("cancel", "everything is halted and canceled"),
+    ):
+        add("two in a row", f"{how} in doubt, then {then}", doubted(how, THEN[then]))
+
+
 def _halts_and_pauses() -> None:
     for place in ("place.before_claim", "attempt.prepared", "attempt.prepared.committed", "attempt.sent",
                   "attempt.sent.committed", "place.before_send", "place.after_answer"):  # fmt: skip
@@ -291,3 +359,4 @@ def _around_an_order() -> None:
 
 _halts_and_pauses()
 _around_an_order()
+_two_in_a_row()
