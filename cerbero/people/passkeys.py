@@ -1,26 +1,18 @@
 """Passkeys (WebAuthn level 2): registering one, and checking what one signed. No session, no request.
 
-The library checks signature, origin, relying party, presence and verification; the challenge is ours.
+The library checks signature, origin, relying party, presence and verification; the challenge is ours. It is imported
+by whoever needs it first: that takes a tenth of a process's start, and most processes never do.
 """
 
 import json
+from base64 import urlsafe_b64decode
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
-import webauthn
 from django.conf import settings
 from django.db.models.functions import Now
-from webauthn.helpers import base64url_to_bytes, parse_registration_credential_json
-from webauthn.helpers.exceptions import WebAuthnException
-from webauthn.helpers.structs import (
-    AuthenticatorSelectionCriteria,
-    AuthenticatorTransport,
-    PublicKeyCredentialDescriptor,
-    ResidentKeyRequirement,
-    UserVerificationRequirement,
-)
 
 from audit.services import record
 from cerbero.access import Actor, user_of
@@ -32,6 +24,9 @@ from cerbero.people.models import Passkey
 KEYS_MAX = 10
 TIMEOUT_MILLISECONDS = 120_000
 SEAL = b"cerbero passkey seal"
+
+if TYPE_CHECKING:
+    from webauthn.helpers.structs import PublicKeyCredentialDescriptor
 
 
 def relying_party() -> str:
@@ -46,6 +41,9 @@ def origin() -> str:
 
 def registration_options(user: User, challenge: bytes) -> dict[str, Any]:
     """What `navigator.credentials.create` is given, as JSON."""
+    import webauthn
+    from webauthn.helpers import structs
+
     options = webauthn.generate_registration_options(
         rp_id=relying_party(),
         rp_name="Cerbero",
@@ -53,9 +51,9 @@ def registration_options(user: User, challenge: bytes) -> dict[str, Any]:
         user_id=user.pk.bytes,
         challenge=challenge,
         timeout=TIMEOUT_MILLISECONDS,
-        authenticator_selection=AuthenticatorSelectionCriteria(
-            resident_key=ResidentKeyRequirement.PREFERRED,
-            user_verification=UserVerificationRequirement.REQUIRED,
+        authenticator_selection=structs.AuthenticatorSelectionCriteria(
+            resident_key=structs.ResidentKeyRequirement.PREFERRED,
+            user_verification=structs.UserVerificationRequirement.REQUIRED,
         ),
         exclude_credentials=_descriptors(user.passkeys.filter(revoked_at=None)),
     )
@@ -64,6 +62,9 @@ def registration_options(user: User, challenge: bytes) -> dict[str, Any]:
 
 def assertion_options(user: User, challenge: bytes) -> dict[str, Any]:
     """What `navigator.credentials.get` is given, as JSON. Raises PasskeyRefused for a person without one."""
+    import webauthn
+    from webauthn.helpers import structs
+
     keys = _descriptors(user.passkeys.usable())
     if not keys:
         raise PasskeyRefused("You have no passkey that is confirmed; add one on your sign-in page first.")
@@ -72,7 +73,7 @@ def assertion_options(user: User, challenge: bytes) -> dict[str, Any]:
         challenge=challenge,
         timeout=TIMEOUT_MILLISECONDS,
         allow_credentials=keys,
-        user_verification=UserVerificationRequirement.REQUIRED,
+        user_verification=structs.UserVerificationRequirement.REQUIRED,
     )
     return json.loads(webauthn.options_to_json(options))
 
@@ -82,6 +83,10 @@ def register(user: User, credential: dict[str, Any], *, challenge: bytes, name: 
 
     Raises PasskeyRefused for anything but a fresh key, made here, with the person verified.
     """
+    import webauthn
+    from webauthn.helpers import parse_registration_credential_json
+    from webauthn.helpers.exceptions import WebAuthnException
+
     try:
         verified = webauthn.verify_registration_response(
             credential=credential,
@@ -112,6 +117,9 @@ def check(key: Passkey, assertion: dict[str, Any], challenge: bytes, *, sign_cou
 
     With `sign_count` an assertion must be newer than that. Raises PasskeyRefused.
     """
+    import webauthn
+    from webauthn.helpers.exceptions import WebAuthnException
+
     if not is_sealed(key):
         raise PasskeyRefused("This passkey was not confirmed by a second Administrator.")
     try:
@@ -154,8 +162,8 @@ def answered(words: str) -> dict[str, Any] | None:
 def challenge_in(assertion: dict[str, Any]) -> bytes:
     """The challenge that an assertion says it answers, unchecked. Raises PasskeyRefused."""
     try:
-        told = json.loads(base64url_to_bytes(assertion["response"]["clientDataJSON"]))
-        return base64url_to_bytes(told["challenge"])
+        told = json.loads(_decoded(assertion["response"]["clientDataJSON"]))
+        return _decoded(told["challenge"])
     except (ValueError, TypeError, KeyError, AttributeError):
         raise PasskeyRefused from None
 
@@ -193,25 +201,32 @@ def _sealed_words(key: Passkey) -> bytes:
     return identity("passkey", *parts, since, key.approved_by_id).encode()
 
 
+def _decoded(text: str) -> bytes:
+    # WebAuthn leaves the padding out, and too much of it is ignored.
+    return urlsafe_b64decode(f"{text}===")
+
+
 def _credential_id(assertion: dict[str, Any]) -> bytes:
     try:
-        return base64url_to_bytes(assertion["id"])
+        return _decoded(assertion["id"])
     except (KeyError, TypeError, ValueError, AttributeError):
         raise PasskeyRefused from None
 
 
 def _refuse_framed(assertion: dict[str, Any]) -> None:
-    told = json.loads(base64url_to_bytes(assertion["response"]["clientDataJSON"]))
+    told = json.loads(_decoded(assertion["response"]["clientDataJSON"]))
     if told.get("crossOrigin"):
         raise PasskeyRefused("The passkey was asked from inside another site's page.")
 
 
-def _descriptors(keys: Iterable[Passkey]) -> list[PublicKeyCredentialDescriptor]:
-    known = {each.value for each in AuthenticatorTransport}
+def _descriptors(keys: Iterable[Passkey]) -> "list[PublicKeyCredentialDescriptor]":
+    from webauthn.helpers import structs
+
+    known = {each.value for each in structs.AuthenticatorTransport}
     return [
-        PublicKeyCredentialDescriptor(
+        structs.PublicKeyCredentialDescriptor(
             id=bytes(key.credential_id),
-            transports=[AuthenticatorTransport(each) for each in key.transports if each in known],
+            transports=[structs.AuthenticatorTransport(each) for each in key.transports if each in known],
         )
         for key in keys
     ]

@@ -6,6 +6,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import webauthn
 from django.contrib.auth.models import Group
 from django.test import Client
 from django.urls import reverse
@@ -157,7 +158,7 @@ def test_a_passkey_written_into_the_database_signs_nothing(live: LiveDesk) -> No
     """Whoever writes rows brings a key of their own; the seal over it they cannot make."""
     ticket, device = live.place(), Authenticator()
     theirs = Passkey.objects.filter(person__username="bob").get()
-    device_key = changes.passkeys.webauthn.verify_registration_response(
+    device_key = webauthn.verify_registration_response(
         credential=device.create({"challenge": b64(b"c" * 32)}),
         expected_challenge=b"c" * 32,
         expected_rp_id="localhost",
