@@ -1,4 +1,4 @@
-"""The wire's own cost: signing, the client over a bare call, a stream's frame until Redis has it, reads by a tool.
+"""The wire's own cost: signing, the client over a bare call, a stream's frame until Redis or the inbox has it, reads by a tool.
 
 Against the simulator on the loopback, which answers in about a millisecond. Reads go through `tool.call` in process, with the
 broker's budget of ten requests a second lifted for `uncached`, since otherwise it is that budget which is measured.
@@ -15,13 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import patch
 
 import httpx
 
 from bench._report import note, percentile, report
 from bench.gate import on_servers
 
-SIGNATURES, CALLS, WARM_UP, FRAMES, READ_SECONDS = 5000, 400, 20, 400, 4.0
+SIGNATURES, CALLS, WARM_UP, FRAMES, REPORTS, READ_SECONDS = 5000, 400, 20, 400, 200, 4.0
 AAPL, WORKERS = "265598", 4
 
 
@@ -34,7 +35,7 @@ def main() -> None:
     with on_servers() as root, tempfile.TemporaryDirectory(prefix="cerbero-bench-") as folder:
         sim = start_simulator(Path(folder) / "simulator")
         try:
-            rows = [*client_rows(sim), frame_row(sim, root), *read_rows(sim, given.seconds)]
+            rows = [*client_rows(sim), frame_row(sim, root), report_row(sim), *read_rows(sim, given.seconds)]
         finally:
             sim.stop()
     report("wire", rows)
@@ -110,6 +111,44 @@ async def frames(login: Any) -> list[float]:
                 break
     stop.set()
     await running
+    return took
+
+
+def report_row(sim: Any) -> dict[str, Any]:
+    """From the moment that the stream has read a frame of an order or a fill until its report is committed."""
+    from brokers.models import Login
+
+    sim.config(fills="immediate")
+    took = asyncio.run(reports(Login.objects.get(), sim))
+    sim.config(fills="normal")
+    return row("order frame to the inbox", took, "ms")
+
+
+async def reports(login: Any, sim: Any) -> list[float]:
+    from brokers import relay
+
+    heard: dict[int, float] = {}
+    took: list[float] = []
+    take, record_reports = relay.take, relay.record_reports
+
+    def timed_take(feed: Any, event: Any, raw: Any) -> None:
+        heard[id(event)] = time.perf_counter()
+        take(feed, event, raw)
+
+    def timed_record(login: Any, source: Any, batch: Any) -> None:
+        record_reports(login, source, batch)
+        now = time.perf_counter()
+        took.extend(1000 * (now - heard[id(event)]) for event, _ in batch)
+
+    stop = asyncio.Event()
+    with patch.object(relay, "take", timed_take), patch.object(relay, "record_reports", timed_record):
+        running = asyncio.create_task(relay.run(stop, lambda _: False))
+        buy = {"conid": int(AAPL), "side": "BUY", "quantity": 1, "orderType": "MKT"}
+        while len(took) < REPORTS:
+            await asyncio.to_thread(sim.control, "POST", "/_sim/manual_order", buy)
+            await asyncio.sleep(0.05)
+        stop.set()
+        await running
     return took
 
 

@@ -270,6 +270,8 @@ class Preview:
     position_after: Decimal | None
     warnings: tuple[str, ...] = ()
     error: str | None = None
+    initial_margin_before: Decimal | None = None
+    maintenance_margin_before: Decimal | None = None
 
 
 @dataclass(frozen=True)
@@ -309,23 +311,19 @@ class Broker(Protocol):
     @property
     def credential_id(self) -> UUID | None:
         """The stored set of keys that it speaks with; None where they are not of ours."""
-        ...
 
     @property
     def reads(self) -> Reads:
         """Markets, contracts and accounts, beside the order path."""
-        ...
 
     def close(self) -> None:
         """Close our connection; the broker's session goes on."""
-        ...
 
     def mint(self) -> SessionToken: ...
     def open_session(self, *, compete: bool = False) -> SessionStatus: ...
     def session_status(self) -> SessionStatus: ...
     def tickle(self) -> tuple[str, SessionStatus]:
         """Keep the session alive; returns the socket's session id and the status."""
-        ...
 
     def listed_accounts(self) -> ListedAccounts: ...
 
@@ -339,7 +337,6 @@ class Broker(Protocol):
         """Send once. `before` is called when nothing but the wire is left to wait for; what it raises is raised
         here, and then certainly nothing was sent. The same holds for `amend` and `answer`.
         """
-        ...
 
     def amend(
         self,
@@ -350,13 +347,11 @@ class Broker(Protocol):
         before: Callable[[], None] | None = None,
     ) -> Answer:
         """Put these terms, with the quantity in total, in place of those of a working order. Never sent twice."""
-        ...
 
     def answer(
         self, question: Question, *, confirmed: bool, before: Callable[[], None] | None = None
     ) -> Answer:
         """After a "no" the Answer is empty: the absence of the order is not proven by it."""
-        ...
 
     def cancel(
         self,
@@ -367,15 +362,12 @@ class Broker(Protocol):
         ext_operator: str | None = None,
     ) -> None:
         """Ask for a cancel; only a later report proves it. The last two are for US futures."""
-        ...
 
     def cancel_all(self, broker_account_id: str) -> None:
         """Ask, in one request, for the cancel of everything that works in an account."""
-        ...
 
     def open_orders(self, broker_account_id: str | None = None) -> list[OrderReport]:
         """Today's orders, done ones too, of one account or of every account of the login."""
-        ...
 
     def order(self, broker_order_id: str) -> OrderReport | None: ...
     def executions(self, days: int = 1, broker_account_id: str | None = None) -> list[ExecutionReport]: ...
@@ -384,7 +376,6 @@ class Broker(Protocol):
     def summary(self, broker_account_id: str) -> AccountSummary: ...
     def exchange_rate(self, source: str, target: str) -> Decimal | None:
         """What one unit of `source` is worth in `target`; None where the broker does not say."""
-        ...
 
 
 StreamEvent = QuoteRecord | DepthRecord | OrderReport | ExecutionReport | SessionStatus | ListedAccounts

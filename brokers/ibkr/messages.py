@@ -316,6 +316,8 @@ def preview(data: Row) -> base.Preview:
         position_after=number(entry(data, "position").get("after")),
         warnings=tuple(dict.fromkeys(WARNING_CODE.sub("", w) for w in warnings if w)),
         error="; ".join(dict.fromkeys(e for e in errors if e)) or None,
+        initial_margin_before=number(entry(data, "initial").get("current")),
+        maintenance_margin_before=number(entry(data, "maintenance").get("current")),
     )
 
 

@@ -191,8 +191,10 @@ class PreviewOut(Out):
     checks: list[CheckOut]
     commission: Decimal | None
     commission_currency: str
+    initial_margin_before: Decimal | None
     initial_margin_change: Decimal | None
     initial_margin_after: Decimal | None
+    maintenance_margin_before: Decimal | None
     maintenance_margin_after: Decimal | None
     equity_after: Decimal | None
     position_after: Decimal | None

@@ -151,6 +151,7 @@ def test_o11_a_preview_says_the_cost_and_leaves_nothing(desk):
     assert preview.commission > 0
     assert preview.commission_currency == "USD"
     assert preview.initial_margin_after > 0
+    assert None not in (preview.initial_margin_before, preview.maintenance_margin_before)
     assert preview.error is None
     assert desk.find(terms.client_order_id) is None
     assert desk.broker.place(desk.account, [terms]).orders

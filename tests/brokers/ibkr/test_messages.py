@@ -393,6 +393,7 @@ def test_a_what_if_is_read():
     )
     assert (preview.commission, preview.commission_currency) == (Decimal("0.01"), "USD")
     assert (preview.initial_margin_after, preview.initial_margin_change) == (6876, 164)
+    assert preview.initial_margin_before == 6712
     assert (preview.equity_after, preview.position_after) == (1005765, 23)
     assert (preview.warnings, preview.error) == (("careful",), None)
 
