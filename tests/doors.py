@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.rig import BASE_DIR, Database
 
-START_SECONDS = 90
+START_SECONDS = 180
 
 
 @dataclass
@@ -71,7 +71,7 @@ def serve(
         yield served
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(180)
 
 
 def _wait(process: subprocess.Popen, served: Served, path: str) -> None:

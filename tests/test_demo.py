@@ -27,7 +27,7 @@ def test_the_whole_walk_holds_and_its_last_line_is_json() -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=400,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     *lines, last = done.stdout.splitlines()

@@ -25,7 +25,7 @@ from cerbero.processes import PROCESSES
 from cerbero.stack import BARE_ENVIRONMENT, Options, hold, running_stack
 from tests.rig import BASE_DIR, Database
 
-READY_SECONDS = 90
+READY_SECONDS = 180
 WORKERS = ("web", "worker", "beat", "orders", "relay", "sealer")
 FLUSH = "import redis; from django.conf import settings; redis.Redis.from_url(settings.REDIS_URL).flushall()"
 SERVERS = (

@@ -151,7 +151,7 @@ def test_a_halt_waits_for_whoever_is_arming_and_lists_it(siege, attempt, monkeyp
     def pause(*words: Any, **named: Any) -> bool:
         is_armed = entered(*words, **named)
         paused.set()
-        go_on.wait(4)
+        go_on.wait(60)
         return is_armed
 
     def arm() -> None:
@@ -165,13 +165,13 @@ def test_a_halt_waits_for_whoever_is_arming_and_lists_it(siege, attempt, monkeyp
     monkeypatch.setattr(submission, "record_change", pause)
     arms, halts = threading.Thread(target=arm), threading.Thread(target=halt)
     arms.start()
-    assert paused.wait(5)
+    assert paused.wait(60)
     halts.start()
     halts.join(0.5)
     assert halts.is_alive(), "the halt returned while somebody was on their way out"
     go_on.set()
-    arms.join(10)
-    halts.join(10)
+    arms.join(60)
+    halts.join(60)
     assert sending.client_order_id in listed["in_flight"]
     monkeypatch.undo()
     attempt.told("trading.halted")

@@ -30,7 +30,7 @@ from tests.simulator_process import free_port
 PASSWORD = "a-long-password-of-a-test"
 # Bots speak through services here, and nobody verifies the trail.
 LEFT_OUT = {"simulator", "tools", "sealer"}
-READY_SECONDS = 60
+READY_SECONDS = 180
 
 
 @dataclass

@@ -1,14 +1,17 @@
 """A halt while orders are being sent, and with many at rest; the simulator's own clock and book judge."""
 
+import itertools
 import threading
 import time
 from decimal import Decimal
 
 import pytest
 from django.db import transaction
+from django.utils import timezone
 
 from brokers import pacing
-from orders import halting
+from brokers.models import Quote
+from orders import halting, submission
 from orders.models import HaltMode, Order
 from tests.orders.test_halt_run import fates, finish, halt, rest, working
 from tests.orders.world import until
@@ -24,25 +27,37 @@ def quick(floor, monkeypatch):
 
 
 @pytest.mark.parametrize("mode", [HaltMode.STOP_NEW, HaltMode.CANCEL_ALL])
-def test_nothing_but_what_was_in_flight_arrives_after_a_halt_returned(quick, mode):
+def test_nothing_but_what_was_in_flight_arrives_after_a_halt_returned(quick, mode, monkeypatch):
     price = (quick.near() * Decimal("0.98")).quantize(Decimal("0.01"))
     for number in range(12):
+        # On a busy machine so many would outlast one quote.
+        Quote.objects.update(received_at=timezone.now())
         quick.approved(limit_price=price, quantity=Decimal(number + 10))
-    sending = threading.Event()
+    numbers, submit = itertools.count(1), submission.submit
+    sending, returned = threading.Event(), threading.Event()
+
+    def one_after_another(**words):
+        """The halt comes between the third and the eighth, and the rest are tried after it, on any machine."""
+        number = next(numbers)
+        if number == 3:
+            sending.set()
+        if number == 8:
+            assert returned.wait(60)
+        submit(**words)
 
     def submissions():
         for _ in range(6):
             quick.turn()
 
     def stop():
-        while not Order.objects.filter(status="accepted").exists():
-            time.sleep(0.01)
-        sending.set()
+        assert sending.wait(60)
         report = halting.halt_trading(actor=quick.person("bob"), mode=mode, reason="now", wait_seconds=0.3)
-        return report, time.time() * 1000
+        returned_ms = time.time() * 1000
+        returned.set()
+        return report, returned_ms
 
+    monkeypatch.setattr(submission, "submit", one_after_another)
     _, (report, returned_ms) = run_together(submissions, stop)
-    assert sending.is_set()
     late = {row["cOID"] for row in quick.at_broker() if row["arrived_ms"] > returned_ms}
     assert late <= set(report["in_flight"])
     assert 0 < len(quick.at_broker()) < 12
@@ -59,10 +74,10 @@ def test_canceling_all_waits_for_no_report_that_is_being_applied(quick):
         with transaction.atomic():
             list(Order.objects.select_for_update(no_key=True).order_by("-pk"))
             held.set()
-            assert over.wait(30)
+            assert over.wait(90)
 
     def stop():
-        held.wait(10)
+        held.wait(60)
         try:
             report = halt(quick, HaltMode.CANCEL_ALL, wait_seconds=0.1)
             return report, until(lambda: working(quick) == set())

@@ -77,7 +77,7 @@ def test_a_halt_waits_for_the_submission_that_holds_the_rows(fresh_database):
             done.append("submission")
 
     def halt():
-        locked.wait(5)
+        locked.wait(60)
         halting.halt_trading(mode="stop_new", actor=desk.person("bob"), reason="now")
         done.append("halt")
 
