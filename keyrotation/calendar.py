@@ -25,6 +25,7 @@ from keyrotation.models import Rotation, SystemKey
 from keyrotation.services import PROPOSER, start_rotation
 from orders.notices.alerting import alert
 from orders.notices.models import Webhook
+from orders.notices.services import forget_former_secrets
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,11 @@ def ages() -> list[Age]:
 
 
 def watch(actor: Actor) -> None:
-    """One look: note new system keys, remind of what comes due, propose what is due, page what is dark or stopped."""
+    """One look: note new system keys, remind of what comes due, propose what is due, page what is dark or stopped.
+
+    A webhook's former secret is destroyed once nothing is signed by it.
+    """
+    forget_former_secrets()
     _note_system_keys()
     for age in ages():
         _remind(age)

@@ -108,7 +108,7 @@ def signature(secret: bytes, moment: int, body: bytes, former: bytes = b"") -> s
 
 
 def _former(webhook: Webhook) -> bytes:
-    if webhook.former_until is None or webhook.former_until <= timezone.now():
+    if not webhook.sealed_former or webhook.former_until is None or webhook.former_until <= timezone.now():
         return b""
     return decrypt(webhook.sealed_former, sealed_identity(webhook, "former"))
 

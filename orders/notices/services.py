@@ -140,6 +140,12 @@ def rotate_webhook_secret(*, actor: Actor, webhook: Webhook, overlap_hours: int 
     return secret
 
 
+def forget_former_secrets() -> int:
+    """Destroy the signing secrets whose overlap is over; returns how many."""
+    over = Webhook.objects.filter(former_until__lte=Now()).exclude(sealed_former=b"")
+    return over.update(sealed_former=b"")
+
+
 def _require(actor: Actor, permission: str) -> None:
     person = user_of(actor)
     if person is None or not person.has_perm(permission):

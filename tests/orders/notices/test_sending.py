@@ -101,6 +101,11 @@ def test_while_its_secret_is_replaced_a_call_is_signed_by_both_and_later_by_the_
         moment, *given = (part.split("=")[1] for part in headers["X-Cerbero-Signature"].split(","))
         signed = f"{moment}.".encode() + body
         assert given == [hmac.new(each, signed, hashlib.sha256).hexdigest() for each in secrets]
+    assert Webhook.objects.exclude(sealed_former=b"").count() == 1
+    assert services.forget_former_secrets() == 1
+    assert not Webhook.objects.exclude(sealed_former=b"").exists()
+    delivery(hook, "later")
+    assert deliver(post) == 1
 
 
 def test_a_dead_endpoint_does_not_hold_up_another_and_is_given_up_in_the_end() -> None:
