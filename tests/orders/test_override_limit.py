@@ -269,3 +269,14 @@ def test_the_table_names_what_the_checks_let_people_lift():
     lifted = {limit.name for limit in LIMITS if limit.is_lifted}
     assert lifted >= {"notional_max", "quantity_max", "position_max", "daily_turnover_max"}
     assert not lifted & {"daily_loss_max", "repeats_max", "quote_age_max_seconds", "cushion_min"}
+
+
+def test_of_a_group_every_order_passes_the_same_limit(risky):
+    Limits.objects.update(quantity_max=9)
+    with pytest.raises(RiskRefused) as refusal:
+        risky.place_group(risky.bracket())
+    first = Ticket.objects.get(pk=refusal.value.details["ticket_id"])
+    made = approved(risky, first)
+    assert [leg.quantity for leg in made.legs] == [10, 10, 10]
+    assert made.digest == first.digest
+    assert _prepare(risky, made) is not None
