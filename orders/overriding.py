@@ -51,10 +51,12 @@ def refused_by(actor: Actor, ticket: Ticket) -> list[Check]:
 
 
 def refused_lately() -> int:
-    """How many tickets a limit refused that are young enough to be let pass."""
-    return Ticket.objects.filter(
-        status=TicketStatus.DENIED, refusal_code=RiskRefused.code, ended_at__gt=leases.database_now() - WINDOW
-    ).count()
+    """How many tickets a limit refused that are young enough to be let pass, and were not."""
+    since = leases.database_now() - WINDOW
+    rows = Ticket.objects.filter(
+        status=TicketStatus.DENIED, refusal_code=RiskRefused.code, ended_at__gt=since
+    )
+    return rows.exclude(refusal__has_key="override_ticket_id").count()
 
 
 def worst(checks: Iterable[Check]) -> dict[str, Check]:

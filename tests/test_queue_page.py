@@ -263,6 +263,7 @@ def test_a_refused_ticket_is_let_pass_from_its_page_and_stands_so_on_the_card(de
     said = {"digest": ticket.digest, "quantity_max": "11", "reason": "the <b>index</b> moves"}
     assert bob.post(path, said).headers["Location"] == QUEUE
     made = Ticket.objects.get(status="proposed")
+    assert "refused by a limit" not in text_of(bob.get(QUEUE))
     theirs = card(text_of(carol.get(QUEUE)), made)
     assert "the &lt;b&gt;index&lt;/b&gt; moves" in theirs
     assert "Over a limit: quantity 10 of 9, at most 11. bob overrides it for this ticket alone" in words(
