@@ -58,6 +58,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
     settings.DATABASES  # noqa: B018  (loads the settings; pytest-django sets Django up next)
     settings.PASSWORD_HASHERS = ["tests.quick.Hasher"]
+    # Every test client would read the head of every static file before its first request.
+    settings.WHITENOISE_AUTOREFRESH = True
 
 
 @pytest.hookimpl(trylast=True)
