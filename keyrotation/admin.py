@@ -12,9 +12,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 
 from audit.models import Entry
-from brokers.credentials import open_credential
-from brokers.generation import prime_pem, public_half
-from brokers.models import Credential, Login
+from brokers.models import Login
 from cerbero import decisions
 from cerbero.access import Actor, person
 from cerbero.errors import BadInput, CerberoError
@@ -26,10 +24,8 @@ from keyrotation.calendar import ages
 from keyrotation.lifecycle import MOVES, Kind, RotationStatus
 from keyrotation.models import Rotation
 from keyrotation.next_step import next_step, steps
-from keyrotation.services import PERMISSION, Prime
+from keyrotation.services import PERMISSION, PUBLIC_FILES, Prime
 
-PUBLIC = ("signature", "encryption", "dhparam")
-FILES = {"signature": "public_signature.pem", "encryption": "public_encryption.pem", "dhparam": "dhparam.pem"}
 Status = RotationStatus
 
 # What the trail's events are called on the page.
@@ -204,11 +200,11 @@ class RotationPage(ReadOnlyAdmin):
     def download(self, request: HttpRequest, rotation_id: UUID, which: str) -> HttpResponse:
         """A public half as the portal takes it: PEM with plain line endings. No private half has an address."""
         _demand(request, PERMISSION)
-        pems = _public_pems(_rotation(rotation_id))
+        pems = services.public_halves(_rotation(rotation_id))
         if which not in pems:
             raise Http404
         headers = {
-            "Content-Disposition": f'attachment; filename="{FILES[which]}"',
+            "Content-Disposition": f'attachment; filename="{PUBLIC_FILES[which]}"',
             "Cache-Control": "no-store",
         }
         return HttpResponse(pems[which], content_type="application/x-pem-file", headers=headers)
@@ -289,23 +285,14 @@ def _history(rotation: Rotation) -> list[dict[str, Any]]:
     ]
 
 
-def _public_pems(rotation: Rotation) -> dict[str, str]:
-    staged = Credential.objects.select_related("login").filter(rotation=rotation, status="staged").first()
-    if staged is None or rotation.kind != Kind.KEYS:
-        return {}
-    keys = open_credential(staged)
-    halves = (public_half(keys.signature_key_pem).pem, public_half(keys.encryption_key_pem).pem)
-    return dict(zip(PUBLIC, (*halves, prime_pem(keys.dh_prime)), strict=True))
-
-
 def _fingerprints(rotation: Rotation) -> list[tuple[str, str, str]]:
     keys = rotation.credential
     if keys is None:
         return []
     return [
-        ("signature", FILES["signature"], keys.signature_fingerprint),
-        ("encryption", FILES["encryption"], keys.encryption_fingerprint),
-        ("dhparam", FILES["dhparam"], ""),
+        ("signature", PUBLIC_FILES["signature"], keys.signature_fingerprint),
+        ("encryption", PUBLIC_FILES["encryption"], keys.encryption_fingerprint),
+        ("dhparam", PUBLIC_FILES["dhparam"], ""),
     ]
 
 

@@ -19,9 +19,10 @@ from brokers.credentials import (
     destroy_credential,
     load_credentials,
     mistakes_in,
+    open_credential,
     store_credential,
 )
-from brokers.generation import GROUP_14_PRIME, KeyPair, PublicHalf, new_pair
+from brokers.generation import GROUP_14_PRIME, KeyPair, PublicHalf, new_pair, prime_pem, public_half
 from brokers.models import Credential, Login
 from brokers.proving import set_in_use_opens
 from cerbero import decisions
@@ -45,6 +46,11 @@ from orders.trading import require_permission
 SCOPE = "rotation:admin"
 PERMISSION = "keyrotation.rotate_keys"
 REASON_MAX = 300
+PUBLIC_FILES = {
+    "signature": "public_signature.pem",
+    "encryption": "public_encryption.pem",
+    "dhparam": "dhparam.pem",
+}
 # The calendar starts what is due; nothing of it is in use before people have registered and confirmed it.
 PROPOSER = system("calendar")
 Status = RotationStatus
@@ -244,6 +250,16 @@ def get_rotation(*, actor: Actor, rotation_id: UUID) -> Rotation:
         raise NotFound(rotation_id=str(rotation_id))
     _require_environment(actor, rotation.login)
     return rotation
+
+
+def public_halves(rotation: Rotation) -> dict[str, str]:
+    """What a person uploads for a staged set, by its name in PUBLIC_FILES; nothing for a token alone, or before it is made."""
+    staged = Credential.objects.select_related("login").filter(rotation=rotation, status="staged").first()
+    if staged is None or rotation.kind != Kind.KEYS:
+        return {}
+    keys = open_credential(staged)
+    halves = (public_half(keys.signature_key_pem).pem, public_half(keys.encryption_key_pem).pem)
+    return dict(zip(PUBLIC_FILES, (*halves, prime_pem(keys.dh_prime)), strict=True))
 
 
 def _require_proven(rotation: Rotation) -> None:

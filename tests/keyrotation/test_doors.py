@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -13,6 +14,7 @@ from brokers.models import Credential, Login
 from cerbero.access import issue_person_token
 from cerbero.models import User
 from keyrotation.models import Rotation
+from keyrotation.services import PUBLIC_FILES
 from keyrotation.sweep import sweep
 from tests.brokers.logins import SYSTEM, events
 
@@ -172,13 +174,19 @@ def test_the_header_says_that_new_orders_wait_for_as_long_as_they_do(desk, carol
     assert "New orders of desk" not in carol.get(page).content.decode()
 
 
-def test_the_search_for_a_prime_goes_on_in_the_background_and_shows_how_far_it_is(desk, carol, monkeypatch):
+def test_the_search_for_a_prime_goes_on_in_the_background_and_shows_how_far_it_is(
+    desk, carol, monkeypatch, tmp_path, capsys
+):
     found = iter([(None, 900), (None, 300), (int(GROUP_14_PRIME, 16), 7)])
     monkeypatch.setattr("keyrotation.sweep.primes.search", lambda seconds: next(found))
+    asked = ("--kind", "keys", "--prime", "own", "--reason", "yearly", "--as", "carol")
+    call_command("rotate_keys", "start", "desk", *asked, "--public-to", str(tmp_path / "new"))
+    assert "not made yet" in capsys.readouterr().out
+    desk.abort(Rotation.objects.get())
     body = {"login": desk.login.pk, "kind": "keys", "prime": "own", "reason": "yearly"}
     text = carol.post(reverse("admin:rotation_start"), body, follow=True).content.decode()
     assert "0 candidates tried" in text
-    rotation = Rotation.objects.get()
+    rotation = Rotation.objects.open().get()
     state = reverse("admin:rotation_state", args=[rotation.pk])
     page = reverse("admin:keyrotation_rotation_change", args=[rotation.pk])
     before = carol.get(state).json()
@@ -189,6 +197,11 @@ def test_the_search_for_a_prime_goes_on_in_the_background_and_shows_how_far_it_i
     assert "1,200 candidates tried" in text
     assert '<progress max="100" value="13"' in text
     sweep(SYSTEM)
-    assert Rotation.objects.get().status == "generated"
+    assert Rotation.objects.open().get().status == "generated"
+    call_command("rotate_keys", "status", "desk", "--public-to", str(tmp_path / "new"))
+    assert {path.name for path in (tmp_path / "new").iterdir()} == set(PUBLIC_FILES.values())
+    (tmp_path / "file").touch()
+    with pytest.raises(CommandError, match="name another folder"):
+        call_command("rotate_keys", "status", "desk", "--public-to", str(tmp_path / "file"))
     staged = Credential.objects.select_related("login").get(status="staged")
     assert open_credential(staged).dh_prime == int(GROUP_14_PRIME, 16)

@@ -7,9 +7,7 @@ from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from brokers.credentials import open_credential
-from brokers.generation import prime_pem, public_half
-from brokers.models import Credential, Login
+from brokers.models import Login
 from cerbero import access
 from cerbero.access import Actor
 from cerbero.errors import BadInput, CerberoError
@@ -40,7 +38,7 @@ class Command(BaseCommand):
         parser.add_argument("--prime", choices=[each.value for each in Prime], default=Prime.CURRENT.value)
         parser.add_argument("--reason", default="")
         parser.add_argument(
-            "--public-to", type=Path, metavar="FOLDER", help="with start: write the public halves"
+            "--public-to", type=Path, metavar="FOLDER", help="with start or status: write the public halves"
         )
         parser.add_argument("--consumer-key", default="")
         parser.add_argument("--access-token", default="")
@@ -56,6 +54,8 @@ class Command(BaseCommand):
             raise CommandError("\n".join([wrong.message, *problems])) from None
         except CerberoError as refusal:
             raise CommandError(f"{refusal.message} ({refusal.code})") from None
+        if options["public_to"] and step in {"start", "status"}:
+            self._write_public(rotation, options["public_to"])
         self._tell(rotation)
 
     def _take(self, step: str, login: Login, options: dict[str, Any]) -> Rotation:
@@ -70,8 +70,6 @@ class Command(BaseCommand):
                 kind=Kind(options["kind"]),
                 prime=Prime(options["prime"]),
             )
-            if options["public_to"]:
-                self._write_public(started.rotation, options["public_to"])
             return started.rotation
         rotation = _newest(login)
         if step == "register":
@@ -92,11 +90,19 @@ class Command(BaseCommand):
             swapping.roll_back_rotation(actor=actor, rotation_id=rotation_id, reason=reason)
 
     def _write_public(self, rotation: Rotation, folder: Path) -> None:
-        keys = open_credential(Credential.objects.select_related("login").get(rotation=rotation))
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "public_signature.pem").write_text(public_half(keys.signature_key_pem).pem)
-        (folder / "public_encryption.pem").write_text(public_half(keys.encryption_key_pem).pem)
-        (folder / "dhparam.pem").write_text(prime_pem(keys.dh_prime))
+        halves = services.public_halves(rotation)
+        if not halves:
+            self.stdout.write("There is nothing to upload: a token alone, or the keys are not made yet.")
+            return
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for which, pem in halves.items():
+                (folder / services.PUBLIC_FILES[which]).write_text(pem)
+        except OSError as problem:
+            raise CommandError(
+                f"The public halves cannot be written to {folder} ({problem.strerror}); the rotation goes on: name another "
+                "folder with status."
+            ) from None
         self.stdout.write(f"The public halves are in {folder}; upload them at the broker's portal.")
 
     def _tell(self, rotation: Rotation) -> None:
