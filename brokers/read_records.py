@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         OptionContract,
         Pair,
         Right,
+        Rules,
         Scan,
         Scanned,
         Strikes,
@@ -179,6 +180,10 @@ class Reads(Protocol):
         ...
 
     def contract(self, broker_instrument_id: str) -> Contract: ...
+    def rules(self, broker_instrument_id: str, exchange: str) -> Rules:
+        """Those of one venue; `contract` has those of the broker's own routing."""
+        ...
+
     def strikes(self, symbol: str, underlying_id: str, month: str) -> Strikes: ...
     def option_contracts(
         self, symbol: str, underlying_id: str, month: str, strike: Decimal, right: Right | None = None

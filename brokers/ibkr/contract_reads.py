@@ -9,7 +9,7 @@ from brokers.ibkr.asking import Asking
 from brokers.ibkr.ids import instrument_id
 from brokers.ibkr.values import rows
 from brokers.ibkr.wire import Params
-from brokers.market_records import Contract, Found, OptionContract, Pair, Right, Strikes
+from brokers.market_records import Contract, Found, OptionContract, Pair, Right, Rules, Strikes
 from brokers.schedules import Schedule
 from cerbero.errors import BrokerRejected
 
@@ -37,6 +37,10 @@ class ContractReads(Asking):
     def contract(self, broker_instrument_id: str) -> Contract:
         path = f"/iserver/contract/{instrument_id(broker_instrument_id)}/info-and-rules"
         return said.contract(broker_instrument_id, self._object("GET", path, params={"isBuy": "true"}))
+
+    def rules(self, broker_instrument_id: str, exchange: str) -> Rules:
+        body = {"conid": int(instrument_id(broker_instrument_id)), "exchange": exchange, "isBuy": True}
+        return said.rules(self._object("POST", "/iserver/contract/rules", body=body))
 
     def strikes(self, symbol: str, underlying_id: str, month: str) -> Strikes:
         """`month` as in a search, `DEC26`."""

@@ -81,9 +81,12 @@ async def info_and_rules(request: web.Request) -> web.Response:
 
 
 async def rules(request: web.Request) -> web.Response:
-    """POST /iserver/contract/rules."""
+    """POST /iserver/contract/rules, of one venue where one is named."""
     sim, body = request.app[SIM], await read_json(request)
-    return answer(_rules(sim, found(sim, body.get("conid"))))
+    instrument = found(sim, body.get("conid"))
+    if body.get("exchange", "SMART") not in bodies.info(instrument)["valid_exchanges"].split(","):
+        raise bad_request("exchange is not valid")
+    return answer(_rules(sim, instrument))
 
 
 def _rules(sim: Simulator, instrument: Instrument) -> dict[str, Any]:

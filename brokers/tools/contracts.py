@@ -9,15 +9,16 @@ from pydantic import Field, StringConstraints, model_validator
 from brokers.answers import Memory
 from brokers.asking import A_DAY, ask, candidates_of
 from brokers.instruments import front_month, narrowed, only_one
-from brokers.market_records import Contract, Found
+from brokers.market_records import Contract, Found, Rules
 from brokers.occ import canonical, option_symbol
 from brokers.tools.shapes import OfInstrument, Symbol, ThroughLogin
 from cerbero.access import Actor
-from cerbero.errors import NotFound, NotOfferedYet
+from cerbero.errors import BadInput, NotFound, NotOfferedYet
 from cerbero.tool import READ, Out, tool
 
 SEARCHES = Memory("search", list[Found], seconds=3600, stands_seconds=A_DAY)
 CONTRACT = Memory("contract", Contract, seconds=3600, stands_seconds=A_DAY)
+VENUE_RULES = Memory("venue_rules", Rules, seconds=3600, stands_seconds=A_DAY)
 
 NOT_OFFERED = frozenset({"event_contract", "combo"})
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
@@ -122,6 +123,12 @@ class RulesOut(Out):
     problem: str
 
 
+class OfContract(OfInstrument):
+    """`venue` asks for the rules of one of its `valid_exchanges`; without it they are those of the broker's own routing."""
+
+    venue: Exchange | None = None
+
+
 class ContractDetailsOut(Out):
     """`price_magnifier` is how many units of the price make one of the currency: 100 for pence."""
 
@@ -179,15 +186,22 @@ def resolve_contract(actor: Actor, params: ResolveContract) -> ContractOut:
 
 
 @tool(scope="market:read", effect=READ)
-def get_contract_info(actor: Actor, params: OfInstrument) -> ContractDetailsOut:
+def get_contract_info(actor: Actor, params: OfContract) -> ContractDetailsOut:
     """One contract whole: what it is, where it trades, its price steps, and which orders the broker takes for it."""
     login = params.login(actor)
     broker_id = params.broker_id(login)
     known = ask(login, CONTRACT, broker_id, lambda broker: broker.reads.contract(broker_id))
-    said = known.value
+    said, rules, as_of, venue = known.value, known.value.rules, known.as_of, params.venue
+    if venue is not None:
+        if venue not in said.valid_exchanges:
+            words = "The contract does not trade at this venue."
+            raise BadInput(words, venue=venue, venues=list(said.valid_exchanges))
+        key = f"{broker_id}:{venue}"
+        there = ask(login, VENUE_RULES, key, lambda broker: broker.reads.rules(broker_id, venue))
+        rules, as_of = there.value, min(as_of, there.as_of)
     plain = {
         name: getattr(said, name)
         for name in ContractDetailsOut.model_fields
         if name not in ("rules", "as_of")
     }
-    return ContractDetailsOut(**plain, rules=RulesOut.model_validate(said.rules), as_of=known.as_of)
+    return ContractDetailsOut(**plain, rules=RulesOut.model_validate(rules), as_of=as_of)

@@ -177,6 +177,11 @@ def test_a_contract_tells_its_trading_rules(ask) -> None:
     assert "limit" in info["rules"]["order_types"]
     assert info["rules"]["price_steps"] == [{"lower_edge": "0.0", "increment": "0.01"}]
     assert Decimal(info["rules"]["size_increment"]) == 1
+    there = ask("get_contract_info", symbol="AAPL", venue="IEX")
+    assert there["rules"]["price_steps"] == info["rules"]["price_steps"]
+    with pytest.raises(BadInput) as elsewhere:
+        ask("get_contract_info", symbol="AAPL", venue="LSE")
+    assert "IEX" in elsewhere.value.details["venues"]
     with pytest.raises(BrokerRejected):
         ask("get_contract_info", broker_instrument_id="1")
 
