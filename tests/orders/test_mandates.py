@@ -168,7 +168,9 @@ def test_what_it_does_not_cover_meets_the_next_rule(desk, changes):
 
 
 def test_side_instrument_and_hours_are_held(desk):
-    never = {"zone": "UTC", "days": [(timezone.now().isoweekday() % 7) + 1], "begin": "00:00", "end": "23:59"}
+    # Neither today nor, should midnight pass meanwhile, tomorrow.
+    day = (timezone.now() + timedelta(days=3)).isoweekday()
+    never = {"zone": "UTC", "days": [day], "begin": "00:00", "end": "23:59"}
     signed(desk, sides=(Side.SELL,))
     signed(desk, hours=never)
     assert _place(desk).status == "proposed"
