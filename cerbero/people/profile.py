@@ -24,9 +24,9 @@ from cerbero.people.models import LiveBar, Profile
 
 # In the facts of each question that was asked under the profile; its proof covers them, and what a passkey signs.
 MARK = "sole_operator"
-# How long a yes waits: for a ticket or a resume, and for whatever stands longer than that.
+# How long a yes waits: for a ticket, an amendment or a resume, and for whatever stands longer than that.
 ORDER_DELAY_SECONDS, CHANGE_DELAY_SECONDS = 60, 3600
-_SOON = frozenset({"ticket", "resume"})
+_SOON = frozenset({"ticket", "amendment", "resume"})
 _BOUNDS = {"order_delay_seconds": (30, 900), "change_delay_seconds": (900, 86_400)}
 BARRED_FOR = timedelta(hours=24)
 

@@ -217,6 +217,8 @@ def test_an_amendment_without_the_passkey(alone, attempt, later, device):
     more = {"quantity": Decimal(50), "quantity_is": "total"}
     amendment = amending.amend_order(actor=alone.desk.scanner, order_id=order.pk, **more)
     said = {"digest": amendment.request.digest, "is_yes": True, "amendment_id": amendment.pk}
+    counts_from = profile.not_before(amendment.request)
+    assert timedelta(0) < counts_from - profile._now() <= timedelta(seconds=profile.ORDER_DELAY_SECONDS)
     later()
     with pytest.raises(CerberoError) as refusal:
         amending.decide_amendment(actor=alone.desk.person("bob"), **said)
