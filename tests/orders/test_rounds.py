@@ -71,9 +71,10 @@ def test_a_round_that_used_up_its_time_goes_on_with_whoever_waited_longest(floor
 
 def test_after_the_night_day_orders_have_expired_gtc_orders_rest_and_the_day_is_reported_once(floor):
     gtc, day = rests(floor, "gtc"), rests(floor, "day")
-    week = timezone.now() - timedelta(days=8)
-    Order.objects.update(created_at=week)
-    Book.objects.update(opened_at=week)
+    # A week before the end of the last trading day, which on a Monday is three days ago.
+    long_ago = timezone.now() - timedelta(days=12)
+    Order.objects.update(created_at=long_ago)
+    Book.objects.update(opened_at=long_ago)
     floor.sim.control("POST", "/_sim/night_reset", {"expire_day_orders": True})
     session_lost(floor.login, SYSTEM)
     Login.objects.update(retry_at=ClockTime())
