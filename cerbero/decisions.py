@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.models import Group
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from audit.services import record
@@ -24,6 +24,7 @@ from cerbero.errors import (
     PermissionMissing,
     ReasonRequired,
     SelfApproval,
+    StateConflict,
 )
 from cerbero.lifecycle import transition
 from cerbero.models import YESES, Decision, DecisionRequest, DecisionStatus, User
@@ -51,11 +52,7 @@ _DECIDED = Compiled(
         "pk", flat=True
     )
 )
-_FRESH = Compiled(
-    lambda: DecisionRequest.objects.filter(
-        pk=Given("request"), status=DecisionStatus.APPROVED, expires_at__gt=Now()
-    ).values_list("pk", flat=True)
-)
+_UNEXPIRED = Q(expires_at__gt=Now())
 
 
 def ask(
@@ -161,9 +158,10 @@ def waiting(subject_kind: str) -> QuerySet[DecisionRequest]:
 def consume(request: DecisionRequest, *, actor: Actor, digest: str) -> None:
     """Use an approval, once. Raises AlreadyDecided unless it is approved and unexpired, or as `prove` does."""
     prove(request, digest=digest)
-    if not _FRESH.rows(request=request.pk):
-        raise AlreadyDecided(status=request.status)
-    _move(request, DecisionStatus.CONSUMED, actor, consumed_at=Now())
+    try:
+        _move(request, DecisionStatus.CONSUMED, actor, provided=_UNEXPIRED, consumed_at=Now())
+    except StateConflict:
+        raise AlreadyDecided(status=request.status) from None
 
 
 def prove(request: DecisionRequest, *, digest: str) -> None:

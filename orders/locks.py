@@ -10,7 +10,7 @@ from cerbero import leases
 from cerbero.database.compiled import Asked, Compiled, CompiledUpdate, Given, together
 from cerbero.errors import LeaseLost
 from cerbero.leases import ClockTime
-from cerbero.models import Lease
+from cerbero.models import Decision, Lease
 from orders import trading
 from orders.lifecycle import AttemptStatus
 from orders.models import LEGS, TICKET_ROWS, Attempt, Order, Ticket
@@ -43,16 +43,19 @@ def locked(ticket: Ticket, hold: leases.Held) -> tuple[str, Ticket]:
     All is locked until the caller's transaction ends, which is bounded: the lease first, then the states, then the
     ticket. Raises LeaseLost.
     """
-    _, ours, states, (fresh,), legs = together(
+    _, ours, states, (fresh,), legs, yeses = together(
         _BOUNDS,
         leases.OURS.asked(name=hold.name, fence=hold.fence),
         trading.states_asked(ticket.account, ticket.bot_id, lock=True),
         _TICKET.asked(ticket=ticket.pk),
         LEGS.asked(ticket=ticket.pk),
+        _YESES.asked(ticket=ticket.pk),
     )
     if not ours:
         raise LeaseLost(lease=hold.name)
     fresh.take_legs(legs)
+    if fresh.request is not None:
+        fresh.request.yeses = yeses
     return trading.strictest(states, ticket.bot_id), fresh
 
 
@@ -81,6 +84,7 @@ def _arming() -> CompiledUpdate:
 ARM = _arming()
 ARMED = Compiled(lambda: _ours(AttemptStatus.SENT).values_list("pk", flat=True))
 ATTEMPTS = Compiled(lambda: Attempt.objects.filter(ticket=Given("ticket")).values_list("pk", flat=True))
+_YESES = Compiled(lambda: Decision.objects.filter(request__ticket=Given("ticket"), is_yes=True))
 _TICKET = Compiled(
     lambda: (
         Ticket.objects.select_for_update(of=("self",))

@@ -178,13 +178,16 @@ def _hold(login: Login, holder: str, holds: dict[str, Hold]) -> Hold:
 
 def _serve(actor: Actor, login: Login, hold: Hold) -> None:
     """Everything that one login waits for; one failure does not keep the rest waiting."""
-    for attempt in _SENT.rows(login=login.pk):
+    sent, amends_sent, to_cancel = together(
+        _SENT.asked(login=login.pk), _AMENDS_SENT.asked(login=login.pk), _TO_CANCEL.asked(login=login.pk)
+    )
+    for attempt in sent:
         # We place for this login, and we are not placing: whoever sent this is gone.
         submission.doubt(actor, attempt, ProcessDied())
-    for change in _AMENDS_SENT.rows(login=login.pk):
+    for change in amends_sent:
         amend_sending.doubt(actor, change, ProcessDied())
     canceling.doubt_abandoned(actor, login)
-    for order in _TO_CANCEL.rows(login=login.pk):
+    for order in to_cancel:
         _guarded(actor, login, partial(_cancel_again, actor, login, order))
     lacking = safety.watch(actor, login)
     if login.state != SessionState.UP or is_held(login):

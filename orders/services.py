@@ -1,5 +1,6 @@
 """Proposing, deciding, canceling and closing. Each function owns its transactions and calls leaves."""
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -15,7 +16,7 @@ from brokers.reports import notify_orders
 from brokers.services import broker_for
 from cerbero import decisions
 from cerbero.access import Actor
-from cerbero.database.compiled import Compiled, Given
+from cerbero.database.compiled import Compiled, Given, together
 from cerbero.errors import (
     BadInput,
     NotFound,
@@ -216,7 +217,8 @@ def visible_orders(actor: Actor) -> Any:
 def expire_overdue(*, actor: Actor) -> int:
     """Deny tickets whose approval ran out of time, waiting or approved. Returns how many."""
     count = 0
-    for request in _OVERDUE.rows():
+    overdue, stale = together(_OVERDUE.asked(), _STALE.asked())
+    for request in overdue:
         with transaction.atomic(durable=True):
             ticket = Ticket.objects.select_for_update().get(pk=request.ticket.pk)
             request.refresh_from_db()
@@ -228,13 +230,13 @@ def expire_overdue(*, actor: Actor) -> int:
                 count += 1
     policies.expire_overdue(actor=actor)
     mandates.expire_overdue(actor=actor)
-    return count + _expire_unasked(actor)
+    return count + _expire_unasked(actor, stale)
 
 
-def _expire_unasked(actor: Actor) -> int:
+def _expire_unasked(actor: Actor, stale: Iterable[UUID]) -> int:
     """What passed without people and was not sent in time."""
     count = 0
-    for pk in _STALE.rows():
+    for pk in stale:
         with transaction.atomic(durable=True):
             ticket = Ticket.objects.select_for_update().get(pk=pk)
             if ticket.status == TicketStatus.ALLOWED and ticket.request_id is None:
