@@ -10,12 +10,12 @@ from typing import Any
 from django.conf import settings
 from django.db.models.functions import Now
 
-from audit.services import record
+from audit.services import record_change, record_insert
 from brokers.base import OrderType, TimeInForce
 from brokers.calendars import takes_orders_until
 from cerbero import decisions, leases, proofs
 from cerbero.access import Actor
-from cerbero.database.compiled import Compiled, CompiledUpdate, Given, Insert
+from cerbero.database.compiled import Compiled, CompiledUpdate, Given, Insert, bind
 from cerbero.errors import AlreadyDecided, DigestMismatch, NotProven, PolicyRefused
 from cerbero.leases import ClockTime
 from cerbero.lifecycle import transition
@@ -113,13 +113,18 @@ def allow(actor: Actor, ticket: Ticket, judgement: Judgement, seen: dict[str, An
         expires_at=Now() + timedelta(seconds=seconds),
     )
     allowance.proof = proof_of(allowance)
-    Insert.of(allowance).run()
     details: dict[str, Any] = {"policy": judgement.as_facts()}
-    if judgement.mandate is not None:
+    if judgement.mandate is None:
+        Insert.of(allowance).run()
+    else:
         details["mandate"] = str(judgement.mandate.pk)
-        used = {"ticket": str(ticket.pk), "notional": ticket.notional}
-        record(
-            "mandate.used", actor=actor, subject_kind="mandate", subject_id=judgement.mandate.pk, details=used
+        record_insert(
+            [allowance],
+            "mandate.used",
+            actor=actor,
+            subject_kind="mandate",
+            subject_id=judgement.mandate.pk,
+            details={"ticket": str(ticket.pk), "notional": ticket.notional},
         )
     transition(
         ticket,
@@ -145,10 +150,16 @@ def use(actor: Actor, ticket: Ticket, grant: DecisionRequest | Allowance) -> Non
         decisions.consume(grant, actor=actor, digest=decision_digest(ticket.digest, grant.facts))
         return
     prove(ticket, grant)
-    if _USE.run(allowance=grant.pk) != 1:
+    is_used = record_change(
+        bind(_USE.words, {"allowance": grant.pk}),
+        "allowance.used",
+        actor=actor,
+        subject_kind="ticket",
+        subject_id=ticket.pk,
+        details={"rule": grant.rule, "mandate": str(grant.mandate_id or "")},
+    )
+    if not is_used:
         raise AlreadyDecided(status="used")
-    details = {"rule": grant.rule, "mandate": str(grant.mandate_id or "")}
-    record("allowance.used", actor=actor, subject_kind="ticket", subject_id=ticket.pk, details=details)
 
 
 def prove(ticket: Ticket, grant: DecisionRequest | Allowance) -> None:
