@@ -134,23 +134,32 @@ def digest_of(facts: dict[str, Any]) -> str:
     return hashlib.sha256(plain.dumps(dict(sorted(facts.items()))).encode()).hexdigest()
 
 
-def _ask(actor: Actor, rotation: Rotation) -> DecisionRequest:
-    """Put the swap to people; on a live login to somebody who is not behind it."""
-    login, old, new = rotation.login, rotation.login.credentials.get(status="active"), rotation.credential
-    if rotation.request is not None:
-        decisions.withdraw(rotation.request, actor=actor)
-    is_live = login.environment == LIVE
-    facts = {
+def digest_now(rotation: Rotation, request: DecisionRequest) -> str:
+    """The digest of what the swap would do now; where the broker has ended the old set since, the yes still counts."""
+    return digest_of(_facts(rotation) | {"mode": request.facts["mode"]})
+
+
+def _facts(rotation: Rotation) -> dict[str, Any]:
+    login, new = rotation.login, rotation.credential
+    old = login.credentials.filter(status=Credential.Status.ACTIVE).first()
+    return {
         "environment": login.environment,
         "login": login.name,
         "rotation": str(rotation.pk),
         "kind": str(rotation.kind),
         "mode": str(rotation.mode),
-        "old_signature_fingerprint": old.signature_fingerprint,
+        "old_signature_fingerprint": old.signature_fingerprint if old else "",
         "new_signature_fingerprint": new.signature_fingerprint if new else "",
         "credential": str(rotation.credential_id),
         "new_consumer_key": new.consumer_key if new else "",
     }
+
+
+def _ask(actor: Actor, rotation: Rotation) -> DecisionRequest:
+    """Put the swap to people; on a live login to somebody who is not behind it."""
+    login, facts = rotation.login, _facts(rotation)
+    if rotation.request is not None:
+        decisions.withdraw(rotation.request, actor=actor)
     return decisions.ask(
         actor=actor,
         subject_kind=KIND,
@@ -161,5 +170,5 @@ def _ask(actor: Actor, rotation: Rotation) -> DecisionRequest:
         quorum=1,
         group=GROUP,
         seconds=ASK_SECONDS,
-        excluded_user_ids=rotation.asked_by_ids if is_live else [],
+        excluded_user_ids=rotation.asked_by_ids if login.environment == LIVE else [],
     )

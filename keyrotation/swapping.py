@@ -37,6 +37,7 @@ from cerbero.leases import ClockTime
 from cerbero.people import profile
 from keyrotation.lifecycle import Mode, RotationStatus
 from keyrotation.models import Rotation
+from keyrotation.proving import digest_now
 from keyrotation.rows import RETRY_SECONDS, enter, failed, locked, move, old_set_ended, postpone
 from keyrotation.services import PERMISSION, reason_of
 from orders.lifecycle import UNSETTLED, AttemptStatus
@@ -203,7 +204,7 @@ def _put_in_use(turn: Turn, rotation: Rotation, token: SessionToken) -> bool:
             raise StateConflict("The profile is another by now; the swap must be asked for again.")
         if not is_quiet(row):
             return False
-        decisions.consume(row.request, actor=turn.actor, digest=row.request.digest)
+        decisions.consume(row.request, actor=turn.actor, digest=digest_now(row, row.request))
         before = use_credential(
             row.credential, actor=turn.actor, session_token=sealed, expires_at=token.expires_at
         )

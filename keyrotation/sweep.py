@@ -19,7 +19,7 @@ from cerbero.models import DecisionRequest, DecisionStatus
 from cerbero.people import profile
 from keyrotation.lifecycle import RotationStatus
 from keyrotation.models import Rotation
-from keyrotation.proving import prove
+from keyrotation.proving import digest_now, prove
 from keyrotation.rows import failed, locked, postpone
 from keyrotation.services import stage_pairs
 from keyrotation.swapping import retire, settle, swap
@@ -93,12 +93,15 @@ def _is_approved(rotation: Rotation) -> bool:
 
 
 def _is_stale(rotation: Rotation) -> bool:
-    """Nobody answered in time, the yes was not used in time, or one person stood for two and does no longer.
-
-    It is proven again then, and asked again.
+    """Nobody answered in time, the yes was not used in time, one person stood for two and does no longer, or other keys
+    are in use than were shown. It is proven again then, and asked again.
     """
     request = rotation.request
-    if request is None or not profile.still_serves(request):
+    if (
+        request is None
+        or not profile.still_serves(request)
+        or request.digest != digest_now(rotation, request)
+    ):
         return True
     over = Q(expires_at__lte=Now()) | ~Q(status__in=[DecisionStatus.PENDING, DecisionStatus.APPROVED])
     return DecisionRequest.objects.filter(over, pk=request.pk).exists()

@@ -23,7 +23,7 @@ from brokers.generation import new_pair
 from brokers.models import Credential, Login
 from brokers.sessions import session_turn
 from cerbero import access, leases
-from cerbero.errors import CerberoError, EnvironmentMismatch, ScopeMissing, StateConflict
+from cerbero.errors import CerberoError, DigestMismatch, EnvironmentMismatch, ScopeMissing, StateConflict
 from cerbero.models import User
 from cerbero.people import profile
 from cerbero.tool import TOOLS, call
@@ -234,6 +234,20 @@ def test_on_a_live_login_whoever_started_it_is_refused_the_yes_at_every_door(liv
     status, answer = post(dora, CONFIRM, body)
     assert (status, answer["next"]["who"]) == (200, "Cerbero")
     assert Rotation.objects.get(pk=rotation.pk).request.status == "approved"
+
+
+def test_a_yes_counts_for_the_two_sets_that_were_shown_and_no_others(live_rotation, unbarred):
+    about = {"rotation_id": str(live_rotation.pk), "digest": live_rotation.request.digest}
+    assert post(signed_in("dora"), CONFIRM, about)[0] == 200
+    row = Rotation.objects.filter(pk=live_rotation.pk).select_related("login", "credential", "request")
+    row.update(mode="blackout")
+    assert not sweep._is_stale(row.get()), "the broker has ended the old set since: nobody is kept waiting"
+    other = Credential.objects.filter(login=live_rotation.login, status="active")
+    other.update(signature_fingerprint="f" * 64)
+    assert sweep._is_stale(row.get())
+    token = SessionToken(b"0" * 20, leases.database_now())
+    with session_turn(live_rotation.login, SYSTEM, 30, 1) as turn, pytest.raises(DigestMismatch):
+        swapping._put_in_use(turn, row.get(), token)
 
 
 def test_whose_powers_were_changed_today_confirms_nothing_live(live_rotation):
