@@ -1,6 +1,7 @@
 """The HTTP door of the tools: one POST each, with OpenAPI, made from the registry."""
 
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import Any
 
 from django.db import InterfaceError, OperationalError
@@ -79,6 +80,11 @@ class ToolAPI(NinjaAPI):
             )(_endpoint(tool))
 
     def get_openapi_schema(self, **_: Any) -> OpenAPISchema:
+        """Made once: whoever has no token may ask for it too, and making it takes a second."""
+        return self._schema
+
+    @cached_property
+    def _schema(self) -> OpenAPISchema:
         schema = super().get_openapi_schema(path_prefix="")
         for tool in self._tools:
             body = tool.params.model_json_schema(ref_template=REF_TEMPLATE)
