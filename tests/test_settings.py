@@ -46,7 +46,7 @@ def run(
         env=whole,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
     )
 
 

@@ -236,7 +236,7 @@ def refusal(var: Path, *words: str) -> str:
     """Run an `up` that must not start; returns its sentence."""
     command = [sys.executable, "manage.py", "up", f"--var={var}", *words]
     done = subprocess.run(
-        command, cwd=BASE_DIR, env=BARE_ENVIRONMENT, capture_output=True, text=True, timeout=60
+        command, cwd=BASE_DIR, env=BARE_ENVIRONMENT, capture_output=True, text=True, timeout=180
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stderr

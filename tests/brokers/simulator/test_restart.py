@@ -119,7 +119,7 @@ def test_two_simulators_do_not_share_a_directory(running, tmp_path):
         "--state-dir",
         str(tmp_path / "state"),
     ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 1
     assert "another simulator is running" in done.stderr
 
@@ -136,7 +136,7 @@ def test_a_port_in_use_is_said_so(running, tmp_path):
         "--state-dir",
         str(tmp_path / "other"),
     ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 1
     assert f"port {port} is in use" in done.stderr
 
