@@ -2,7 +2,7 @@
 
 from typing import Any
 
-# Whole installations, browsers, halts at a broker, random walks of the gate: each kind begins a worker's share, so that none ends the run.
+# Whole installations, browsers and halts at a broker: each kind begins a worker's share, so that none ends the run.
 LONGEST = (
     "tests/test_up.py",
     "tests/browser/",
@@ -11,8 +11,6 @@ LONGEST = (
     "tests/walks/",
     "tests/test_restarts.py",
     "tests/faults/",
-    "tests/adversarial/test_properties.py",
-    "tests/adversarial/test_budgets.py",
 )
 
 
