@@ -50,7 +50,10 @@ def sums(rows: Collection[dict[str, Any]]) -> dict[str, int]:
 
 
 @pytest.fixture(scope="package")
-def adversarial_database(migrated: Servers, django_db_blocker: Any) -> Iterator[Database]:
+def adversarial_database(
+    migrated: Servers, django_db_setup: None, django_db_blocker: Any
+) -> Iterator[Database]:
+    """The folder's own database. The run's is set up before it: it would close the door to this one."""
     database = migrated.create_database()
     with django_db_blocker.unblock(), django_uses(database), pytest.MonkeyPatch.context() as patch:
         # Nobody attacks the request budget here, and waiting for it would be most of the time.

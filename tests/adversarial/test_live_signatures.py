@@ -43,7 +43,10 @@ class LiveSiege(Siege):
 
 @pytest.fixture(scope="module")
 def besieged(
-    migrated: Servers, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory
+    migrated: Servers,
+    django_db_setup: None,
+    django_db_blocker: Any,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[LiveSiege]:
     from django.conf import settings
 
