@@ -176,7 +176,7 @@ def test_everything_is_stopped_through_a_gateway_while_somebody_is_signed_in(
     with services.broker_for(keep(login)) as broker:
         account = broker.listed_accounts().broker_account_ids[0]
         (row,) = broker.place(account, [order()]).orders
-    sealed = json.loads(json.dumps(bundled_logins()))
+    sealed = json.loads(json.dumps(bundled_logins()[0]))
     said: list[str] = []
     for button, is_proven in (("sign_out", False), ("sign_in", True)):
         press(gateway, button)
