@@ -172,6 +172,7 @@ def taken_away(crash: str, fault: str = "") -> Play:
 
     def play(stage: Stage) -> None:
         allow_exits(stage)
+        stage.cover_shorts()
         entry = stage.bracket()
         stage.fill(stage.until_order(entry, "accepted"), quantity=1, price=str(entry.price))
         stage.until_order(entry, "partially_filled")
@@ -305,14 +306,18 @@ def _groups() -> None:
     add("bracket", "its entry fills, the answer is lost", bracketing("", "reset after", fills=True))
     add("bracket", "its stop refused, its entry rests", bracketing("", "", refused="STP"))
     for fault in ("", "reset after", "timeout, never taken"):
-        add("bracket", f"its exits go with the entry's cancel, {fault or 'no fault'}", taken_away("", fault))
+        add(
+            "bracket",
+            f"its exits go with the cancel of its entry, {fault or 'no fault'}",
+            taken_away("", fault),
+        )
     for crash in (
         "attempt.prepared.committed",
         "attempt.sent.committed",
         "place.after_answer",
         "attempt.answered",
     ):
-        add("bracket, killed", f"its exits go with the entry's cancel, {crash}", taken_away(crash))
+        add("bracket, killed", f"its exits go with the cancel of its entry, {crash}", taken_away(crash))
 
 
 def _reports_and_reconciliation() -> None:

@@ -67,6 +67,16 @@ class Stage:
         self._release(ticket, entry, profit, stop)
         return entry
 
+    def cover_shorts(self) -> None:
+        """What earlier plays sold short is gone: else the broker would hold nothing for an exit to close."""
+        from tests.orders.world import AAPL
+
+        account = self.lane.desk.account.broker_account_id
+        held = Decimal(self.lane.sim.book()["accounts"][account]["positions"].get(AAPL, "0"))
+        if held < 0:
+            units = {"account": account, "conid": int(AAPL), "quantity": str(-held)}
+            self.lane.sim.control("POST", "/_sim/position", units)
+
     def completion(self, entry: Intent) -> None:
         """The stop of a bracket is sent again for the one that its entry opened: that, too, people approved."""
         from orders.models import Order
