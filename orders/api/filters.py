@@ -40,15 +40,20 @@ def _waiting(rows: QuerySet, waits: bool) -> QuerySet:
     return rows.filter(**open_now) if waits else rows.exclude(**open_now)
 
 
+_OF_TICKETS: dict[str, Narrow] = {
+    "account": "account__broker_account_id",
+    "bot": "bot__name",
+    "symbol": _with_symbol,
+    "since": "created_at__gte",
+    "until": "created_at__lt",
+}
+
+
 class ApprovalFilters(Timed):
     status = serializers.ChoiceField(DecisionStatus.choices, required=False)
     waiting = serializers.BooleanField(required=False, help_text="true: what can still be decided on")
     narrow: ClassVar[dict[str, Narrow]] = {
-        "account": "account__broker_account_id",
-        "bot": "bot__name",
-        "symbol": _with_symbol,
-        "since": "created_at__gte",
-        "until": "created_at__lt",
+        **_OF_TICKETS,
         "status": "request__status",
         "waiting": _waiting,
     }
@@ -70,11 +75,7 @@ class GroupFilters(Timed):
     group = serializers.ChoiceField(Group.choices, required=False)
     status = serializers.ChoiceField(TicketStatus.choices, required=False, help_text="the ticket's")
     narrow: ClassVar[dict[str, Narrow]] = {
-        "account": "account__broker_account_id",
-        "bot": "bot__name",
-        "symbol": _with_symbol,
-        "since": "created_at__gte",
-        "until": "created_at__lt",
+        **_OF_TICKETS,
         "group": "group",
         "status": "status",
     }

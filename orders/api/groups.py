@@ -10,7 +10,7 @@ from rest_framework.response import Response
 
 from cerbero.access import Rule
 from orders.api import filters, shapes
-from orders.api.views import Reads, listed
+from orders.api.views import Reads, listed, reading
 from orders.canonical import plain
 from orders.groups import sets
 from orders.models import Ticket
@@ -55,8 +55,7 @@ class Groups(Reads):
     serializer_class = GroupRow
     narrowed_by = filters.GroupFilters
     rules: ClassVar = {
-        "list": Rule("orders.view_order", "read"),
-        "retrieve": Rule("orders.view_order", "read"),
+        **reading("orders.view_order"),
         "cancel": Rule("orders.cancel_order", "cancel"),
     }
 
